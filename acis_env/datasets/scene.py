@@ -1,0 +1,61 @@
+"""A scene: one image and its instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One RGB image with the label map of its instances."""
+
+    image: NDArray[np.uint8]  # [3, H, W] in [0, 255], RGB
+    label_map: NDArray[np.int32]  # [H, W], 0 = background, instances 1..N without gaps
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[0] != 3 or self.image.dtype != np.uint8:
+            raise ValueError(
+                f"{self.name}: image must be uint8 [3, H, W], got {self.image.dtype} {list(self.image.shape)}"
+            )
+        if self.label_map.shape != self.image.shape[1:]:
+            raise ValueError(
+                f"{self.name}: image is {list(self.image.shape[1:])} but label map is "
+                f"{list(self.label_map.shape)} (height, width); they must be equal"
+            )
+
+    @property
+    def num_instances(self) -> int:
+        """Number of instances `N`."""
+        return int(self.label_map.max(initial=0))
+
+
+class SceneDataset(Protocol):
+    """A sized, indexable collection of scenes. `dataset[i]` is the same scene at every call."""
+
+    @property
+    def max_instances(self) -> int:
+        """Instances in the fullest scene, or a bound on them: the length `N` to which scenes are padded."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scene: ...
+
+    def __iter__(self) -> Iterator[Scene]: ...
+
+
+def relabel(label_map: NDArray[Any], min_area: int = 1) -> NDArray[np.int32]:
+    """Rename the instances of `label_map` `[H, W]` to 1..N in the order of their old labels.
+
+    Instances of fewer than `min_area` pixels become background; 0 stays background.
+    """
+    labels, inverse, areas = np.unique(label_map, return_inverse=True, return_counts=True)
+    keep = (labels != 0) & (areas >= min_area)
+    new_labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    return new_labels[inverse].reshape(label_map.shape)

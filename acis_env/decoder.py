@@ -1,0 +1,199 @@
+"""The conditional variational autoencoder of instance masks; its decoder turns actions into masks.
+
+Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, sections 4 (action) and 5.2 (pre-training,
+State Pyramid). After pre-training the decoder is frozen: it is part of the environment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from acis_env.networks import CONTEXT_CHANNELS, ContextNormaliser, Trunk, TrunkConfig, parse_size
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of a mask autoencoder. The defaults are those of the paper's code for CVPPP."""
+
+    size: tuple[int, int] = (224, 224)
+    """Height and width of a mask, multiples of 32."""
+    latent_size: int = 16
+    """Length `l` of an action."""
+    hidden: int = 256
+    """Width of the linear layer behind the latent code."""
+    bottleneck_channels: int = 16
+    """Channels of the coarsest feature map (the paper: `l`)."""
+    decoder_widths: tuple[int, ...] = (96, 64, 48, 32, 16)
+    """Channels of the decoder's convolutions; each doubles the resolution."""
+    encoder: TrunkConfig = TrunkConfig()
+    """The encoder's trunk; an actor with the same trunk can start from it."""
+    state_pyramid: bool = True
+    """False takes the context from the decoder (the paper's ablation NoSP)."""
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Mean of the training images, RGB in [0, 1]."""
+    image_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    """Standard deviation of the training images, RGB in [0, 1]."""
+
+
+Conditioning = tuple[Tensor, ...]
+"""The context's share of every convolution of the decoder: `[B, C_s, H_s, W_s]` for each stage."""
+
+
+class StatePyramid(nn.Module):
+    """The context at every resolution of the decoder, by repeated Gaussian smoothing and halving.
+
+    The fixed kernel is depthwise 4x4, stride 2, a Gaussian of 2/3 pixel standard deviation.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, levels: int, channels: int = CONTEXT_CHANNELS) -> None:
+        super().__init__()
+        self.levels = levels
+        positions = torch.arange(4, dtype=torch.float32) - 1.5
+        profile = torch.exp(-(positions**2) / (2 * (2 / 3) ** 2))
+        kernel = torch.outer(profile, profile)
+        self.register_buffer("kernel", (kernel / kernel.sum()).expand(channels, 1, 4, 4).contiguous())
+
+    def forward(self, context: Tensor) -> list[Tensor]:
+        """Levels `[B, C, H / 2^k, W / 2^k]` for k = 0..levels, finest first."""
+        pyramid = [context]
+        for _ in range(self.levels):
+            finest = pyramid[-1]
+            pyramid.append(F.conv2d(finest, self.kernel, stride=2, padding=1, groups=finest.shape[1]))
+        return pyramid
+
+
+class UpsampleConv(nn.Module):
+    """Nearest upsampling x2, replication padding and a 3x3 convolution, in one operation.
+
+    Four taps per output pixel instead of nine: upsampled neighbours are equal, so the 3x3 kernel folds
+    into a 4x4 kernel of a transposed convolution with stride 2. Exact up to rounding.
+    """
+
+    fold: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        conv = nn.Conv2d(in_channels, out_channels, 3, bias=bias)  # for its initialisation
+        self.weight = conv.weight
+        self.bias = conv.bias
+        fold = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float32)
+        self.register_buffer("fold", fold, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, in, h, w]` to `[B, out, 2h, 2w]`."""
+        weight = torch.einsum("ua,oiab,vb->iouv", self.fold, self.weight, self.fold)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
+        return F.conv_transpose2d(padded, weight, self.bias, stride=2, padding=3)
+
+
+class MaskDecoder(nn.Module):
+    """Decodes an action, given the context, to one soft mask at full resolution: `D` of Eq. (3).
+
+    Every convolution over features and context is kept as two, whose sum it is: the context's share is
+    computed once per episode by `condition`.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        height, width = parse_size(config.size)
+        stages = len(config.decoder_widths)
+        if height % 2**stages or width % 2**stages:
+            raise ValueError(f"{stages} decoder widths need sides divisible by {2**stages}, got {config.size}")
+        self.config = config
+        self.coarse = (config.bottleneck_channels, height >> stages, width >> stages)
+        self.normalise = ContextNormaliser(config.image_mean, config.image_std)
+        self.pyramid = StatePyramid(stages)
+        self.hidden = nn.Linear(config.latent_size, config.hidden)
+        self.expand = nn.Linear(config.hidden, self.coarse[0] * self.coarse[1] * self.coarse[2])
+        inputs = (config.bottleneck_channels, *config.decoder_widths[:-1])
+        self.convs = nn.ModuleList(
+            UpsampleConv(i, o, bias=False) for i, o in zip(inputs, config.decoder_widths, strict=True)
+        )
+        self.context_convs = nn.ModuleList(UpsampleConv(CONTEXT_CHANNELS, o) for o in config.decoder_widths)
+        self.head = nn.Conv2d(config.decoder_widths[-1], 1, 1, bias=False)
+        self.context_head = nn.Conv2d(CONTEXT_CHANNELS, 1, 1)
+
+    def condition(self, context: Tensor) -> Conditioning:
+        """The share of `context` `[B, 12, H, W]` in every convolution, constant over an episode."""
+        context = self.normalise(context)
+        if not self.config.state_pyramid:
+            context = torch.zeros_like(context)
+        *coarser, finest = reversed(self.pyramid(context))
+        shares = [conv(level) for conv, level in zip(self.context_convs, coarser, strict=True)]
+        return (*shares, self.context_head(finest))
+
+    def logits(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+        """Mask logits `[B, 1, H, W]` of `latent` `[B, l]`."""
+        x = F.leaky_relu(self.expand(F.leaky_relu(self.hidden(latent)))).view(-1, *self.coarse)
+        for conv, share in zip(self.convs, conditioning[:-1], strict=True):
+            x = F.leaky_relu(conv(x) + share)
+        mask_logits: Tensor = self.head(x) + conditioning[-1]
+        return mask_logits
+
+    def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+        """Soft masks `[B, 1, H, W]` in (0, 1) of `latent` `[B, l]`."""
+        return torch.sigmoid(self.logits(latent, conditioning))
+
+    def freeze(self) -> MaskDecoder:
+        """Exclude the decoder from all training; gradients still flow through it to the latent."""
+        self.requires_grad_(False)
+        return self.eval()
+
+
+class MaskEncoder(nn.Module):
+    """Encodes one instance mask, given the context, to a Gaussian over latent codes."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.trunk = Trunk(config.encoder, config.size, 1, config.image_mean, config.image_std)
+        self.head = nn.Linear(config.encoder.features, 2 * config.latent_size)
+
+    def forward(self, context: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance, each `[B, l]`, for context `[B, 12, H, W]` and masks `[B, 1, H, W]`."""
+        features = self.trunk(self.trunk.condition(context), masks)
+        mean, log_variance = self.head(features).chunk(2, dim=1)
+        return mean, log_variance
+
+
+class MaskAutoencoder(nn.Module):
+    """Encoder and decoder; trained once, on single instances (section 5.2)."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = MaskEncoder(config)
+        self.decoder = MaskDecoder(config)
+
+    def loss(self, context: Tensor, masks: Tensor, noise: Tensor, kl_weight: float = 1.0) -> Tensor:
+        """Negative evidence lower bound: cross-entropy summed over pixels plus KL, averaged over `B`.
+
+        Args:
+            context: `[B, 12, H, W]` in [0, 1].
+            masks: `[B, 1, H, W]` in {0, 1}.
+            noise: `[B, l]` standard normal.
+            kl_weight: factor of the KL divergence.
+        """
+        mean, log_variance = self.encoder(context, masks)
+        latent = mean + noise * torch.exp(0.5 * log_variance)
+        logits = self.decoder.logits(latent, self.decoder.condition(context))
+        reconstruction = F.binary_cross_entropy_with_logits(logits, masks, reduction="sum") / len(masks)
+        return reconstruction + kl_weight * kl_to_prior(mean, log_variance).mean()
+
+    @torch.no_grad()
+    def reconstruct(self, context: Tensor, masks: Tensor) -> Tensor:
+        """Soft masks `[B, 1, H, W]` decoded from the mean code of `masks`: no agent can do much better."""
+        mean, _ = self.encoder(context, masks)
+        reconstruction: Tensor = self.decoder(mean, self.decoder.condition(context))
+        return reconstruction
+
+
+def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of a diagonal Gaussian from the prior N(0, I), summed over the last axis: `[B]`."""
+    return 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(-1)

@@ -1,0 +1,189 @@
+"""The decision process: pure functions on batched tensors, without state of their own.
+
+Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acis_env.augment import compact_labels
+from acis_env.decoder import Conditioning, MaskDecoder
+from acis_env.networks import FOREGROUND, IMAGE_CHANNELS
+from acis_env.reward import ScoreName, instance_areas, potential, score
+
+Index = slice | Tensor
+"""A slice, or indices `[K]` int64, or a mask `[B]` bool, along the batch axis."""
+
+
+@dataclass(frozen=True)
+class EnvState:
+    """Everything about `B` episodes under way."""
+
+    context: Tensor  # [B, 12, H, W] in [0, 1]: image, foreground, angles
+    conditioning: Conditioning  # the context's share in the decoder
+    label_map: Tensor  # [B, H, W] int64, ground truth, 0 = background
+    areas: Tensor  # [B, N] pixels of each instance, zero for padding
+    num_instances: Tensor  # [B] int64
+    accumulated_mask: Tensor  # [B, 1, H, W] in [0, 1], M_t
+    predicted_mask: Tensor  # [B, 1, H, W] in [0, 1], m_t; zero before the first step
+    owner: Tensor  # [B, H, W] int64, the prediction (1..t) that is largest at a pixel, 0 = none yet
+    scores: Tensor  # [B, T, N], zero for steps not yet taken
+    assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none
+    potential: Tensor  # [B], phi_t
+    step_count: Tensor  # [B] int64, t
+
+    def __len__(self) -> int:
+        return len(self.step_count)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> EnvState:
+        """Apply `function` to every tensor."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in values.items():
+            values[name] = tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+        return EnvState(**values)
+
+    def select(self, index: Index) -> EnvState:
+        """The episodes at `index` (views for a slice)."""
+        return self.map(lambda x: x[index])
+
+    def merge(self, index: Tensor, other: EnvState) -> EnvState:
+        """A copy with the episodes at `index` `[K]` int64 replaced by the `K` episodes of `other`."""
+        parts = iter(other.tensors())
+        return self.map(lambda x: x.index_copy(0, index, next(parts)))
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in the order in which `map` visits them."""
+        found: list[Tensor] = []
+
+        def visit(x: Tensor) -> Tensor:
+            found.append(x)
+            return x
+
+        self.map(visit)
+        return found
+
+
+def reset(
+    context: Tensor,
+    label_map: Tensor,
+    decoder: MaskDecoder,
+    max_instances: int,
+    max_steps: int,
+    accumulated_mask: Tensor | None = None,
+) -> EnvState:
+    """Begin an episode in each scene.
+
+    Args:
+        context: `[B, 12, H, W]` in [0, 1].
+        label_map: `[B, H, W]` int64, instances 1..N.
+        decoder: the frozen mask decoder.
+        max_instances: capacity `N` for instances.
+        max_steps: capacity `T` for predictions.
+        accumulated_mask: `[B, 1, H, W]` in [0, 1], `M_1`; None is empty.
+    """
+    batch, _, height, width = context.shape
+    empty = torch.zeros(batch, 1, height, width, device=context.device)
+    with torch.no_grad():
+        conditioning = decoder.condition(context)
+    return EnvState(
+        context=context,
+        conditioning=conditioning,
+        label_map=label_map,
+        areas=instance_areas(label_map, max_instances),
+        num_instances=label_map.flatten(1).amax(1),
+        accumulated_mask=empty if accumulated_mask is None else accumulated_mask,
+        predicted_mask=empty,
+        owner=torch.zeros_like(label_map),
+        scores=torch.zeros(batch, max_steps, max_instances, device=context.device),
+        assignment=torch.full((batch, max_steps), -1, device=context.device),
+        potential=torch.zeros(batch, device=context.device),
+        step_count=torch.zeros(batch, dtype=torch.int64, device=context.device),
+    )
+
+
+def prefill(label_map: Tensor, sequence_length: int, priority: Tensor) -> tuple[Tensor, Tensor]:
+    """Give away all but `sequence_length` instances of each scene (reference: the curriculum of the paper's code).
+
+    Args:
+        label_map: `[B, H, W]` int64, instances 1..N.
+        sequence_length: instances that remain to be found, where there are as many.
+        priority: `[B, N]`, random numbers; the instances with the largest remain.
+
+    Returns:
+        Label map of the remaining instances, renamed to 1..N, and `M_1` `[B, 1, H, W]`, the others' union.
+    """
+    capacity = priority.shape[1]
+    labels = torch.arange(1, capacity + 1, device=label_map.device)
+    counts = label_map.flatten(1).amax(1, keepdim=True)
+    rank = priority.masked_fill(labels > counts, -torch.inf).argsort(1, descending=True).argsort(1)
+    given = torch.nn.functional.pad(rank >= sequence_length, (1, 0))  # the background is nobody's to give
+    is_given = given.gather(1, label_map.flatten(1)).view_as(label_map)
+    remaining = compact_labels(label_map.masked_fill(is_given, 0), capacity)
+    return remaining, (is_given & (label_map > 0)).float()[:, None]
+
+
+def step(
+    state: EnvState, latent: Tensor, decoder: MaskDecoder, score_name: ScoreName = "dice"
+) -> tuple[EnvState, Tensor]:
+    """Add one mask to every scene, Eq. (3); the reward `[B]` is the growth of the potential, Eq. (5).
+
+    Differentiable from `accumulated_mask` and `predicted_mask` to `latent` `[B, l]`; the reward is not,
+    since it holds the choice of an assignment.
+    """
+    predicted_mask = decoder(latent, state.conditioning)
+    with torch.no_grad():
+        step_scores = score(predicted_mask[:, 0], state.label_map, state.areas, score_name)
+        position = state.step_count[:, None, None].expand(-1, 1, step_scores.shape[1])
+        scores = state.scores.scatter(1, position, step_scores[:, None])
+        step_count = state.step_count + 1
+        assignment, new_potential = potential(scores, step_count, state.num_instances)
+        larger = predicted_mask[:, 0] > state.accumulated_mask[:, 0]
+        owner = torch.where(larger, step_count[:, None, None], state.owner)
+        # The potential never falls; the clamp removes what rounding may leave below zero.
+        reward = (new_potential - state.potential).clamp_min(0)
+    next_state = replace(
+        state,
+        accumulated_mask=torch.maximum(state.accumulated_mask, predicted_mask),
+        predicted_mask=predicted_mask,
+        owner=owner,
+        scores=scores,
+        assignment=assignment,
+        potential=new_potential,
+        step_count=step_count,
+    )
+    return next_state, reward
+
+
+def is_complete(state: EnvState) -> Tensor:
+    """`[B]` bool: as many predictions as instances, where a training episode ends (section 5.3)."""
+    return state.step_count >= state.num_instances
+
+
+def label_prediction(state: EnvState, cut_off: float = 0.5) -> Tensor:
+    """Hard label map so far, `[B, H, W]` int64, labels in the order of prediction.
+
+    An overlap goes to the mask of the highest probability; pixels below `cut_off` are background.
+    """
+    return torch.where(state.accumulated_mask[:, 0] >= cut_off, state.owner, 0)
+
+
+def observe(state: EnvState) -> dict[str, Tensor]:
+    """What an agent sees, uint8 in [0, 255]: image, accumulated mask, foreground and angles."""
+    context = to_uint8(state.context)
+    return {
+        "image": context[:, :IMAGE_CHANNELS],
+        "mask": to_uint8(state.accumulated_mask),
+        "foreground": context[:, FOREGROUND : FOREGROUND + 1],
+        "angles": context[:, FOREGROUND + 1 :],
+    }
+
+
+def to_uint8(values: Tensor) -> Tensor:
+    """[0, 1] to the nearest of 0..255."""
+    return (values * 255).round().to(torch.uint8)

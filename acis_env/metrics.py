@@ -1,0 +1,209 @@
+"""Evaluation of a finished segmentation; nothing here takes part in training.
+
+Measures and symbols of Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, Sec. 5 (Tables 1-4,
+Fig. 3). Published tables compare label maps at the original image resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+METRIC_NAMES = (
+    "sbd",
+    "dic",
+    "abs_dic",
+    "fbd",
+    "mucov",
+    "mwcov",
+    "avg_fp",
+    "avg_fn",
+    "fp_rate",
+    "fn_rate",
+)
+
+
+def segmentation_metrics(prediction: NDArray[Any], ground_truth: NDArray[Any]) -> dict[str, float]:
+    """Every measure of one image, Sec. 5.
+
+    Both maps hold 0 for the background and a positive label per instance. Labels need not be consecutive and
+    their order plays no part. A mean over no labels is 0, so the measures are finite for every image:
+
+    | key | meaning | range | no prediction | no instance | neither |
+    | --- | --- | --- | --- | --- | --- |
+    | `sbd` | smaller of the two best Dice, see below | [0, 1] | 0 | 0 | 0 |
+    | `dic` | predictions minus instances | integer | -N | T | 0 |
+    | `abs_dic` | its absolute value | integer | N | T | 0 |
+    | `fbd` | Dice of the two foregrounds | [0, 1] | 0 | 0 | 0 |
+    | `mucov` | best IoU of an instance, mean over instances | [0, 1] | 0 | 0 | 0 |
+    | `mwcov` | the same, weighted by the area of the instance | [0, 1] | 0 | 0 | 0 |
+    | `avg_fp` | number of predictions that overlap no instance | integer | 0 | T | 0 |
+    | `avg_fn` | number of instances that no prediction overlaps | integer | N | 0 | 0 |
+    | `fp_rate` | `avg_fp` as a fraction of the predictions | [0, 1] | 0 | 1 | 0 |
+    | `fn_rate` | `avg_fn` as a fraction of the instances | [0, 1] | 1 | 0 | 0 |
+
+    The best Dice of one map averages, over all of its labels, the largest Dice with a label of the other map.
+    Two empty foregrounds have an `fbd` of 0 just as two empty masks have a score of 0.
+
+    Args:
+        prediction: `[H, W]`, any integer dtype, not negative.
+        ground_truth: `[H, W]`, any integer dtype, not negative.
+
+    Returns:
+        The ten measures by name, in the order of `METRIC_NAMES`.
+
+    Raises:
+        ValueError: a map is not a matrix of non-negative integers, or the two differ in shape.
+    """
+    table = contingency_table(prediction, ground_truth)
+    overlap = table[1:, 1:]
+    predicted_area, true_area = table[1:].sum(axis=1), table[:, 1:].sum(axis=0)
+    area = predicted_area[:, None] + true_area[None, :]
+    dice, iou = 2 * overlap / area, overlap / (area - overlap)  # every label has a pixel, so no 0 / 0
+    best_iou = iou.max(axis=0, initial=0.0)
+
+    is_false_positive, is_false_negative = overlap.sum(axis=1) == 0, overlap.sum(axis=0) == 0
+    difference_in_count = len(predicted_area) - len(true_area)
+    return {
+        "sbd": min(_mean(dice.max(axis=1, initial=0.0)), _mean(dice.max(axis=0, initial=0.0))),
+        "dic": float(difference_in_count),
+        "abs_dic": float(abs(difference_in_count)),
+        "fbd": _ratio(2 * overlap.sum(), predicted_area.sum() + true_area.sum()),
+        "mucov": _mean(best_iou),
+        "mwcov": _ratio((true_area * best_iou).sum(), true_area.sum()),
+        "avg_fp": float(is_false_positive.sum()),
+        "avg_fn": float(is_false_negative.sum()),
+        "fp_rate": _mean(is_false_positive),
+        "fn_rate": _mean(is_false_negative),
+    }
+
+
+def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean over images of every measure of `segmentation_metrics`, each image with the same weight.
+
+    Args:
+        metrics: one mapping per image, at least one, all with the same keys.
+
+    Raises:
+        ValueError: no image, or images with different keys.
+    """
+    if not metrics:
+        raise ValueError("metrics must hold at least one image, got none; is the data set empty?")
+    for index, image_metrics in enumerate(metrics):
+        if image_metrics.keys() != metrics[0].keys():
+            raise ValueError(
+                f"metrics must have the same keys for every image, expected {sorted(metrics[0])} as for "
+                f"image 0, got {sorted(image_metrics)} for image {index}"
+            )
+    return {name: float(np.mean([image_metrics[name] for image_metrics in metrics])) for name in metrics[0]}
+
+
+def matched_dice(masks: NDArray[Any], label_map: NDArray[Any]) -> NDArray[np.float64]:
+    """Dice of every predicted mask with the instance it is assigned, Fig. 3.
+
+    The one-to-one assignment makes the sum of the Dice largest (Eq. 4, with all `T` masks). Where several
+    assignments reach that sum, one of them is taken: the sum is unique, its share per mask is not.
+
+    Args:
+        masks: `[T, H, W]` in [0, 1], in the order of prediction, soft (floating) or hard (bool, integer).
+        label_map: `[H, W]`, any integer dtype, with `N` instances; 0 is background.
+
+    Returns:
+        `[T]` in [0, 1]; 0 for a mask without an instance.
+
+    Raises:
+        ValueError: shapes do not fit, a mask leaves [0, 1], or `label_map` is not of non-negative integers.
+    """
+    dice = _dice_matrix(masks, label_map)
+    matched = np.zeros(len(dice))
+    rows, columns = linear_sum_assignment(dice, maximize=True)
+    matched[rows] = dice[rows, columns]
+    return matched
+
+
+def dice_star(masks: NDArray[Any], label_map: NDArray[Any]) -> float:
+    """Matched Dice of an image with ground-truth stopping, `Dice*` of Table 2: in [0, 1].
+
+    Only the first `N` masks are matched, and the sum of their Dice is divided by `N`: a missing mask counts 0.
+    An image without instances has 0. Arguments and errors are those of `matched_dice`.
+    """
+    check_label_map("label_map", label_map)
+    num_instances = len(np.setdiff1d(label_map, [0]))
+    matched = matched_dice(masks[:num_instances], label_map)
+    return _ratio(matched.sum(), num_instances)
+
+
+def contingency_table(prediction: NDArray[Any], ground_truth: NDArray[Any]) -> NDArray[np.int64]:
+    """Pixels shared by every label of `prediction` and every label of `ground_truth`, both `[H, W]`.
+
+    Returns:
+        `[T + 1, N + 1]` int64, labels in increasing order. Row 0 and column 0 are the background, whether or
+        not it occurs; each other row and column has a positive sum.
+
+    Raises:
+        ValueError: as for `segmentation_metrics`.
+    """
+    check_label_map("prediction", prediction)
+    check_label_map("ground_truth", ground_truth)
+    if prediction.shape != ground_truth.shape:
+        raise ValueError(
+            f"prediction must have the shape of ground_truth, {list(ground_truth.shape)}, "
+            f"got {list(prediction.shape)}; resize it to the ground truth first"
+        )
+    rows, num_predictions = _consecutive(prediction)
+    columns, num_instances = _consecutive(ground_truth)
+    shape = num_predictions + 1, num_instances + 1
+    return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def check_label_map(name: str, label_map: NDArray[Any]) -> None:
+    """Raise `ValueError`, with `name`, unless `label_map` is `[H, W]` of non-negative integers."""
+    if label_map.ndim != 2:
+        raise ValueError(f"{name} must be [H, W], got {list(label_map.shape)}")
+    if not np.issubdtype(label_map.dtype, np.integer):
+        raise ValueError(f"{name} must have an integer dtype, got {label_map.dtype}")
+    if label_map.min(initial=0) < 0:
+        raise ValueError(f"{name} must hold labels >= 0 (0 = background), got {label_map.min()}")
+
+
+def _dice_matrix(masks: NDArray[Any], label_map: NDArray[Any]) -> NDArray[np.float64]:
+    """Dice `[T, N]` of every mask `[T, H, W]` with every instance of `label_map` `[H, W]`; 0 if empty."""
+    check_label_map("label_map", label_map)
+    _check_masks(masks, label_map.shape)
+    labels, num_instances = _consecutive(label_map)
+    true_area = np.bincount(labels, minlength=num_instances + 1)[1:]
+    # Row 0 of the sums is the background: it counts for the area of a mask, not for an overlap.
+    sums = np.array([np.bincount(labels, mask.ravel(), num_instances + 1) for mask in masks])
+    sums = sums.reshape(len(masks), num_instances + 1)  # keeps the second axis where there is no mask
+    return np.asarray(2 * sums[:, 1:] / (sums.sum(axis=1)[:, None] + true_area))
+
+
+def _consecutive(label_map: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+    """The pixels of `label_map` `[H, W]` with labels renamed to 1..N, `[H * W]` int64, and `N`; 0 stays 0."""
+    labels, inverse = np.unique(label_map, return_inverse=True)
+    has_background = int(labels.size > 0 and labels[0] == 0)
+    return inverse.ravel().astype(np.int64) + (1 - has_background), len(labels) - has_background
+
+
+def _mean(values: NDArray[Any]) -> float:
+    """Mean of a vector; 0 if it is empty."""
+    return _ratio(values.sum(), len(values))
+
+
+def _ratio(numerator: float | np.generic, denominator: float | np.generic) -> float:
+    """Quotient; 0 where there is nothing to divide by."""
+    return float(numerator) / float(denominator) if denominator else 0.0
+
+
+def _check_masks(masks: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if masks.ndim != 3 or masks.shape[1:] != shape:
+        expected = ", ".join(str(size) for size in shape)
+        raise ValueError(f"masks must be [T, H, W] = [T, {expected}] as label_map, got {list(masks.shape)}")
+    if not masks.size:
+        return
+    smallest, largest = masks.min(), masks.max()
+    if not (smallest >= 0 and largest <= 1):  # also refuses NaN
+        raise ValueError(f"masks must lie in [0, 1], got values from {smallest} to {largest}")

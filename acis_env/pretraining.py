@@ -1,0 +1,175 @@
+"""Pre-training of the networks around the actions: context network and mask autoencoder.
+
+Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 5.2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from acis_env.augment import Augmentation
+from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
+from acis_env.datasets.packed import PackedScenes
+from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.sampling import SceneBatch, draw_batch, iteration_generator, load_batch
+from acis_env.weights import save_weights
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How to pre-train one network. The rate falls to 0.3 and 0.1 of itself after 70 % and 90 % of the iterations."""
+
+    iterations: int = 3000
+    """Number of updates."""
+    batch_size: int = 32
+    """Scenes per update."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    weight_decay: float = 0.0
+    """L2 penalty in Adam (the paper's code: 1e-4 over its much longer schedule)."""
+    kl_weight: float = 1.0
+    """Factor of the KL divergence (autoencoder only)."""
+    clip_norm: float = 200.0
+    """Largest norm of the gradient of a loss that is a sum over pixels."""
+    seed: int = 0
+    """Of initialisation, batches and augmentation."""
+    eval_every: int = 500
+    """Iterations between evaluations, after each of which the weights are written."""
+    augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
+    """Applied to the training scenes on their device."""
+
+
+def image_statistics(scenes: PackedScenes, limit: int = 200) -> tuple[RGB, RGB]:
+    """Mean and standard deviation per colour, RGB in [0, 1], over the first `limit` scenes."""
+    images, _ = scenes.gather(range(min(limit, len(scenes))))
+    pixels = images.float().div(255).transpose(0, 1).flatten(1)
+    red, green, blue = ((round(float(c.mean()), 4), round(float(c.std()), 4)) for c in pixels)
+    return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
+
+
+def pretrain_context(
+    train: PackedScenes, val: PackedScenes, network_config: ContextConfig, config: PretrainConfig, folder: Path
+) -> ContextNetwork:
+    """Train a context network and write it to `folder` after every evaluation; returns it frozen."""
+    torch.manual_seed(config.seed)
+    network = ContextNetwork(network_config).to(train.device)
+
+    def loss(batch: SceneBatch, iteration: int) -> Tensor:
+        return context_loss(network(batch.images), batch.label_maps, train.max_instances)
+
+    _fit(network, loss, lambda: evaluate_context(network, val), train, config, folder)
+    network.requires_grad_(False)
+    return network.eval()
+
+
+@torch.no_grad()
+def evaluate_context(network: ContextNetwork, scenes: PackedScenes) -> dict[str, float]:
+    """Dice of the foreground (cut at 0.5) and accuracy of the angles on instance pixels, over all scenes."""
+    network.eval()
+    common = total = correct = pixels = 0.0
+    for batch in iterate(scenes):
+        context = network.context(batch.images)
+        truth, guess = batch.label_maps > 0, context[:, 3] >= 0.5
+        common += float((truth & guess).sum())
+        total += float(truth.sum() + guess.sum())
+        angles = quantise_angles(batch.label_maps, scenes.max_instances)
+        correct += float(((context[:, 4:].argmax(1) == angles.argmax(1)) & truth).sum())
+        pixels += float(truth.sum())
+    return {"foreground_dice": 2 * common / max(total, 1), "angle_accuracy": correct / max(pixels, 1)}
+
+
+def pretrain_autoencoder(
+    train: PackedScenes,
+    val: PackedScenes,
+    context_network: ContextNetwork,
+    network_config: AutoencoderConfig,
+    config: PretrainConfig,
+    folder: Path,
+) -> MaskAutoencoder:
+    """Train a mask autoencoder on single instances and write it to `folder`; returns it frozen.
+
+    One random instance per scene and update, as in the paper; the context is the predicted one.
+    """
+    torch.manual_seed(config.seed)
+    autoencoder = MaskAutoencoder(network_config).to(train.device)
+
+    def loss(batch: SceneBatch, iteration: int) -> Tensor:
+        generator = iteration_generator(config.seed, iteration, stream=1)
+        share = torch.from_numpy(generator.random(len(batch.images), dtype="float32")).to(train.device)
+        noise = torch.from_numpy(generator.standard_normal((len(share), network_config.latent_size), dtype="float32"))
+        counts = batch.label_maps.flatten(1).amax(1)
+        chosen = (share * counts).long().clamp_max(counts - 1) + 1
+        masks = (batch.label_maps == chosen[:, None, None]).float()[:, None]
+        context = context_network.context(batch.images)
+        return autoencoder.loss(context, masks, noise.to(train.device), config.kl_weight)
+
+    _fit(autoencoder, loss, lambda: evaluate_autoencoder(autoencoder, context_network, val), train, config, folder)
+    autoencoder.requires_grad_(False)
+    return autoencoder.eval()
+
+
+@torch.no_grad()
+def evaluate_autoencoder(
+    autoencoder: MaskAutoencoder, context_network: ContextNetwork, scenes: PackedScenes
+) -> dict[str, float]:
+    """Mean and 10 % quantile of the Dice of reconstructions, cut at 0.5, over all instances of all scenes."""
+    dice = []
+    for batch in iterate(scenes):
+        contexts = context_network.context(batch.images)
+        for context, label_map in zip(contexts, batch.label_maps, strict=True):
+            labels = torch.arange(1, int(label_map.max()) + 1, device=label_map.device)
+            masks = (label_map == labels[:, None, None]).float()[:, None]
+            guess = autoencoder.reconstruct(context.expand(len(labels), -1, -1, -1), masks) >= 0.5
+            common = (guess * masks).sum((1, 2, 3))
+            dice.append(2 * common / (guess.sum((1, 2, 3)) + masks.sum((1, 2, 3))))
+    values = torch.cat(dice)
+    return {"reconstruction_dice": float(values.mean()), "reconstruction_dice_q10": float(values.quantile(0.1))}
+
+
+def iterate(scenes: PackedScenes, batch_size: int = 32) -> Iterator[SceneBatch]:
+    """All scenes once, in order, without augmentation."""
+    for start in range(0, len(scenes), batch_size):
+        yield load_batch(scenes, range(start, min(start + batch_size, len(scenes))))
+
+
+def _fit(
+    network: ContextNetwork | MaskAutoencoder,
+    loss: Callable[[SceneBatch, int], Tensor],
+    evaluate: Callable[[], dict[str, float]],
+    train: PackedScenes,
+    config: PretrainConfig,
+    folder: Path,
+) -> None:
+    """Minimise `loss` with Adam; evaluate and write the weights every `config.eval_every` iterations."""
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
+    started = time.monotonic()
+    progress = tqdm(range(config.iterations), desc=type(network).__name__)
+    scores: dict[str, Any] = {}
+    for iteration in progress:
+        decay = (1.0, 0.3, 0.1)[sum(iteration >= m for m in milestones)]
+        optimizer.param_groups[0]["lr"] = config.learning_rate * decay
+        network.train()
+        generator = iteration_generator(config.seed, iteration)
+        value = loss(draw_batch(train, config.batch_size, config.augmentation, generator), iteration)
+        if not torch.isfinite(value):
+            raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+        optimizer.step()
+        if (iteration + 1) % config.eval_every == 0 or iteration + 1 == config.iterations:
+            scores = evaluate()
+            done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
+            save_weights(folder, network, {**asdict(config), **done, "held_out": scores})
+        progress.set_postfix({"loss": f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()}})

@@ -1,0 +1,175 @@
+"""Weights on disk: a safetensors file, and beside it a JSON file with the configuration and the scores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from acis_env.context import ContextConfig, ContextNetwork
+from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.files import replacing, write_json
+
+BUNDLED = Path(__file__).parent / "pretrained"
+"""Folder of the weights that come with the package."""
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What `acis pretrain` makes: the networks around the actions."""
+
+    context_network: ContextNetwork
+    autoencoder: MaskAutoencoder
+
+    def to(self, device: str | torch.device) -> Pretrained:
+        """Move both networks to `device`, in place."""
+        self.context_network.to(device)
+        self.autoencoder.to(device)
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of images and masks."""
+        return self.autoencoder.config.size
+
+
+def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
+    """Load a context network and a mask autoencoder, frozen and on the CPU.
+
+    Args:
+        weights: a folder written by `acis pretrain`, or the name of a bundled one ("leaves-64").
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged, or its configuration and its tensors do not fit this version.
+    """
+    folder = find_weights(weights)
+    context_network = load_context_network(folder)
+    autoencoder = load_autoencoder(folder)
+    if context_network.config.size != autoencoder.config.size:
+        raise ValueError(
+            f"{folder}: the context network is for {context_network.config.size} and the autoencoder for "
+            f"{autoencoder.config.size} (height, width); they must be equal"
+        )
+    return Pretrained(context_network, autoencoder)
+
+
+def find_weights(weights: str | os.PathLike[str]) -> Path:
+    """The folder of `weights`: a path, or the name of a bundled one."""
+    for folder in (Path(weights), BUNDLED / Path(weights)):
+        if folder.is_dir():
+            return folder
+    bundled = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
+    raise FileNotFoundError(f"weights {str(weights)!r}: expected a folder or one of the bundled {bundled}")
+
+
+def load_context_network(folder: Path) -> ContextNetwork:
+    """Load the context network in `folder`, frozen."""
+    config = _from_json(ContextConfig, _read_config(folder / "context.json"), folder / "context.json")
+    return _load(ContextNetwork(config), folder / "context.safetensors")
+
+
+def load_autoencoder(folder: Path) -> MaskAutoencoder:
+    """Load the mask autoencoder in `folder`, frozen."""
+    config = _from_json(AutoencoderConfig, _read_config(folder / "autoencoder.json"), folder / "autoencoder.json")
+    return _load(MaskAutoencoder(config), folder / "autoencoder.safetensors")
+
+
+def save_weights(
+    folder: Path, module: ContextNetwork | MaskAutoencoder, training: Mapping[str, Any] | None = None
+) -> None:
+    """Write the weights and the configuration of `module` into `folder`; each file is whole or the old one.
+
+    Args:
+        folder: created if it is missing.
+        module: a context network or a mask autoencoder.
+        training: JSON-able notes on how it was trained and what it scores.
+    """
+    stem = "context" if isinstance(module, ContextNetwork) else "autoencoder"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with replacing(folder / f"{stem}.safetensors") as unfinished:
+        save_file(state, unfinished)
+    write_json(folder / f"{stem}.json", {"config": asdict(module.config), "training": dict(training or {})})
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `acis pretrain` writes it")
+    try:
+        config = json.loads(path.read_text())["config"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path}: expected a JSON object with the key "config" ({error})') from error
+    if not isinstance(config, dict):
+        raise ValueError(f'{path}: "config" must be an object, got {type(config).__name__}')
+    return config
+
+
+def config_from_dict(config_class: type[Any], values: Mapping[str, Any], source: str) -> Any:
+    """Rebuild a (nested) config dataclass from JSON values.
+
+    Raises:
+        ValueError: naming `source` and the keys that are unknown or missing.
+    """
+    expected = {f.name: f for f in fields(config_class)}
+    if values.keys() != expected.keys():
+        unknown, missing = sorted(values.keys() - expected.keys()), sorted(expected.keys() - values.keys())
+        raise ValueError(f"{source}: unknown keys {unknown}, missing keys {missing} of {config_class.__name__}")
+    hints = get_type_hints(config_class)
+    return config_class(**{name: _from_value(hints[name], value, source) for name, value in values.items()})
+
+
+def _from_value(hint: Any, value: Any, source: str) -> Any:
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
+        return config_from_dict(hint, value, source)
+    if isinstance(value, list | tuple):
+        element = (get_args(hint) or (None,))[0]
+        return tuple(_from_value(element, item, source) for item in value)
+    return value
+
+
+def _from_json(config_class: type[Any], values: Mapping[str, Any], path: Path) -> Any:
+    try:
+        return config_from_dict(config_class, values, str(path))
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _load(module: Module, path: Path) -> Module:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `acis pretrain` writes it")
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+    load_state(module, state, str(path))
+    module.requires_grad_(False)
+    return module.eval()
+
+
+def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Copy `state` into `module`.
+
+    Raises:
+        ValueError: naming `source` and every tensor that is missing, unknown or of another shape.
+    """
+    own = module.state_dict()
+    problems = [f"{name} is missing" for name in own.keys() - state.keys()]
+    problems += [f"{name} is unknown" for name in state.keys() - own.keys()]
+    problems += [
+        f"{name} is {list(state[name].shape)}, expected {list(own[name].shape)}"
+        for name in own.keys() & state.keys()
+        if own[name].shape != state[name].shape
+    ]
+    if problems:
+        raise ValueError(f"{source} does not fit its configuration: {'; '.join(sorted(problems))}")
+    module.load_state_dict(dict(state))

@@ -1,0 +1,129 @@
+"""How to train: one frozen dataclass, the schedule as data in it, and named presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from acis_env.augment import Augmentation
+from acis_env.reward import ScoreName
+from agents.actor import ActorConfig
+from agents.critic import CriticConfig
+
+Objective = Literal["bl-bce", "bl-score", "ac", "ac-score", "critic"]
+"""What the actor follows:
+
+bl-bce: cross-entropy of each mask with the instance that max-matching assigns to it (the paper's baseline BL).
+bl-score: the same with the soft score (Dice or IoU) in place of the cross-entropy.
+ac: the critic's value of each mask, through the frozen decoder (the paper's AC, Algorithm 1).
+ac-score: the soft score of the assigned instance plus the discounted value of what follows, by the critic.
+critic: nothing; only the critic learns (the paper's warm-up).
+"""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one objective."""
+
+    name: str
+    objective: Objective
+    iterations: int
+    learning_rate: float = 3e-4
+    """Of the actor; falls to 0.3 and 0.1 of itself after 70 % and 90 % of the phase."""
+    sequence_length: int | None = None
+    """Longest episode: in a scene of more instances the others are given in `M_1`. None: all instances."""
+    kl_weight: float = 0.0
+    """Factor of the KL divergence of the policy from the latent prior."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run."""
+
+    scenes: str = "leaves"
+    """"leaves", or a folder of `<id>_rgb.png` and `<id>_label.png` with subfolders train and val."""
+    scene_options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the training scenes (of `Leaves` or `FolderScenes`)."""
+    val_options: dict[str, Any] = field(default_factory=dict)
+    """Likewise of the validation scenes."""
+    weights: str = "leaves-64"
+    """Bundled name or folder of the pre-trained networks."""
+    phases: tuple[Phase, ...] = ()
+    """The schedule, in order."""
+    seed: int = 0
+    """Of initialisation, batches, augmentation and noise."""
+    device: str = "cpu"
+    """Where to train."""
+    batch_size: int = 16
+    """Scenes per iteration."""
+    score: ScoreName = "dice"
+    """Score of the reward, and of the objectives named after it."""
+    gamma: float = 0.9
+    """Discount per predicted mask."""
+    truncate: bool = True
+    """One-step BPTT; False lets the gradient run through the whole episode."""
+    actor: ActorConfig = ActorConfig()
+    """Sizes of the actor."""
+    critic: CriticConfig = CriticConfig()
+    """Sizes and inputs of the critic."""
+    start_from_encoder: bool = True
+    """Begin actor and critic as copies of the autoencoder's encoder; False is the paper's random start."""
+    clip_norm: float = 1.0
+    """Largest norm of the actor's and the critic's gradients."""
+    clip_norm_bce: float = 200.0
+    """Largest norm of the gradient of bl-bce, a sum over pixels."""
+    critic_learning_rate: float = 1e-3
+    """Of the critic."""
+    critic_updates: int = 4
+    """Critic updates per actor update."""
+    critic_batch_size: int = 64
+    """Steps per critic update."""
+    replay_size: int = 8
+    """Batches of episodes that the critic learns from (the paper: 1)."""
+    exploration: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0)
+    """Standard deviations of prior noise added to actions in collected episodes, one drawn per scene."""
+    termination_learning_rate: float = 3e-3
+    """Of the termination unit, which has its own optimiser."""
+    augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
+    """Applied to the training scenes on their device."""
+    max_steps: int = 21
+    """Cap on the number of masks when the termination unit does not stop."""
+    cut_off: float = 0.5
+    """Probability below which a pixel of the label map is background."""
+    eval_every: int = 100
+    """Iterations between evaluations on validation scenes."""
+    eval_scenes: int = 50
+    """Validation scenes in an evaluation while training."""
+    checkpoint_every: int = 50
+    """Iterations between checkpoints."""
+
+    @property
+    def values_the_future(self) -> bool:
+        """Whether the critic estimates what follows a step, rather than the return from it on."""
+        return any(phase.objective == "ac-score" for phase in self.phases)
+
+
+def leaves_phases(objective: Objective, iterations: int) -> tuple[Phase, ...]:
+    """Initialisation, then the main phase; an actor-critic objective with warm-up in between."""
+    start = (Phase("init", "bl-score", 60, 1e-3, sequence_length=1),)
+    if objective in ("ac", "ac-score"):
+        rate = 1e-4 if objective == "ac" else 2e-4
+        warm_up = Phase("warm-up", "critic", 40)
+        return (*start, warm_up, Phase("main", objective, iterations, rate, kl_weight=1e-3))
+    return (*start, Phase("main", objective, iterations, 5e-4))
+
+
+LEAVES_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
+
+
+def _leaves(objective: Objective) -> TrainConfig:
+    return TrainConfig(phases=leaves_phases(objective, 400), actor=LEAVES_ACTOR)
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "leaves-bl-bce": _leaves("bl-bce"),
+    "leaves-bl-score": _leaves("bl-score"),
+    "leaves-ac": _leaves("ac"),
+    "leaves-ac-score": _leaves("ac-score"),
+}
+"""Named starting points; every field can be overridden."""

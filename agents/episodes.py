@@ -1,0 +1,131 @@
+"""Episode execution (Algorithm 1): the actor segments a batch of scenes, one instance per step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from acis_env import dynamics
+from acis_env.decoder import MaskDecoder
+from acis_env.dynamics import EnvState
+from acis_env.reward import ScoreName
+from agents.actor import Actor
+
+Sampler = Callable[[Tensor, Tensor], Tensor]
+"""Draws actions `[k, l]` from the mean and the standard deviation of the policy, both `[k, l]`."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step in the `k` scenes that have not ended, the first `k` of the batch."""
+
+    mask: Tensor  # [k, 1, H, W], M_t
+    mean: Tensor  # [k, l]
+    log_variance: Tensor  # [k, l]
+    latent: Tensor  # [k, l], the action
+    predicted_mask: Tensor  # [k, 1, H, W], m_t
+    reward: Tensor  # [k], r_t
+    remaining: Tensor  # [k] int64, steps left including this one
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Whole episodes of `B` scenes, sorted by falling length."""
+
+    context: Tensor  # [B, 12, H, W]
+    label_map: Tensor  # [B, H, W] int64
+    steps: list[Step]  # T
+    assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none or not taken
+    potential: Tensor  # [B], of the finished episodes
+    continue_logits: Tensor  # [sum of (N + 1)], of every state visited, terminal ones included
+    continue_targets: Tensor  # likewise, 0 in terminal states, else 1
+
+    def targets(self, t: int) -> Tensor:
+        """The instance that prediction `t` is assigned in the end, `[k, 1, H, W]` in {0, 1}."""
+        k = len(self.steps[t].mask)
+        label = self.assignment[:k, t] + 1
+        return ((self.label_map[:k] == label[:, None, None]) & (label > 0)[:, None, None]).float()[:, None]
+
+
+def sort_by_length(context: Tensor, label_map: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Reorder a batch by falling number of instances: running scenes are then always the first ones."""
+    order = label_map.flatten(1).amax(1).argsort(descending=True, stable=True)
+    return tuple(x[order] for x in (context, label_map, *others))
+
+
+def run_episodes(
+    actor: Actor,
+    decoder: MaskDecoder,
+    state: EnvState,
+    score: ScoreName = "dice",
+    sampler: Sampler | None = None,
+    truncate: bool = True,
+) -> Episodes:
+    """Let `actor` segment every scene of `state` with as many steps as it has instances.
+
+    Scenes that have ended cost nothing: step `t` runs on the first `k_t` scenes only.
+
+    Args:
+        actor: the policy; gradients reach it unless they are disabled outside.
+        decoder: frozen.
+        state: fresh episodes, sorted by falling number of instances.
+        score: of the reward.
+        sampler: draws the actions; None takes the mean.
+        truncate: cut the gradient between steps (one-step BPTT), else let it run through `M_t` and `h_t`.
+    """
+    lengths = state.num_instances
+    initial = state
+    context_share, foreground = actor.condition(state.context)
+    memory = actor.initial_memory(len(state))
+    steps: list[Step] = []
+    logits: list[Tensor] = []
+    targets: list[Tensor] = []
+    horizon = int(lengths.max())
+    finished: list[EnvState] = []
+    for t, (visited, running) in enumerate(_active_counts(lengths, horizon)):
+        state, memory = state.select(slice(visited)), memory[:visited]
+        mask = state.accumulated_mask.detach() if truncate else state.accumulated_mask
+        out = actor((context_share[:visited], foreground[:visited]), mask, memory)
+        logits.append(out.continue_logit)
+        targets.append((lengths[:visited] > t).float())
+        finished.append(state.select(slice(running, visited)))
+        if running == 0:
+            break
+        state = state.select(slice(running))
+        mean, log_variance = out.mean[:running], out.log_variance[:running]
+        latent = mean if sampler is None else sampler(mean, torch.exp(0.5 * log_variance))
+        state, reward = dynamics.step(state, latent, decoder, score)
+        memory = out.memory.detach() if truncate else out.memory
+        remaining = lengths[:running] - t
+        steps.append(Step(mask[:running], mean, log_variance, latent, state.predicted_mask, reward, remaining))
+    finished.reverse()  # the longest episodes end last and stand first
+    return Episodes(
+        context=initial.context,
+        label_map=initial.label_map,
+        steps=steps,
+        assignment=torch.cat([s.assignment for s in finished]),
+        potential=torch.cat([s.potential for s in finished]),
+        continue_logits=torch.cat(logits),
+        continue_targets=torch.cat(targets),
+    )
+
+
+def _active_counts(lengths: Tensor, horizon: int) -> list[tuple[int, int]]:
+    """For `t = 0..horizon`: how many scenes reach state `t`, and how many of them act in it."""
+    host = lengths.tolist()
+    return [(sum(n >= t for n in host), sum(n > t for n in host)) for t in range(horizon + 1)]
+
+
+def discounted_returns(episodes: Episodes, gamma: float) -> list[Tensor]:
+    """`sum_{i >= t} gamma^(i-t) r_i` of every step, Eq. (7): `T` tensors `[k_t]`."""
+    returns: list[Tensor] = []
+    following = episodes.potential.new_zeros(0)
+    for step in reversed(episodes.steps):
+        value = step.reward.clone()
+        value[: len(following)] += gamma * following
+        returns.append(value)
+        following = value
+    return returns[::-1]

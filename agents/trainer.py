@@ -1,0 +1,204 @@
+"""The training loop of Algorithm 1, with checkpoints, logs and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from acis_env import dynamics
+from acis_env.datasets import PackedScenes, SceneDataset, open_scenes
+from acis_env.dynamics import EnvState
+from acis_env.files import write_json
+from acis_env.sampling import draw_batch, iteration_generator
+from acis_env.weights import Pretrained, config_from_dict, load_pretrained
+from agents.actor_critic import ActorCritic, Losses
+from agents.agent import Agent, load_checkpoint, save_checkpoint
+from agents.config import Phase, TrainConfig
+from agents.episodes import sort_by_length
+from agents.evaluation import agent_segmenter, evaluate, scene_sheet
+from agents.replay import ReplayBuffer, transitions
+
+FORMAT = "acis-run-1"
+"""Marks a file as the checkpoint of a run, and the layout of what is in it."""
+
+
+class Trainer:
+    """Trains an agent in `folder`, which holds all that a run leaves behind:
+
+    - `config.json`, `history.json`: the resolved configuration, and the scores on validation scenes over time;
+    - `checkpoint.pt`: everything needed to continue; `agent.pt`: what inference needs;
+    - `initial.pt`: the agent as it was before the last phase, for comparison;
+    - TensorBoard events.
+
+    All random numbers of an iteration are drawn from generators that depend on the seed and the iteration alone,
+    so a run that was interrupted and resumed draws what it would have drawn.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        train: SceneDataset | None = None,
+        val: SceneDataset | None = None,
+        pretrained: Pretrained | None = None,
+    ) -> None:
+        """Open scenes and networks; the data sets and networks given take the place of those in `config`."""
+        self.config, self.folder = config, folder
+        torch.manual_seed(config.seed)
+        self.pretrained = (pretrained or load_pretrained(config.weights)).to(config.device)
+        size = self.pretrained.size
+        train = train or open_scenes(config.scenes, "train", size, config.scene_options)
+        val = val or open_scenes(config.scenes, "val", size, config.val_options)
+        self.train_scenes = PackedScenes(train, size, config.device)
+        self.val_scenes = PackedScenes(_First(val, config.eval_scenes), size, config.device)
+        self.learner = ActorCritic(self.pretrained.autoencoder, config)
+        self.replay = ReplayBuffer(config.replay_size)
+        self.iteration = 0
+        self.history: list[dict[str, float]] = []
+
+    @classmethod
+    def resume(cls, folder: Path) -> Trainer:
+        """Continue the run in `folder` from its last checkpoint.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged or of another version.
+        """
+        path = folder / "checkpoint.pt"
+        state = load_checkpoint(path)
+        if state.get("format") != FORMAT:
+            raise ValueError(f"{path}: expected a run of format {FORMAT!r}, got {state.get('format')!r}")
+        trainer = cls(config_from_dict(TrainConfig, state["config"], str(path)), folder)
+        trainer.learner.load_state_dict(state["learner"])
+        trainer.replay.load_state_dict(state["replay"])
+        trainer.iteration, trainer.history = state["iteration"], state["history"]
+        return trainer
+
+    def run(self) -> Agent:
+        """Train to the end of the schedule; an interruption by the keyboard saves a checkpoint first."""
+        write_json(self.folder / "config.json", asdict(self.config))
+        total = sum(phase.iterations for phase in self.config.phases)
+        progress = tqdm(total=total, initial=self.iteration, desc="training")
+        with SummaryWriter(str(self.folder), purge_step=self.iteration) as writer:
+            try:
+                for phase, share in self._schedule():
+                    progress.set_description(phase.name)
+                    self._log(writer, progress, self._train_iteration(phase, share))
+                    self.iteration += 1
+                    progress.update()
+                    self._after_iteration(writer, total)
+            except KeyboardInterrupt:
+                self.save()
+                raise
+            finally:
+                progress.close()
+        return self.agent()
+
+    def _train_iteration(self, phase: Phase, share: float) -> Losses:
+        """One pass of the outer loop of Algorithm 1; `share` in [0, 1) of the phase is done."""
+        config, generator = self.config, torch.Generator().manual_seed(self._seed())
+        losses: Losses = {}
+        state = self._begin_episodes(phase)
+        if phase.objective in ("critic", "ac", "ac-score"):
+            self.replay.add(transitions(self.learner.collect(state, generator), config.gamma))  # episode execution
+            for _ in range(config.critic_updates):  # policy evaluation, Eq. (7)
+                losses |= self.learner.update_critic(self.replay.sample(config.critic_batch_size, generator))
+        if phase.objective != "critic":  # policy iteration
+            rate = phase.learning_rate * (0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0)
+            losses |= self.learner.update_actor(state, phase, rate, generator)
+        return losses
+
+    def _begin_episodes(self, phase: Phase) -> EnvState:
+        """Fresh episodes in a random batch of training scenes, the longest first."""
+        generator = iteration_generator(self.config.seed, self.iteration)
+        batch = draw_batch(self.train_scenes, self.config.batch_size, self.config.augmentation, generator)
+        context = self.pretrained.context_network.context(batch.images)
+        capacity = self.train_scenes.max_instances
+        label_map, given = batch.label_maps, torch.zeros_like(context[:, :1])
+        if phase.sequence_length is not None:
+            priority = torch.from_numpy(generator.random((len(context), capacity), dtype=np.float32))
+            label_map, given = dynamics.prefill(label_map, phase.sequence_length, priority.to(context.device))
+        context, label_map, given = sort_by_length(context, label_map, given)
+        return dynamics.reset(context, label_map, self.learner.decoder, capacity, capacity, given)
+
+    def _schedule(self) -> Iterator[tuple[Phase, float]]:
+        """The phase of every iteration that is left, and the share of the phase that is done."""
+        start = 0
+        for phase in self.config.phases:
+            for i in range(max(self.iteration - start, 0), phase.iterations):
+                if i == 0 and phase is self.config.phases[-1]:
+                    self.agent().save(self.folder / "initial.pt")
+                yield phase, i / phase.iterations
+            start += phase.iterations
+
+    def _after_iteration(self, writer: SummaryWriter, total: int) -> None:
+        is_last = self.iteration == total
+        if is_last or self.iteration % self.config.eval_every == 0:
+            self._evaluate(writer)
+        if is_last or self.iteration % self.config.checkpoint_every == 0:
+            self.save()
+
+    def _evaluate(self, writer: SummaryWriter) -> None:
+        agent = self.agent()
+        evaluation = evaluate("agent", agent_segmenter(agent), self.val_scenes, agent.cut_off, num_pictures=8)
+        scores = evaluation.mean
+        for name, value in scores.items():
+            writer.add_scalar(f"val/{name}", value, self.iteration)
+        for t, value in enumerate(evaluation.dice_at_step(), start=1):
+            writer.add_scalar(f"val_dice_per_step/{t:02d}", value, self.iteration)
+        writer.add_image("val/scenes", scene_sheet([evaluation], self.val_scenes), self.iteration, dataformats="HWC")
+        self.history.append({"iteration": self.iteration, **scores})
+        write_json(self.folder / "history.json", {"history": self.history})
+
+    def _log(self, writer: SummaryWriter, progress: tqdm[Any], losses: Losses) -> None:
+        for tag, value in losses.items():
+            writer.add_scalar(tag, value, self.iteration)
+        shown = {"score": f"{float(losses['rollout/score_per_instance']):.3f}"} if "rollout/return" in losses else {}
+        if self.history:
+            shown |= {f"val_{key}": f"{self.history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
+        progress.set_postfix(shown)
+
+    def agent(self) -> Agent:
+        """The agent as it is now; it shares the weights that are being trained."""
+        config = self.config
+        return Agent(self.learner.actor, self.pretrained, config.max_steps, config.cut_off)
+
+    def save(self) -> None:
+        """Write the agent, then the checkpoint."""
+        self.agent().save(self.folder / "agent.pt")
+        content = {
+            "format": FORMAT,
+            "config": asdict(self.config),
+            "iteration": self.iteration,
+            "history": self.history,
+            "learner": self.learner.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+        save_checkpoint(content, self.folder / "checkpoint.pt")
+
+    def _seed(self) -> int:
+        return int(iteration_generator(self.config.seed, self.iteration, stream=1).integers(2**63))
+
+
+class _First:
+    """The first scenes of a data set."""
+
+    def __init__(self, dataset: SceneDataset, length: int) -> None:
+        self._dataset, self._length = dataset, min(length, len(dataset))
+        self.max_instances = dataset.max_instances
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Any:
+        return self._dataset[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._dataset[index] for index in range(self._length))

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+
+from acis_env.datasets.packed import PackedScenes, resize_image, resize_label_map
+from acis_env.datasets.scene import Scene
+
+
+class Scenes:
+    """Scenes held in a list, which count how often each is decoded."""
+
+    def __init__(self, label_maps, max_instances=None):
+        self.label_maps = [np.asarray(label_map, np.int32) for label_map in label_maps]
+        self.max_instances = max_instances or max(int(label_map.max()) for label_map in self.label_maps)
+        self.decoded = [0] * len(self.label_maps)
+
+    def __len__(self):
+        return len(self.label_maps)
+
+    def __getitem__(self, index):
+        self.decoded[index] += 1
+        label_map = self.label_maps[index]
+        image = np.stack([label_map % 256, label_map * 0 + index, label_map * 0 + 100]).astype(np.uint8)
+        return Scene(image, label_map, f"scene{index}")
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+
+def blocks(size, block, instances):
+    """Label map `[size, size]` of adjoining square instances, row by row."""
+    rows, columns = np.indices((size, size)) // block
+    labels = rows * (size // block) + columns + 1
+    return np.where(labels <= instances, labels, 0)
+
+
+def test_gathered_scenes_of_the_packed_size_are_those_of_the_data_set():
+    scenes = Scenes([blocks(32, 8, 3), blocks(32, 8, 5)])
+    images, label_maps = PackedScenes(scenes, (32, 32)).gather([1, 0, 1])
+    assert (images.dtype, images.shape) == (torch.uint8, (3, 3, 32, 32))
+    assert (label_maps.dtype, label_maps.shape) == (torch.int64, (3, 32, 32))
+    for row, index in enumerate([1, 0, 1]):
+        np.testing.assert_array_equal(images[row].numpy(), scenes[index].image)
+        np.testing.assert_array_equal(label_maps[row].numpy(), scenes[index].label_map)
+
+
+def test_a_scene_is_decoded_once_and_only_when_asked_for():
+    scenes = Scenes([blocks(32, 8, 3)] * 4)
+    packed = PackedScenes(scenes, (32, 32))
+    assert scenes.decoded == [0, 0, 0, 0]
+    packed.gather([2, 2, 0])
+    packed.gather(torch.tensor([0, 2]))
+    assert scenes.decoded == [1, 0, 1, 0]
+    assert packed.names == ("scene0", "scene1", "scene2", "scene3")
+    assert scenes.decoded == [1, 1, 1, 1]
+
+
+def test_changing_a_gathered_batch_leaves_the_packed_scenes_alone():
+    packed = PackedScenes(Scenes([blocks(32, 8, 3)]), (32, 32))
+    images, label_maps = packed.gather([0])
+    images.zero_()
+    label_maps.zero_()
+    assert packed.gather([0])[0].any()
+    assert packed.gather([0])[1].any()
+
+
+@pytest.mark.parametrize(("instances", "dtype"), [(255, torch.uint8), (256, torch.int16)])
+def test_labels_take_the_smallest_type_that_holds_them_all(instances, dtype):
+    packed = PackedScenes(Scenes([blocks(64, 4, instances)]), (64, 64))
+    assert packed.label_maps.dtype == dtype
+    assert packed.gather([0])[1].unique().numel() == packed.max_instances + (instances < 256)
+
+
+def test_shrinking_drops_small_instances_and_closes_the_gap():
+    label_map = blocks(64, 16, 3)
+    label_map[label_map == 2] = 0
+    label_map[40:42, 40:42] = 2
+    packed = PackedScenes(Scenes([label_map]), (32, 32), min_area=4)
+    np.testing.assert_array_equal(packed.gather([0])[1][0], np.where(blocks(32, 8, 3) == 3, 2, blocks(32, 8, 1)))
+    np.testing.assert_array_equal(packed.scene(0).label_map, label_map)
+
+
+def test_the_largest_instance_survives_when_all_are_too_small():
+    label_map = np.zeros((96, 96), np.int32)
+    label_map[0, 0] = 1
+    label_map[60:62, 30] = 2
+    packed = PackedScenes(Scenes([label_map]), (32, 32), min_area=4)
+    assert packed.gather([0])[1][0].nonzero().tolist() == [[20, 10]]
+
+
+def test_a_scene_without_instances_stays_without():
+    packed = PackedScenes(Scenes([np.zeros((48, 48)), blocks(32, 8, 1)]), (32, 32))
+    assert not packed.gather([0])[1].any()
+
+
+@pytest.mark.parametrize("size", [(20, 30), (64, 96), (96, 32), (333, 517)])
+def test_resizing_labels_takes_the_pixel_under_each_new_centre(size):
+    label_map = blocks(40, 4, 100)
+    resized = resize_label_map(label_map, size)
+    rows = np.floor((np.arange(size[0]) + 0.5) * 40 / size[0]).astype(int)
+    columns = np.floor((np.arange(size[1]) + 0.5) * 40 / size[1]).astype(int)
+    np.testing.assert_array_equal(resized, label_map[np.ix_(rows, columns)])
+
+
+def test_shrinking_an_image_averages_over_the_pixels_it_merges():
+    image = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)
+    means = image.reshape(3, 32, 2, 32, 3).mean((2, 4))
+    np.testing.assert_allclose(resize_image(image, (32, 32)), means, atol=0.51)
+
+
+def test_image_and_labels_stay_aligned_when_resized():
+    mask = np.zeros((50, 70), np.uint8)
+    mask[10:40, 20:60] = 1
+    for size in [(32, 32), (160, 224), (32, 96)]:
+        image = resize_image(np.stack([mask * 200] * 3), size)
+        label_map = resize_label_map(mask, size)
+        rows, columns = (np.arange(length) for length in size)
+        for weights, axis in ((rows, 1), (columns, 0)):
+            centre_in_image = np.average(weights, weights=image[0].sum(axis, dtype=float))
+            centre_in_labels = np.average(weights, weights=label_map.sum(axis))
+            assert abs(centre_in_image - centre_in_labels) < 0.5
+
+
+@pytest.mark.parametrize("size", [(32, 48), (0, 32), (-32, 32), (32,), (32, 32, 3)])
+def test_a_size_the_networks_cannot_halve_five_times_is_refused(size):
+    with pytest.raises(ValueError, match="positive multiples of 32, got"):
+        PackedScenes(Scenes([blocks(32, 8, 1)]), size)
+
+
+def test_an_empty_data_set_is_refused():
+    with pytest.raises(ValueError, match="at least one scene"):
+        PackedScenes(Scenes([], max_instances=1), (32, 32))
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_an_index_outside_the_data_set_is_refused_before_and_after_packing(index):
+    packed = PackedScenes(Scenes([blocks(32, 8, 1)] * 2), (32, 32))
+    for _ in range(2):
+        with pytest.raises(IndexError, match=rf"\[0, 2\), got {index}"):
+            packed.gather(torch.tensor([index]))
+        packed.gather([0, 1])
+
+
+def test_a_data_set_that_understates_its_instances_is_found_out():
+    with pytest.raises(ValueError, match="scene0: the data set promises at most 2 instances, this scene has 3"):
+        PackedScenes(Scenes([blocks(32, 8, 3)], max_instances=2), (32, 32)).gather([0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_packed_scenes_are_the_same_on_every_device():
+    scenes = Scenes([blocks(64, 8, 7), blocks(40, 10, 9)])
+    on_host = PackedScenes(scenes, (32, 32)).gather([1, 0])
+    on_gpu = PackedScenes(scenes, (32, 32), device="cuda").gather(torch.tensor([1, 0], device="cuda"))
+    for host, gpu in zip(on_host, on_gpu, strict=True):
+        assert gpu.device.type == "cuda"
+        assert torch.equal(host, gpu.cpu())
