@@ -1,25 +1,58 @@
-"""The command `acis`: pre-train, train, evaluate, segment."""
+"""Instance segmentation as a sequential decision process: pre-train, train, evaluate and use an agent."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import tyro
+from PIL import Image, UnidentifiedImageError
 
 from acis_env.context import ContextConfig
-from acis_env.datasets import PackedScenes, open_scenes
+from acis_env.datasets import PackedScenes, SceneDataset, open_scenes
 from acis_env.decoder import AutoencoderConfig
+from acis_env.files import replacing
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
+from acis_env.rendering import Picture, overlay, write_png
 from acis_env.weights import load_context_network
+from agents.agent import Agent
+from agents.config import PRESETS, JsonObject, TrainConfig
+from agents.evaluation import compare, format_table, write_report
+from agents.quickstart import quickstart
+from agents.trainer import FirstScenes, Trainer, load_config
 
 SMALL_TRUNK = TrunkConfig(widths=(24, 32, 48, 64), features=256, downsample="stride")
 SMALL = AutoencoderConfig(decoder_widths=(64, 48, 32, 16), bottleneck_channels=32, encoder=SMALL_TRUNK)
-"""About a tenth of the paper's cost per mask, for small pictures and CPUs."""
+"""A fraction of the paper's cost per mask, for small pictures and CPUs."""
+
+if TYPE_CHECKING:
+    Preset = TrainConfig
+else:
+    Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Train an agent on the bundled leaves in a few minutes, and show what it learned."""
+
+    out: Path = Path("quickstart")
+    """Folder of the run, its pictures and its table."""
+    seed: int = 0
+    """Of everything random."""
+    iterations: int | None = None
+    """Length of the main phase; by default the preset's."""
+    test_scenes: int = 100
+    """Held-out scenes in the final table."""
+    device: str = "cpu"
+    """Where to train."""
+
+    def run(self) -> None:
+        """Train, evaluate, draw."""
+        quickstart(self.out, self.seed, self.iterations, self.test_scenes, self.device)
 
 
 @dataclass(frozen=True)
@@ -34,10 +67,10 @@ class Pretrain:
     """How to train."""
     scenes: str = "leaves"
     """"leaves", or a folder with subfolders train and val of `<id>_rgb.png` and `<id>_label.png`."""
-    scene_options: str = "{}"
-    """Further arguments of `Leaves` or `FolderScenes`, as a JSON object."""
-    val_options: str | None = None
-    """Likewise of the validation scenes; by default the same."""
+    scene_options: JsonObject = field(default_factory=dict)
+    """Further arguments of `Leaves` or `FolderScenes`."""
+    val_options: JsonObject = field(default_factory=dict)
+    """Likewise of the validation scenes."""
     size: tuple[int, int] = (64, 64)
     """Height and width of images and masks, multiples of 32."""
     architecture: Literal["small", "paper"] = "small"
@@ -51,45 +84,144 @@ class Pretrain:
 
     def run(self) -> None:
         """Train, evaluate and write the weights."""
-        options = parse_json(self.scene_options, "scene_options")
-        val_options = options if self.val_options is None else parse_json(self.val_options, "val_options")
-        train = PackedScenes(open_scenes(self.scenes, "train", self.size, options), self.size, self.device)
-        val = PackedScenes(open_scenes(self.scenes, "val", self.size, val_options), self.size, self.device)
+        train = PackedScenes(open_scenes(self.scenes, "train", self.size, self.scene_options), self.size, self.device)
+        val = PackedScenes(open_scenes(self.scenes, "val", self.size, self.val_options), self.size, self.device)
         mean, std = image_statistics(train)
         if self.network == "context":
-            network = ContextConfig("unet" if self.architecture == "small" else "fcn8s", size=self.size)
-            network = replace(network, image_mean=mean, image_std=std)
-            pretrain_context(train, val, network, self.config, self.out)
+            context = ContextConfig("unet" if self.architecture == "small" else "fcn8s", size=self.size)
+            context = replace(context, image_mean=mean, image_std=std)
+            pretrain_context(train, val, context, self.config, self.out)
         else:
             base = SMALL if self.architecture == "small" else AutoencoderConfig(bottleneck_channels=self.latent_size)
-            autoencoder = replace(
-                base, size=self.size, latent_size=self.latent_size, state_pyramid=self.state_pyramid,
-                image_mean=mean, image_std=std,
-            )  # fmt: skip
+            base = replace(base, size=self.size, latent_size=self.latent_size, state_pyramid=self.state_pyramid)
+            autoencoder = replace(base, image_mean=mean, image_std=std)
             context_network = load_context_network(self.out).to(self.device)
             pretrain_autoencoder(train, val, context_network, autoencoder, self.config, self.out)
         print(f"weights of the {self.network} network are in {self.out}")
 
 
-def parse_json(text: str, argument: str) -> dict[str, Any]:
-    """Read a JSON object given as the command-line `argument`.
+@dataclass(frozen=True)
+class Train:
+    """Train an agent by a named preset, any field of which can be overridden; or resume a run."""
+
+    config: Annotated[Preset, tyro.conf.arg(name="")] = PRESETS["leaves-bl-score"]
+    """Preset and overrides; ignored with --resume."""
+    out: Path = Path("runs/latest")
+    """Folder of the run."""
+    resume: Path | None = None
+    """Continue the run in this folder from its last checkpoint."""
+
+    def run(self) -> None:
+        """Train to the end of the schedule."""
+        if self.resume is None and (self.out / "checkpoint.pt").exists():
+            raise ValueError(
+                f"--out {self.out} holds a run already: choose another folder, or pass --resume {self.out}"
+            )
+        trainer = Trainer(self.config, self.out) if self.resume is None else Trainer.resume(self.resume)
+        print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
+        trainer.run()
+        print(f"done: evaluate with `acis evaluate {trainer.folder}`")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure an agent on a split, beside the references that say what the numbers mean."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run."""
+    split: str = "val"
+    """"train", "val" or "test"."""
+    scenes: str | None = None
+    """"leaves" or a folder; by default the run's own."""
+    scene_options: JsonObject | None = None
+    """Further arguments of `Leaves` or `FolderScenes`; by default the run's."""
+    num_scenes: int | None = None
+    """Only the first so many scenes."""
+    out: Path | None = None
+    """Folder of the report; by default `evaluation-<split>` in the run's."""
+    device: str = "cpu"
+    """Where to run."""
+
+    def run(self) -> None:
+        """Evaluate, print the table, write the report."""
+        agent = Agent.load(self.run_folder, self.device)
+        config = load_config(self.run_folder)
+        scenes = self.scenes or config.scenes
+        own_options = config.scene_options if self.split == "train" else config.val_options
+        options = own_options if self.scene_options is None else self.scene_options
+        size = agent.pretrained.size
+        dataset: SceneDataset = open_scenes(scenes, self.split, size, options)
+        if self.num_scenes is not None:
+            dataset = FirstScenes(dataset, self.num_scenes)
+        packed = PackedScenes(dataset, size, self.device)
+        initial = self.run_folder / "initial.pt"
+        evaluations = compare(agent, Agent.load(initial, self.device) if initial.exists() else None, packed)
+        out = self.out or self.run_folder / f"evaluation-{self.split}"
+        about = {"run": self.run_folder.name, "scenes": scenes, "split": self.split, "options": dict(options)}
+        write_report(out, evaluations, packed, {**about, "config": asdict(config)})
+        print(f"{scenes}, split {self.split}, {len(packed)} scenes\n\n{format_table(evaluations)}\n\nreport in {out}")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Take images apart: writes `<name>_label.png` (16-bit, 0 = background) and `<name>_overlay.png`."""
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files, of any size."""
+    agent: Path
+    """A run folder or an `agent.pt`."""
+    out: Path
+    """Folder of the pictures."""
+    max_steps: int | None = None
+    """Cap on the number of instances; by default the agent's."""
+    device: str = "cpu"
+    """Where to run."""
+
+    def run(self) -> None:
+        """Segment every image."""
+        pictures = [read_image(path) for path in self.images]  # before any work: all of them or none
+        agent = Agent.load(self.agent, self.device)
+        for path, picture in zip(self.images, pictures, strict=True):
+            result = agent.segment(picture, self.max_steps)
+            with replacing(self.out / f"{path.stem}_label.png") as unfinished:
+                Image.fromarray(result.label_map.astype(np.uint16)).save(unfinished, format="PNG")
+            picture_out = self.out / f"{path.stem}_overlay.png"
+            write_png(picture_out, overlay(picture.transpose(2, 0, 1), result.label_map))
+            end = "stopped by itself" if result.stopped else "stopped by the cap on steps"
+            print(f"{path}: {len(result.order)} instances, {end}; {picture_out}")
+
+
+def read_image(path: Path) -> Picture:
+    """Read an image file as RGB `[h, w, 3]` uint8.
 
     Raises:
-        ValueError: it is not one.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no image, or damaged.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image")
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{argument} must be a JSON object, got {text!r} ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{argument} must be a JSON object, got {text!r}")
-    return value
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from error
 
 
-def main() -> None:
-    """Run `acis`; errors of the user are one line on stderr and exit status 2."""
-    command = tyro.cli(Pretrain, prog="acis", description=__doc__)
+Command = (
+    Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
+    | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Segment, tyro.conf.subcommand("segment")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `acis`. A mistake of the user ends it with one line that says what was wrong."""
+    command = tyro.cli(Command, prog="acis", description=__doc__, args=arguments)
     try:
         command.run()
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"acis: {error}")
+    except KeyboardInterrupt:
+        sys.exit("acis: interrupted; what was written is whole, and `acis train --resume` continues a run")

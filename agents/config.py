@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from acis_env.augment import Augmentation
 from acis_env.reward import ScoreName
 from agents.actor import ActorConfig
 from agents.critic import CriticConfig
+
+
+def _parse_json(arguments: list[str]) -> dict[str, Any]:
+    value = json.loads(arguments[0])
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {arguments[0]!r}")
+    return value
+
+
+JsonObject = Annotated[
+    dict[str, Any],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=_parse_json,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+"""A dictionary that is written as a JSON object on the command line."""
 
 Objective = Literal["bl-bce", "bl-score", "ac", "ac-score", "critic"]
 """What the actor follows:
@@ -42,9 +65,9 @@ class TrainConfig:
 
     scenes: str = "leaves"
     """"leaves", or a folder of `<id>_rgb.png` and `<id>_label.png` with subfolders train and val."""
-    scene_options: dict[str, Any] = field(default_factory=dict)
+    scene_options: JsonObject = field(default_factory=dict)
     """Further arguments of the training scenes (of `Leaves` or `FolderScenes`)."""
-    val_options: dict[str, Any] = field(default_factory=dict)
+    val_options: JsonObject = field(default_factory=dict)
     """Likewise of the validation scenes."""
     weights: str = "leaves-64"
     """Bundled name or folder of the pre-trained networks."""

@@ -88,7 +88,27 @@ def _measure(
     return metrics, matched_dice(first >= cut_off, scene.label_map).tolist()
 
 
-def agent_segmenter(agent: Agent, native_counts: Sequence[int] | None = None) -> Segmenter:
+def compare(
+    agent: Agent, initial: Agent | None, scenes: PackedScenes, num_pictures: int = 8, seed: int = 0
+) -> list[Evaluation]:
+    """The rows of the table: a random agent, the agent before and after training, and the bound above them.
+
+    Args:
+        agent: the trained agent.
+        initial: the agent as it was before its main phase; None leaves the row out.
+        scenes: held-out scenes.
+        num_pictures: scenes to keep label maps of.
+        seed: of the random agent.
+    """
+    pretrained, cut_off = agent.pretrained, agent.cut_off
+    segmenters = {"random": random_segmenter(pretrained, scenes.max_instances, seed)}
+    if initial is not None:
+        segmenters["initialised"] = agent_segmenter(initial)
+    segmenters |= {"agent": agent_segmenter(agent), "reconstruction": reconstruction_segmenter(pretrained)}
+    return [evaluate(name, segmenter, scenes, cut_off, num_pictures) for name, segmenter in segmenters.items()]
+
+
+def agent_segmenter(agent: Agent) -> Segmenter:
     """The agent's mean policy, stopping by itself."""
 
     def segment(batch: SceneBatch) -> Prediction:

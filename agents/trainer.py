@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from acis_env import dynamics
-from acis_env.datasets import PackedScenes, SceneDataset, open_scenes
+from acis_env.datasets import PackedScenes, Scene, SceneDataset, open_scenes
 from acis_env.dynamics import EnvState
 from acis_env.files import write_json
 from acis_env.sampling import draw_batch, iteration_generator
@@ -57,7 +58,7 @@ class Trainer:
         train = train or open_scenes(config.scenes, "train", size, config.scene_options)
         val = val or open_scenes(config.scenes, "val", size, config.val_options)
         self.train_scenes = PackedScenes(train, size, config.device)
-        self.val_scenes = PackedScenes(_First(val, config.eval_scenes), size, config.device)
+        self.val_scenes = PackedScenes(FirstScenes(val, config.eval_scenes), size, config.device)
         self.learner = ActorCritic(self.pretrained.autoencoder, config)
         self.replay = ReplayBuffer(config.replay_size)
         self.iteration = 0
@@ -187,7 +188,25 @@ class Trainer:
         return int(iteration_generator(self.config.seed, self.iteration, stream=1).integers(2**63))
 
 
-class _First:
+def load_config(folder: Path) -> TrainConfig:
+    """The configuration of the run in `folder`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged or of another version.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected the folder of a run of `acis train`")
+    try:
+        values = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    config: TrainConfig = config_from_dict(TrainConfig, values, str(path))
+    return config
+
+
+class FirstScenes:
     """The first scenes of a data set."""
 
     def __init__(self, dataset: SceneDataset, length: int) -> None:
@@ -197,8 +216,8 @@ class _First:
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Scene:
         return self._dataset[index]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Scene]:
         return (self._dataset[index] for index in range(self._length))

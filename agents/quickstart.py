@@ -1,0 +1,100 @@
+"""The first thing to run: an agent that learns to segment leaves in minutes, and pictures of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acis_env.datasets import Leaves, PackedScenes
+from acis_env.env import SegmentationEnv
+from acis_env.rendering import plot_curves, write_gif
+from agents.agent import Agent
+from agents.config import PRESETS
+from agents.evaluation import Evaluation, compare, format_table, write_report
+from agents.trainer import Trainer
+
+OBJECTIVE = "leaves-bl-score"
+"""The preset that learned best in the budget of the quickstart; the README has the comparison."""
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """What a quickstart measured."""
+
+    evaluations: list[Evaluation]
+    seconds: float
+    """Of training."""
+
+
+def quickstart(
+    out: Path, seed: int = 0, iterations: int | None = None, test_scenes: int = 100, device: str = "cpu"
+) -> QuickstartResult:
+    """Train on the bundled leaves, evaluate on held-out ones, and leave pictures in `out`.
+
+    Args:
+        out: folder; an earlier quickstart in it is replaced.
+        seed: of everything random.
+        iterations: of the main phase; None takes the preset's.
+        test_scenes: number of held-out scenes.
+        device: where to train.
+    """
+    config = replace(PRESETS[OBJECTIVE], seed=seed, device=device)
+    if iterations is not None:
+        *start, main = config.phases
+        config = replace(config, phases=(*start, replace(main, iterations=iterations)))
+    print(f"Training on procedural leaves, 64x64, objective {config.phases[-1].objective!r}, seed {seed}.")
+    for name in ("checkpoint.pt", "initial.pt", "agent.pt"):
+        (out / name).unlink(missing_ok=True)
+    started = time.monotonic()
+    trainer = Trainer(config, out)
+    agent = trainer.run()
+    seconds = time.monotonic() - started
+
+    print(f"Trained in {seconds / 60:.1f} minutes. Evaluating on {test_scenes} held-out scenes ...")
+    scenes = PackedScenes(Leaves("test", agent.pretrained.size, length=test_scenes), agent.pretrained.size, device)
+    evaluations = compare(agent, Agent.load(out / "initial.pt", device), scenes)
+    write_report(out, evaluations, scenes, {"preset": OBJECTIVE, "seed": seed, "training_seconds": seconds})
+    _draw_learning_curve(out / "learning_curve.png", trainer)
+    write_gif(out / "episode.gif", episode_frames(agent, scene_index=3))
+    print(f"\n{format_table(evaluations)}\n\n{_closing_words(out)}")
+    return QuickstartResult(evaluations, seconds)
+
+
+def episode_frames(agent: Agent, scene_index: int) -> list[NDArray[np.uint8]]:
+    """Frames `[h, w, 3]` of one held-out episode, played in the Gymnasium environment through `agent.predict`."""
+    env = SegmentationEnv(
+        "rgb_array", scenes=Leaves("test", agent.pretrained.size), weights=agent.pretrained, device=agent.device
+    )
+    observation, _ = env.reset(seed=0, options={"scene_index": scene_index})
+    frames, memory, is_over = [env.render()], None, False
+    while not is_over:
+        action, memory = agent.predict(observation, memory)
+        observation, _, terminated, truncated, _ = env.step(action)
+        frames.append(env.render())
+        is_over = terminated or truncated
+    return [frame for frame in frames if frame is not None]
+
+
+def _draw_learning_curve(path: Path, trainer: Trainer) -> None:
+    iterations = np.array([scores["iteration"] for scores in trainer.history])
+    names = {"sbd": "SBD, own stop", "sbd_gt_stop": "SBD, true count", "dice_star": "Dice*, true count"}
+    curves = {label: (iterations, np.array([s[key] for s in trainer.history])) for key, label in names.items()}
+    plot_curves(path, curves, "iteration", "score on validation leaves", "Learning curve")
+
+
+def _closing_words(out: Path) -> str:
+    return f"""SBD, Dice*: 1 is perfect. abs_dic: error of the count. gt_stop: stopped at the true count.
+"reconstruction" is the autoencoder's own copy of the ground truth: no agent can do much better.
+
+Pictures in {out}{os.sep}: episode.gif (one episode), scenes.png (held-out scenes, blue = first mask, red = last),
+learning_curve.png, dice_per_step.png. Numbers: evaluation.json. Curves: tensorboard --logdir {out}
+
+Next:
+  acis segment --agent {out} --out {out / "mine"} IMAGE.png    segment your own image
+  acis train leaves-ac --out runs/ac                         train by the paper's Algorithm 1
+  acis train --help                                          all presets and settings"""
