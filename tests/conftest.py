@@ -54,9 +54,9 @@ def tiny_networks(size=(32, 32), seed=0, **options):
         autoencoder = MaskAutoencoder(AutoencoderConfig(size=size, **options))
         context_network.body.head[-1].weight.mul_(20)
         decoder = autoencoder.decoder
-        for weight in (decoder.hidden.weight, decoder.expand.weight, *(conv.weight for conv in decoder.convs)):
-            weight.mul_(3)
-        decoder.head.weight.mul_(4)
+        for weight in (decoder.hidden.weight, decoder.expand.weight, decoder.head.weight):
+            weight.mul_(5)
+        decoder.context_head.bias.sub_(3)
     context_network.requires_grad_(False)
     autoencoder.requires_grad_(False)
     return Pretrained(context_network.eval(), autoencoder.eval())
