@@ -89,7 +89,8 @@ class Actor(nn.Module):
         uncovered = (foreground * (1 - mask)).sum((1, 2, 3)) / foreground.sum((1, 2, 3)).clamp_min(1)
         reading = torch.cat([joint, uncovered[:, None]], dim=1).detach()
         continue_logit = self.termination(reading)[:, 0]
-        return ActorOutput(mean, log_variance.clamp(-10, 4), continue_logit, torch.stack(states, dim=1))
+        # Wider than the prior there is nothing to explore, and a start without KL term has nothing that says so.
+        return ActorOutput(mean, log_variance.clamp(-10, 0), continue_logit, torch.stack(states, dim=1))
 
     @torch.no_grad()
     def start_from(self, encoder: MaskEncoder) -> None:

@@ -66,14 +66,25 @@ class ActorCritic:
         explained = 1 - loss.detach() / targets.var(correction=0).clamp_min(1e-6)
         return {"critic/loss": loss.detach(), "critic/explained_variance": explained, "critic/gradient_norm": norm}
 
-    def update_actor(self, state: EnvState, phase: Phase, rate: float, generator: torch.Generator) -> Losses:
-        """Policy iteration: one step up the phase's objective, and one of the termination unit."""
+    def update_actor(
+        self, state: EnvState, phase: Phase, rate: float, generator: torch.Generator, monitor: bool = False
+    ) -> Losses:
+        """Policy iteration: one step up the phase's objective, and one of the termination unit.
+
+        Args:
+            state: fresh episodes, sorted by falling number of instances.
+            phase: gives the objective and its KL weight.
+            rate: learning rate.
+            generator: of the sampled actions.
+            monitor: also compare the critic's gradient with the score's, which costs two more backward passes.
+        """
         self.actor_optimizer.param_groups[0]["lr"] = rate
         samples = phase.objective in ("ac", "ac-score")
         sampler = self._sampler(generator) if samples else None
         episodes = run_episodes(
             self.actor, self.decoder, state, self.config.score, sampler, truncate=self.config.truncate
         )
+        monitors = self._gradient_cosine(episodes) if samples and monitor else {}
         count = sum(len(step.reward) for step in episodes.steps)
         kl = torch.cat([kl_to_prior(step.mean, step.log_variance) for step in episodes.steps]).mean()
         objective = self._objective(episodes, phase.objective) / count
@@ -92,6 +103,7 @@ class ActorCritic:
             "termination/loss": termination.detach(),
             "rollout/return": episodes.potential.mean(),
             "rollout/score_per_instance": episodes.potential.sum() / count,
+            **monitors,
         }
 
     def _objective(self, episodes: Episodes, objective: str) -> Tensor:
@@ -128,6 +140,18 @@ class ActorCritic:
         ]
         self.critic.requires_grad_(True)
         return values
+
+    def _gradient_cosine(self, episodes: Episodes) -> Losses:
+        """Mean cosine between the gradients of the critic's value and of the true score with respect to actions.
+
+        It falls towards zero when the actor has found what the critic misjudges, even while the critic explains
+        ever more of the returns.
+        """
+        latents = [step.latent for step in episodes.steps]
+        value, score = torch.cat(self._values(episodes)).sum(), torch.cat(self._scores(episodes)).sum()
+        by_value = torch.cat(torch.autograd.grad(value, latents, retain_graph=True))
+        by_score = torch.cat(torch.autograd.grad(score, latents, retain_graph=True))
+        return {"critic/gradient_cosine": F.cosine_similarity(by_value, by_score, dim=1).mean()}
 
     def _sampler(self, generator: torch.Generator, extra: Tensor | None = None) -> Sampler:
         """The reparametrisation trick: mean plus scaled noise; `extra` `[B, 1]` widens it scene by scene."""

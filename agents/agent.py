@@ -153,26 +153,27 @@ class Agent:
             max_steps: cap on the number of masks; None takes the agent's.
             min_steps: go on for so many masks anyway; `num_masks` still tells where the unit stopped.
         """
-        limit = max(max_steps or self.max_steps, min_steps)
+        cap = self.max_steps if max_steps is None else max_steps
+        limit = max(cap, min_steps)
         conditioning, shares = self.decoder.condition(context), self.actor.condition(context)
         mask = torch.zeros_like(context[:, :1])
         memory = self.actor.initial_memory(len(context))
-        num_masks = torch.full((len(context),), limit, device=context.device)
+        num_masks = torch.full((len(context),), cap, device=context.device)
         stopped = torch.zeros(len(context), dtype=torch.bool, device=context.device)
         masks: list[Tensor] = []
         for t in range(limit + 1):
             out = self.actor(shares, mask, memory)
-            stops = (out.continue_logit < 0) & ~stopped
+            stops = (out.continue_logit < 0) & ~stopped & (t <= cap)
             num_masks = torch.where(stops, t, num_masks)
             stopped |= stops
-            if t == limit or (t >= min_steps and bool(stopped.all())):
+            if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
                 break
             predicted = self.decoder(out.mean, conditioning)
             masks.append(predicted[:, 0])
             mask, memory = torch.maximum(mask, predicted), out.memory
         return Prediction(
             torch.stack(masks, dim=1) if masks else context.new_zeros(len(context), 0, *context.shape[2:]),
-            num_masks.clamp_max(len(masks)),
+            num_masks,
             stopped,
         )
 

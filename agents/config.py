@@ -117,6 +117,8 @@ class TrainConfig:
     """Iterations between evaluations on validation scenes."""
     eval_scenes: int = 50
     """Validation scenes in an evaluation while training."""
+    monitor_every: int = 10
+    """Iterations between comparisons of the critic's gradient with the score's."""
     checkpoint_every: int = 50
     """Iterations between checkpoints."""
 

@@ -113,7 +113,8 @@ class Trainer:
                 losses |= self.learner.update_critic(self.replay.sample(config.critic_batch_size, generator))
         if phase.objective != "critic":  # policy iteration
             rate = phase.learning_rate * (0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0)
-            losses |= self.learner.update_actor(state, phase, rate, generator)
+            monitor = self.iteration % config.monitor_every == 0
+            losses |= self.learner.update_actor(state, phase, rate, generator, monitor)
         return losses
 
     def _begin_episodes(self, phase: Phase) -> EnvState:

@@ -1,0 +1,182 @@
+"""Tiny agents: random networks for 32x32 pictures, a few drawn plants, and networks that know them by heart."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from acis_env import dynamics
+from acis_env.augment import NO_AUGMENTATION
+from acis_env.context import ContextConfig, ContextNetwork, oracle_context
+from acis_env.datasets import Leaves, PackedScenes
+from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.networks import TrunkConfig
+from acis_env.pretraining import PretrainConfig, pretrain_autoencoder, pretrain_context
+from acis_env.weights import Pretrained, save_weights
+from agents.actor import ActorConfig
+from agents.actor_critic import ActorCritic
+from agents.agent import Agent
+from agents.config import Phase, TrainConfig
+from agents.critic import CriticConfig
+from agents.episodes import sort_by_length
+
+SIZE = (32, 32)
+TRUNK = TrunkConfig(widths=(4, 6, 8), features=16, downsample="stride")
+AUTOENCODER = AutoencoderConfig(
+    size=SIZE, latent_size=4, hidden=16, bottleneck_channels=6, decoder_widths=(6, 6, 4), encoder=TRUNK
+)
+CONFIG = TrainConfig(
+    scene_options={"max_leaves": 3, "length": 6},
+    val_options={"max_leaves": 3, "length": 3},
+    batch_size=4,
+    actor=ActorConfig(memory_size=6, layers=2, hidden=8, termination_hidden=4),
+    critic=CriticConfig(hidden=8, max_steps=6),
+    critic_updates=2,
+    critic_batch_size=8,
+    replay_size=2,
+    max_steps=6,
+    eval_every=1000,
+    eval_scenes=3,
+    checkpoint_every=1000,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Sums have one order, so equal runs give equal bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_networks(size=SIZE, seed=0):
+    """Untrained networks; the gains make masks depend on code, place and context."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        context_network = ContextNetwork(ContextConfig(widths=(4, 6), size=size))
+        autoencoder = MaskAutoencoder(replace(AUTOENCODER, size=size))
+        context_network.body.head[-1].weight.mul_(10)
+        decoder, encoder = autoencoder.decoder, autoencoder.encoder
+        for part in (decoder.hidden, decoder.expand, *decoder.convs, decoder.head, encoder.trunk.linear, encoder.head):
+            part.weight.mul_(3)
+        decoder.head.weight.mul_(8)
+        encoder.head.weight.mul_(3)
+        encoder.trunk.mask_conv.weight.mul_(4)
+    context_network.requires_grad_(False)
+    autoencoder.requires_grad_(False)
+    return Pretrained(context_network.eval(), autoencoder.eval())
+
+
+@pytest.fixture
+def make_tiny():
+    """A function of size and seed."""
+    return random_networks
+
+
+@pytest.fixture
+def tiny():
+    """Random networks for 32x32 pictures and codes of length 4."""
+    return random_networks()
+
+
+@pytest.fixture
+def tiny_weights(tiny, tmp_path):
+    """Folder with the weights of `tiny`."""
+    save_weights(tmp_path / "weights", tiny.context_network)
+    save_weights(tmp_path / "weights", tiny.autoencoder)
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def config():
+    """Settings for `tiny`: small networks and batches, no phases."""
+    return CONFIG
+
+
+@pytest.fixture(scope="session")
+def leaves():
+    """Twelve plants of 1 to 4 leaves, packed at 32x32."""
+    scenes = PackedScenes(Leaves("train", SIZE, min_leaves=1, max_leaves=4, length=12, seed=1), SIZE)
+    scenes.gather(range(12))
+    return scenes
+
+
+@pytest.fixture
+def begin(leaves):
+    """A function that begins episodes in scenes of `leaves`, longest first, with the oracle's context by default."""
+
+    def begin_episodes(pretrained, indices=range(12), oracle=True, scenes=leaves):
+        images, label_map = scenes.gather(list(indices))
+        capacity = scenes.max_instances
+        if oracle:
+            context = oracle_context(images, label_map, capacity)
+        else:
+            context = pretrained.context_network.context(images)
+        context, label_map = sort_by_length(context, label_map)
+        return dynamics.reset(context, label_map, pretrained.autoencoder.decoder, capacity, capacity)
+
+    return begin_episodes
+
+
+@pytest.fixture
+def make_learner(tiny, config):
+    """A function of settings that differ from `config`. The policy's narrow noise and its memory both matter."""
+
+    def make(pretrained=tiny, **settings):
+        torch.manual_seed(0)
+        learner = ActorCritic(pretrained.autoencoder, replace(config, **settings))
+        with torch.no_grad():
+            nn.init.normal_(learner.actor.head[-1].weight, std=0.3)
+            learner.actor.head[-1].bias[AUTOENCODER.latent_size :] = -2.0
+        return learner
+
+    return make
+
+
+@pytest.fixture
+def agent(make_learner, tiny):
+    """An untrained agent with a lively actor."""
+    return Agent(make_learner().actor.requires_grad_(False), tiny, max_steps=6)
+
+
+@pytest.fixture
+def stop_after():
+    """A function that makes the termination unit of `actor` stop scene `b` after `counts[b]` masks."""
+
+    class Script(nn.Module):
+        def __init__(self, counts):
+            super().__init__()
+            self.counts, self.t = torch.as_tensor(counts), 0
+
+        def forward(self, reading):
+            self.t += 1
+            return torch.where(self.counts >= self.t, 1.0, -1.0)[: len(reading), None]
+
+    def script(actor, counts):
+        actor.termination = Script(counts)
+
+    return script
+
+
+@pytest.fixture
+def make_phase():
+    """A function of objective, number of iterations and further fields of a phase."""
+    return lambda objective, iterations=1, **fields: Phase(objective, objective, iterations, **fields)
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory):
+    """Networks that were trained on three plants until they know them: `pretrained`, `scenes`."""
+    folder = tmp_path_factory.mktemp("learned")
+    scenes = PackedScenes(Leaves("train", SIZE, min_leaves=2, max_leaves=3, length=3, seed=3), SIZE)
+    with torch.random.fork_rng(devices=[]):
+        how = PretrainConfig(iterations=70, batch_size=3, eval_every=1000, augmentation=NO_AUGMENTATION)
+        context_config = ContextConfig(widths=(8, 12), size=SIZE)
+        context_network = pretrain_context(scenes, scenes, context_config, replace(how, learning_rate=2e-2), folder)
+        widths = replace(AUTOENCODER, decoder_widths=(12, 8, 8), encoder=replace(TRUNK, features=32))
+        how = replace(how, iterations=220, learning_rate=8e-3, kl_weight=0.1, batch_size=6)
+        autoencoder = pretrain_autoencoder(scenes, scenes, context_network, widths, how, folder)
+    return SimpleNamespace(pretrained=Pretrained(context_network, autoencoder), scenes=scenes)
