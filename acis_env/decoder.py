@@ -38,6 +38,12 @@ class AutoencoderConfig:
     image_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     """Standard deviation of the training images, RGB in [0, 1]."""
 
+    def __post_init__(self) -> None:
+        parse_size(self.size)
+        for name in ("latent_size", "hidden", "bottleneck_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
 
 Conditioning = tuple[Tensor, ...]
 """The context's share of every convolution of the decoder: `[B, C_s, H_s, W_s]` for each stage."""
@@ -102,7 +108,7 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        height, width = parse_size(config.size)
+        height, width = config.size
         stages = len(config.decoder_widths)
         if height % 2**stages or width % 2**stages:
             raise ValueError(f"{stages} decoder widths need sides divisible by {2**stages}, got {config.size}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -61,8 +62,8 @@ class SegmentationVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         render_mode: str | None = None,
         device: str | torch.device = "cpu",
         *,
-        scenes: str | SceneDataset,
-        weights: str | Pretrained,
+        scenes: str | Path | SceneDataset,
+        weights: str | Path | Pretrained,
         split: str = "train",
         scene_options: Mapping[str, Any] | None = None,
         context: ContextSource = "predicted",
@@ -93,18 +94,20 @@ class SegmentationVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
             ValueError: an argument is outside of its range, or a file is damaged.
         """
         _check_arguments(num_envs, max_episode_steps, render_mode, context, score, action_scale, cut_off)
-        self.pretrained = load_pretrained(weights) if isinstance(weights, str) else weights
+        self.pretrained = weights if isinstance(weights, Pretrained) else load_pretrained(weights)
         self.pretrained.to(device)
+        self.pretrained.context_network.eval()  # batch statistics would tie the slots to each other
         self.decoder: MaskDecoder = self.pretrained.autoencoder.decoder.freeze()
         self.device = torch.device(device)
         size = self.pretrained.size
-        dataset = open_scenes(scenes, split, size, scene_options) if isinstance(scenes, str) else scenes
-        self.scenes = PackedScenes(dataset, size, device)
+        if isinstance(scenes, str | Path):
+            scenes = open_scenes(str(scenes), split, size, scene_options)
+        self.scenes = PackedScenes(scenes, size, device)
         self.max_episode_steps = max_episode_steps
         self.context_source = context
         self.score: ScoreName = score
         self.action_scale = action_scale
-        self.augmentation = None if augmentation is None else Augmentation(**augmentation)
+        self.augmentation = _open_augmentation(augmentation)
         self.cut_off = cut_off
 
         self.num_envs = num_envs
@@ -144,10 +147,7 @@ class SegmentationVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         super().reset(seed=seed)
         if seed is not None:
             self._generators = [seeding.np_random(seed + slot)[0] for slot in range(self.num_envs)]
-        chosen = None if options is None else options.get("scene_index")
-        if chosen is not None:
-            chosen = np.broadcast_to(np.asarray(chosen), self.num_envs).tolist()
-        self._state = self._begin(range(self.num_envs), chosen)
+        self._state = self._begin(range(self.num_envs), self._chosen_scenes(options))
         return dynamics.observe(self.state), _with_masks(self._info(self.state))
 
     def step(
@@ -198,6 +198,17 @@ class SegmentationVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
     def label_map(self) -> Tensor:
         """Hard prediction so far, `[num_envs, H, W]` int64, labels in the order of prediction."""
         return dynamics.label_prediction(self.state, self.cut_off)
+
+    def _chosen_scenes(self, options: Mapping[str, Any] | None) -> list[int] | None:
+        if options is None or options.get("scene_index") is None:
+            return None
+        chosen = np.asarray(options["scene_index"])
+        if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (self.num_envs,)):
+            raise ValueError(
+                f"options['scene_index'] must be an int or [num_envs] = [{self.num_envs}] ints, "
+                f"got {options['scene_index']!r}"
+            )
+        return [int(index) for index in np.broadcast_to(chosen, self.num_envs)]
 
     def _begin(self, slots: Sequence[int], scene_indices: Sequence[int] | None = None) -> EnvState:
         """New episodes for `slots`, each drawn by the slot's own generator."""
@@ -267,7 +278,11 @@ class SegmentationVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
 
 
 class SegmentationEnv(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
-    """One scene at a time, in numpy: the one-slot view of `SegmentationVectorEnv`, without automatic resets."""
+    """One scene at a time, in numpy: the one-slot view of `SegmentationVectorEnv`, without automatic resets.
+
+    The `info` of the last step has the metrics of the finished label map. An episode that is cut by Gymnasium's
+    `TimeLimit` (`gymnasium.make(..., max_episode_steps=k)`) ends without them: that wrapper knows of none.
+    """
 
     metadata: dict[str, Any] = SegmentationVectorEnv.metadata
 
@@ -344,6 +359,13 @@ class SegmentationEnv(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]
         }
 
 
+def _open_augmentation(arguments: Mapping[str, Any] | None) -> Augmentation | None:
+    try:
+        return None if arguments is None else Augmentation(**arguments)
+    except TypeError as error:
+        raise ValueError(f"augmentation {dict(arguments or {})}: {error}") from error
+
+
 def _with_masks(info: Mapping[str, Tensor], mask: Tensor | None = None) -> dict[str, Tensor]:
     """Add Gymnasium's `_key` for every key: the slots in which it holds."""
     everywhere = torch.ones(len(next(iter(info.values()))), dtype=torch.bool)
@@ -362,7 +384,12 @@ def _check_arguments(
 ) -> None:
     checks = (
         ("num_envs", num_envs, num_envs >= 1, "at least 1"),
-        ("max_episode_steps", max_episode_steps, (max_episode_steps or 1) >= 1, "None or at least 1"),
+        (
+            "max_episode_steps",
+            max_episode_steps,
+            max_episode_steps is None or max_episode_steps >= 1,
+            "None or at least 1",
+        ),
         ("render_mode", render_mode, render_mode in (None, "rgb_array"), 'None or "rgb_array"'),
         ("context", context, context in ("predicted", "oracle"), '"predicted" or "oracle"'),
         ("score", score, score in SCORES, f"one of {SCORES}"),

@@ -45,6 +45,8 @@ class PretrainConfig:
     """Of initialisation, batches and augmentation."""
     eval_every: int = 500
     """Iterations between evaluations, after each of which the weights are written."""
+    half: bool = False
+    """Store the weights as float16."""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
     """Applied to the training scenes on their device."""
 
@@ -108,7 +110,8 @@ def pretrain_autoencoder(
         share = torch.from_numpy(generator.random(len(batch.images), dtype="float32")).to(train.device)
         noise = torch.from_numpy(generator.standard_normal((len(share), network_config.latent_size), dtype="float32"))
         counts = batch.label_maps.flatten(1).amax(1)
-        chosen = (share * counts).long().clamp_max(counts - 1) + 1
+        # Instances 1..N, equally often; in a scene without any, instance 1 is the empty mask.
+        chosen = (share * counts).long().minimum(counts - 1).clamp_min(0) + 1
         masks = (batch.label_maps == chosen[:, None, None]).float()[:, None]
         context = context_network.context(batch.images)
         return autoencoder.loss(context, masks, noise.to(train.device), config.kl_weight)
@@ -171,5 +174,5 @@ def _fit(
         if (iteration + 1) % config.eval_every == 0 or iteration + 1 == config.iterations:
             scores = evaluate()
             done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
-            save_weights(folder, network, {**asdict(config), **done, "held_out": scores})
+            save_weights(folder, network, {**asdict(config), **done, "held_out": scores}, config.half)
         progress.set_postfix({"loss": f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()}})

@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from acis_env.context import ContextConfig, ContextNetwork
@@ -75,18 +76,21 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
 
 def load_context_network(folder: Path) -> ContextNetwork:
     """Load the context network in `folder`, frozen."""
-    config = _from_json(ContextConfig, _read_config(folder / "context.json"), folder / "context.json")
+    config = _read_config(ContextConfig, folder / "context.json")
     return _load(ContextNetwork(config), folder / "context.safetensors")
 
 
 def load_autoencoder(folder: Path) -> MaskAutoencoder:
     """Load the mask autoencoder in `folder`, frozen."""
-    config = _from_json(AutoencoderConfig, _read_config(folder / "autoencoder.json"), folder / "autoencoder.json")
+    config = _read_config(AutoencoderConfig, folder / "autoencoder.json")
     return _load(MaskAutoencoder(config), folder / "autoencoder.safetensors")
 
 
 def save_weights(
-    folder: Path, module: ContextNetwork | MaskAutoencoder, training: Mapping[str, Any] | None = None
+    folder: Path,
+    module: ContextNetwork | MaskAutoencoder,
+    training: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
     """Write the weights and the configuration of `module` into `folder`; each file is whole or the old one.
 
@@ -94,15 +98,18 @@ def save_weights(
         folder: created if it is missing.
         module: a context network or a mask autoencoder.
         training: JSON-able notes on how it was trained and what it scores.
+        half: store floats as float16, for half the size; loading gives float32 again.
     """
     stem = "context" if isinstance(module, ContextNetwork) else "autoencoder"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    if half:
+        state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     with replacing(folder / f"{stem}.safetensors") as unfinished:
-        save_file(state, unfinished)
+        unfinished.write_bytes(save(state))  # save_file would make the file unreadable for others
     write_json(folder / f"{stem}.json", {"config": asdict(module.config), "training": dict(training or {})})
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(config_class: type[Any], path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `acis pretrain` writes it")
     try:
@@ -111,37 +118,42 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f'{path}: expected a JSON object with the key "config" ({error})') from error
     if not isinstance(config, dict):
         raise ValueError(f'{path}: "config" must be an object, got {type(config).__name__}')
-    return config
+    return config_from_dict(config_class, config, str(path))
 
 
 def config_from_dict(config_class: type[Any], values: Mapping[str, Any], source: str) -> Any:
     """Rebuild a (nested) config dataclass from JSON values.
 
     Raises:
-        ValueError: naming `source` and the keys that are unknown or missing.
+        ValueError: naming `source` and the keys that are unknown or missing, or whose values do not fit.
     """
     expected = {f.name: f for f in fields(config_class)}
     if values.keys() != expected.keys():
         unknown, missing = sorted(values.keys() - expected.keys()), sorted(expected.keys() - values.keys())
         raise ValueError(f"{source}: unknown keys {unknown}, missing keys {missing} of {config_class.__name__}")
     hints = get_type_hints(config_class)
-    return config_class(**{name: _from_value(hints[name], value, source) for name, value in values.items()})
+    arguments = {name: _from_value(hints[name], value, f"{source}: {name}") for name, value in values.items()}
+    return config_class(**arguments)
 
 
 def _from_value(hint: Any, value: Any, source: str) -> Any:
+    """`value` as the type `hint` of a field: a config, a tuple, a choice or a plain value."""
+    origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
         return config_from_dict(hint, value, source)
-    if isinstance(value, list | tuple):
-        element = (get_args(hint) or (None,))[0]
-        return tuple(_from_value(element, item, source) for item in value)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_from_value(arguments[0], item, source) for item in value)
+    if origin is Literal:
+        fits = value in arguments
+    elif origin in (Union, UnionType):
+        fits = any(isinstance(value, argument) for argument in arguments)
+    elif hint is float:
+        fits = isinstance(value, int | float)
+    else:
+        fits = isinstance(value, origin or hint)
+    if not fits:
+        raise ValueError(f"{source}: expected {hint}, got {value!r}")
     return value
-
-
-def _from_json(config_class: type[Any], values: Mapping[str, Any], path: Path) -> Any:
-    try:
-        return config_from_dict(config_class, values, str(path))
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _load(module: Module, path: Path) -> Module:

@@ -212,7 +212,7 @@ def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, parameters: list[nn
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(parameters, clip)
-    if not torch.isfinite(norm):
+    if not torch.isfinite(norm + loss.detach()):
         raise FloatingPointError(f"loss {loss.item()} with gradient norm {norm.item()}; lower the learning rate")
     optimizer.step()
     return norm.detach()

@@ -134,10 +134,11 @@ class Agent:
             ValueError: `image` is not uint8 RGB.
         """
         image = np.asarray(image)
+        given = list(image.shape)
         if image.ndim == 3 and image.shape[0] != 3 and image.shape[2] == 3:
             image = image.transpose(2, 0, 1)
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(f"image must be uint8 RGB [h, w, 3], got {image.dtype} {list(image.shape)}")
+            raise ValueError(f"image must be uint8 RGB [h, w, 3], got {image.dtype} {given}")
         small = torch.from_numpy(resize_image(image, self.pretrained.size)).to(self.device)
         prediction = self.predict_masks(self.pretrained.context_network.context(small[None]), max_steps)
         masks = prediction.masks[0, : int(prediction.num_masks[0])].numpy(force=True)

@@ -83,7 +83,13 @@ class Trainer:
         return trainer
 
     def run(self) -> Agent:
-        """Train to the end of the schedule; an interruption by the keyboard saves a checkpoint first."""
+        """Train to the end of the schedule.
+
+        An interruption costs the iterations since the last checkpoint and nothing else.
+
+        Raises:
+            FloatingPointError: a loss or a gradient is not finite; names the iteration.
+        """
         write_json(self.folder / "config.json", asdict(self.config))
         total = sum(phase.iterations for phase in self.config.phases)
         progress = tqdm(total=total, initial=self.iteration, desc="training")
@@ -95,9 +101,9 @@ class Trainer:
                     self.iteration += 1
                     progress.update()
                     self._after_iteration(writer, total)
-            except KeyboardInterrupt:
-                self.save()
-                raise
+            except FloatingPointError as error:
+                where = f"iteration {self.iteration}, phase {phase.name!r}"
+                raise FloatingPointError(f"{where}: {error}; {self.folder} keeps its last checkpoint") from error
             finally:
                 progress.close()
         return self.agent()

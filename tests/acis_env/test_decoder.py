@@ -57,7 +57,9 @@ def slow_level(image):
 
 def upsample_then_convolve(x, weight, bias=None):
     """Nearest upsampling x2, replication padding and a 3x3 convolution, one after the other."""
-    return F.conv2d(F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="replicate"), weight, bias)
+    return F.conv2d(
+        F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="replicate"), weight, bias
+    )
 
 
 def naive_decoder(decoder, latent, context):
@@ -209,9 +211,7 @@ def test_a_reconstruction_is_decoded_from_the_mean_code(autoencoder, context):
 
 def test_training_on_one_scene_learns_its_instances(scenes):
     torch.manual_seed(0)
-    config = AutoencoderConfig(
-        (32, 32), 4, 16, 4, (8, 6), TrunkConfig(widths=(8, 8), features=16, downsample="stride")
-    )
+    config = AutoencoderConfig((32, 32), 4, 16, 4, (8, 6), TrunkConfig(widths=(8, 8), features=16, downsample="stride"))
     autoencoder = MaskAutoencoder(config)
     label_map = torch.from_numpy(scenes[3].label_map).long()
     context = oracle_context(torch.from_numpy(scenes[3].image)[None], label_map[None], 4).expand(4, -1, -1, -1)

@@ -296,7 +296,11 @@ def test_selected_episodes_are_the_ones_at_the_index(play):
     state = play(2)[0][-1]
     index = torch.tensor([3, 0])
     mask = torch.tensor([True, False, False, True, False])
-    for picked, order in ((state.select(index), [3, 0]), (state.select(mask), [0, 3]), (state.select(slice(1, 3)), [1, 2])):
+    for picked, order in (
+        (state.select(index), [3, 0]),
+        (state.select(mask), [0, 3]),
+        (state.select(slice(1, 3)), [1, 2]),
+    ):
         for part, whole in zip(picked.tensors(), state.tensors(), strict=True):
             assert torch.equal(part, torch.stack([whole[i] for i in order]))
 

@@ -63,6 +63,7 @@ def random_networks(size=SIZE, seed=0):
         for part in (decoder.hidden, decoder.expand, *decoder.convs, decoder.head, encoder.trunk.linear, encoder.head):
             part.weight.mul_(3)
         decoder.head.weight.mul_(8)
+        decoder.context_head.bias.sub_(1.5)
         encoder.head.weight.mul_(3)
         encoder.trunk.mask_conv.weight.mul_(4)
     context_network.requires_grad_(False)

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The whole pipeline from scratch on real images: examples/bbbc038.sh DATA OUT, about an hour on two cores.
+# DATA holds train/ and val/ with <id>_rgb.png and <id>_label.png (BBBC038, 256x256 to 360x360, CC0).
+set -euo pipefail
+data=${1:?usage: $0 DATA OUT}
+out=${2:?usage: $0 DATA OUT}
+
+crops() { # square crops of 64 to 160 px with at most 21 nuclei; $1 per image
+    echo "{\"crop\": \"random\", \"crop_size\": [64, 160], \"crops_per_image\": $1, \"max_instances\": 21, \"min_area\": 20}"
+}
+scenes=(--scenes "$data" --scene-options "$(crops 8)" --val-options "$(crops 4)")
+
+acis pretrain context "${scenes[@]}" --out "$out/weights" --iterations 1000
+acis pretrain decoder "${scenes[@]}" --out "$out/weights" --iterations 2400
+acis train --out "$out/run" leaves-bl-score "${scenes[@]}" --weights "$out/weights"
+acis evaluate "$out/run" --split val

@@ -1,0 +1,49 @@
+"""The smallest loop: random actions in eight slots of the vector environment.
+
+python examples/random_agent.py --steps 100
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gymnasium as gym
+import torch
+import tyro
+
+import acis_env  # noqa: F401 (registers the environments)
+
+
+@dataclass(frozen=True)
+class Args:
+    """Random actions on the bundled leaves."""
+
+    num_envs: int = 8
+    """Scenes side by side."""
+    steps: int = 100
+    """Steps in every slot."""
+    seed: int = 0
+    """Slot i is seeded seed + i."""
+    device: str = "cpu"
+    """Where everything stays."""
+
+
+def main(args: Args) -> None:
+    """Print the mean potential per instance and SBD of the episodes that ended."""
+    env = gym.make_vec("ACIS/Leaves-v0", num_envs=args.num_envs, device=args.device)
+    generator = torch.Generator(args.device).manual_seed(args.seed)
+    env.reset(seed=args.seed)
+    scores, sbd = [], []
+    for _ in range(args.steps):
+        actions = 2 * torch.rand(env.action_space.shape, generator=generator, device=args.device) - 1
+        *_, infos = env.step(actions)
+        if "final_info" in infos:
+            final, ended = infos["final_info"], infos["_final_info"]
+            scores.append((final["potential"] / final["num_instances"])[ended])
+            sbd.append(final["sbd"][ended])
+    ended_sbd, ended_scores = torch.cat(sbd), torch.cat(scores)
+    print(f"{len(ended_sbd)} episodes: Dice per instance {ended_scores.mean():.3f}, SBD {ended_sbd.mean():.3f}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

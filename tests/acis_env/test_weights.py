@@ -1,0 +1,183 @@
+"""Weights on disk: what is written is read again, and every damage is told apart and named."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import acis_env.weights
+from acis_env.weights import Pretrained, load_autoencoder, load_context_network, load_pretrained, save_weights
+
+FILES = ("autoencoder.json", "autoencoder.safetensors", "context.json", "context.safetensors")
+
+
+@pytest.fixture
+def folder(tmp_path, pretrained):
+    """Tiny networks on disk."""
+    folder = tmp_path / "weights"
+    save_weights(folder, pretrained.context_network)
+    save_weights(folder, pretrained.autoencoder, {"iterations": 3})
+    return folder
+
+
+def edit_json(path, change):
+    """Apply `change` to the content of a JSON file in place."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_folder_holds_weights_and_configuration_of_both_networks(folder):
+    assert sorted(path.name for path in folder.iterdir()) == list(FILES)
+    assert json.loads((folder / "autoencoder.json").read_text())["training"] == {"iterations": 3}
+
+
+def test_loaded_networks_equal_the_saved_ones(folder, pretrained):
+    loaded = load_pretrained(folder)
+    assert isinstance(loaded, Pretrained)
+    assert loaded.size == (32, 32)
+    for after, before in (
+        (loaded.context_network, pretrained.context_network),
+        (loaded.autoencoder, pretrained.autoencoder),
+    ):
+        assert after.config == before.config
+        expected = before.state_dict()
+        assert after.state_dict().keys() == expected.keys()
+        for name, tensor in after.state_dict().items():
+            assert torch.equal(tensor, expected[name])
+
+
+def test_loaded_networks_compute_what_the_saved_ones_do(folder, pretrained):
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    results = []
+    for networks in (pretrained, load_pretrained(str(folder))):
+        context = networks.context_network.context(images)
+        results.append((context, networks.autoencoder.reconstruct(context, (context[:, :1] > 0.5).float())))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_loaded_networks_are_frozen(folder):
+    loaded = load_pretrained(folder)
+    for network in (loaded.context_network, loaded.autoencoder):
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_options_other_than_the_defaults_survive_the_round_trip(tmp_path, make_networks):
+    networks = make_networks(size=(32, 64), state_pyramid=False, image_mean=(0.1, 0.2, 0.3))
+    save_weights(tmp_path, networks.autoencoder)
+    assert load_autoencoder(tmp_path).config == networks.autoencoder.config
+
+
+def test_weights_stored_as_float16_take_half_the_space_and_load_as_float32(folder, pretrained):
+    whole = (folder / "autoencoder.safetensors").stat().st_size
+    save_weights(folder, pretrained.autoencoder, half=True)
+    assert (folder / "autoencoder.safetensors").stat().st_size < 0.7 * whole  # the header stays
+    expected = pretrained.autoencoder.state_dict()
+    for name, tensor in load_autoencoder(folder).state_dict().items():
+        assert tensor.dtype == expected[name].dtype
+        assert torch.equal(tensor, expected[name].half().float())
+
+
+def test_an_unknown_name_is_refused_with_the_names_of_the_bundled_weights(monkeypatch, tmp_path):
+    (tmp_path / "tulips-32").mkdir()
+    monkeypatch.setattr(acis_env.weights, "BUNDLED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"'leafs'.*tulips-32"):
+        load_pretrained("leafs")
+
+
+def test_a_bundled_name_finds_its_folder(monkeypatch, folder):
+    monkeypatch.setattr(acis_env.weights, "BUNDLED", folder.parent)
+    assert load_pretrained(folder.name).size == (32, 32)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "context"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_of_weights_is_refused(folder, name, share):
+    path = folder / f"{name}.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=rf"{name}\.safetensors: not a whole safetensors file"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '"config"', "{}", '{"training": {}}', "3", "\ud800"])
+def test_a_json_file_without_a_configuration_is_refused(folder, content):
+    (folder / "context.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ValueError, match=r'context\.json: expected a JSON object with the key "config"'):
+        load_context_network(folder)
+
+
+def test_a_configuration_that_is_no_object_is_refused(folder):
+    (folder / "context.json").write_text('{"config": [1]}')
+    with pytest.raises(ValueError, match=r'context\.json: "config" must be an object, got list'):
+        load_context_network(folder)
+
+
+def test_an_unknown_key_of_the_configuration_is_named(folder):
+    edit_json(folder / "autoencoder.json", lambda content: content["config"].update(latent_length=4))
+    with pytest.raises(ValueError, match=r"autoencoder\.json: unknown keys \['latent_length'\], missing keys \[\]"):
+        load_autoencoder(folder)
+
+
+def test_a_missing_key_of_the_configuration_is_named(folder):
+    edit_json(folder / "autoencoder.json", lambda content: content["config"]["encoder"].pop("features"))
+    with pytest.raises(ValueError, match=r"missing keys \['features'\] of TrunkConfig"):
+        load_autoencoder(folder)
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(folder):
+    edit_json(folder / "autoencoder.json", lambda content: content["config"].update(latent_size=5))
+    with pytest.raises(ValueError, match=r"decoder\.hidden\.weight is \[16, 4\], expected \[16, 5\]"):
+        load_autoencoder(folder)
+
+
+def test_missing_and_unknown_tensors_are_named(folder, pretrained):
+    state = {name: tensor.contiguous() for name, tensor in pretrained.context_network.state_dict().items()}
+    state["surplus"] = state.pop("body.stem.bias")
+    save_file(state, folder / "context.safetensors")
+    with pytest.raises(ValueError, match=r"body\.stem\.bias is missing; surplus is unknown"):
+        load_context_network(folder)
+
+
+def test_networks_for_different_sizes_are_refused(folder, make_networks):
+    save_weights(folder, make_networks(size=(64, 64)).context_network)
+    with pytest.raises(ValueError, match=r"context network is for \(64, 64\) and the autoencoder for \(32, 32\)"):
+        load_pretrained(folder)
+
+
+def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(folder, make_networks, monkeypatch):
+    before = {name: (folder / name).read_bytes() for name in FILES}
+
+    def stop_half_way(path, content):
+        with path.open("wb") as file:
+            file.write(content[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", stop_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(folder, make_networks(seed=1).autoencoder)
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_saving_again_replaces_the_old_weights(folder, make_networks):
+    other = make_networks(seed=1)
+    assert not torch.equal(other.autoencoder.decoder.head.weight, load_autoencoder(folder).decoder.head.weight)
+    save_weights(folder, other.autoencoder)
+    assert torch.equal(other.autoencoder.decoder.head.weight, load_autoencoder(folder).decoder.head.weight)
+
+
+def test_every_option_of_a_configuration_is_written(folder, pretrained):
+    config = json.loads((folder / "context.json").read_text())["config"]
+    assert set(config) == {field.name for field in fields(pretrained.context_network.config)}

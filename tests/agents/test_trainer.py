@@ -1,0 +1,285 @@
+"""The training loop: what a run leaves behind, that it survives its end at any moment, and that it learns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import agents
+from acis_env.augment import NO_AUGMENTATION
+from acis_env.datasets import Leaves
+from agents.agent import Agent, load_checkpoint, save_checkpoint
+from agents.config import PRESETS, Phase
+from agents.evaluation import agent_segmenter, evaluate
+from agents.trainer import FirstScenes, Trainer, load_config
+
+AC_PHASES = (Phase("warm-up", "critic", 2), Phase("main", "ac", 4, 1e-2, kl_weight=1e-3))
+EVERY_OBJECTIVE = (
+    Phase("init", "bl-score", 2, 1e-2, sequence_length=1),
+    Phase("bce", "bl-bce", 1),
+    Phase("warm-up", "critic", 2),
+    Phase("ac", "ac", 1, kl_weight=1e-3),
+    Phase("main", "ac-score", 2, kl_weight=1e-3),
+)
+
+CHILD = """
+import json, sys, time
+from pathlib import Path
+import torch
+from acis_env.weights import config_from_dict
+from agents.config import TrainConfig
+from agents.trainer import Trainer
+
+class Slow(Trainer):
+    def _after_iteration(self, *arguments):
+        super()._after_iteration(*arguments)
+        time.sleep(0.1)
+
+torch.set_num_threads(1)
+Slow(config_from_dict(TrainConfig, json.loads(sys.argv[1]), "argument"), Path(sys.argv[2])).run()
+"""
+
+
+@pytest.fixture
+def run_config(config, tiny_weights):
+    return replace(config, weights=str(tiny_weights), phases=AC_PHASES, checkpoint_every=2)
+
+
+def actor_of(trainer):
+    return trainer.learner.actor.state_dict()
+
+
+def same_bits(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def break_at(trainer, iteration, error):
+    """Let `trainer` fail in the middle of an iteration."""
+    update, calls = trainer.learner.update_critic, count()
+
+    def update_or_fail(batch):
+        if trainer.iteration == iteration and next(calls) == 1:
+            raise error
+        return update(batch)
+
+    trainer.learner.update_critic = update_or_fail
+
+
+def test_a_run_leaves_everything_that_evaluation_and_resumption_need(run_config, tmp_path):
+    run_config = replace(run_config, phases=EVERY_OBJECTIVE, eval_every=3)
+    trainer = Trainer(run_config, tmp_path / "run")
+    agent = trainer.run()
+    names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("events.")}
+    assert names == {"config.json", "history.json", "checkpoint.pt", "agent.pt", "initial.pt"}
+    assert load_config(tmp_path / "run") == run_config
+    history = json.loads((tmp_path / "run" / "history.json").read_text())["history"]
+    assert [scores["iteration"] for scores in history] == [3, 6, 8]
+    assert {"sbd", "abs_dic", "sbd_gt_stop", "dice_star"} <= history[0].keys()
+    for scores, name in ((history[-1], "agent.pt"), (None, "initial.pt")):
+        loaded = Agent.load(tmp_path / "run" / name)
+        measured = evaluate("agent", agent_segmenter(loaded), trainer.val_scenes, loaded.cut_off).mean
+        assert scores is None or measured == {key: scores[key] for key in measured}
+    assert same_bits(agent.actor.state_dict(), Agent.load(tmp_path / "run").actor.state_dict())
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 8
+
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.step for event in events.Scalars("critic/loss")] == [3, 4, 5, 6, 7]
+    assert [event.step for event in events.Scalars("actor/objective")] == [0, 1, 2, 5, 6, 7]
+    assert [event.step for event in events.Scalars("val/sbd")] == [3, 6, 8]
+
+
+def test_the_initial_agent_is_the_one_before_the_last_phase(run_config, tmp_path):
+    first, last = Phase("init", "bl-score", 2, 1e-2), Phase("main", "bl-score", 2, 1e-2)
+    Trainer(replace(run_config, phases=(first, last)), tmp_path / "both").run()
+    Trainer(replace(run_config, phases=(first,)), tmp_path / "first").run()
+    before = Agent.load(tmp_path / "both" / "initial.pt").actor.state_dict()
+    assert same_bits(before, Agent.load(tmp_path / "first").actor.state_dict())
+    assert not same_bits(before, Agent.load(tmp_path / "both").actor.state_dict())
+
+
+def test_the_seed_decides_a_run(run_config, tmp_path):
+    one, two, other = (
+        actor_of_run(replace(run_config, seed=seed), tmp_path / str(i)) for i, seed in enumerate((0, 0, 1))
+    )
+    assert same_bits(one, two)
+    assert not same_bits(one, other)
+
+
+def actor_of_run(config, folder):
+    trainer = Trainer(config, folder)
+    trainer.run()
+    return actor_of(trainer)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_was_interrupted_and_resumed_ends_with_the_same_bits(run_config, tmp_path, error):
+    whole = Trainer(run_config, tmp_path / "whole")
+    whole.run()
+    broken = Trainer(run_config, tmp_path / "broken")
+    break_at(broken, 5, error("enough"))
+    with pytest.raises(error, match="enough"):
+        broken.run()
+    resumed = Trainer.resume(tmp_path / "broken")
+    assert resumed.iteration == 4
+    assert not same_bits(actor_of(whole), actor_of(resumed))
+    resumed.run()
+    assert same_bits(actor_of(whole), actor_of(resumed))
+    assert same_bits(whole.learner.critic.state_dict(), resumed.learner.critic.state_dict())
+    assert whole.history == resumed.history
+    for name in ("agent.pt", "initial.pt"):
+        one, other = (Agent.load(tmp_path / run / name).actor.state_dict() for run in ("whole", "broken"))
+        assert same_bits(one, other)
+
+
+def test_a_killed_run_can_be_resumed_and_ends_with_the_same_bits(run_config, tmp_path):
+    phases = (AC_PHASES[0], replace(AC_PHASES[1], iterations=8))
+    run_config = replace(run_config, phases=phases, checkpoint_every=1)
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, json.dumps(asdict(run_config)), str(tmp_path / "killed")],
+        cwd=Path(agents.__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not checkpoint.exists():
+            assert child.poll() is None, "ended before its first checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.3)
+        child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        status = child.wait()
+    assert status == -signal.SIGKILL
+    resumed = Trainer.resume(tmp_path / "killed")
+    assert 1 <= resumed.iteration < 10
+    resumed.run()
+    assert same_bits(actor_of_run(run_config, tmp_path / "whole"), actor_of(resumed))
+
+
+def test_a_run_that_diverges_says_where_and_keeps_its_last_checkpoint(run_config, tmp_path):
+    trainer = Trainer(run_config, tmp_path)
+    break_at(trainer, 3, FloatingPointError("loss nan"))
+    with pytest.raises(FloatingPointError, match=r"iteration 3, phase 'main': loss nan"):
+        trainer.run()
+    assert Trainer.resume(tmp_path).iteration == 2
+
+
+def test_resuming_a_finished_run_changes_nothing(run_config, tmp_path):
+    Trainer(run_config, tmp_path).run()
+    checkpoint = (tmp_path / "checkpoint.pt").read_bytes()
+    Trainer.resume(tmp_path).run()
+    assert (tmp_path / "checkpoint.pt").read_bytes() == checkpoint
+
+
+def test_resuming_what_is_no_run_is_an_error_that_names_the_file(run_config, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt: no such file"):
+        Trainer.resume(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"config\.json: no such file"):
+        load_config(tmp_path)
+    save_checkpoint({"format": "acis-agent-1"}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: expected a run of format"):
+        Trainer.resume(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole checkpoint"):
+        Trainer.resume(tmp_path)
+    (tmp_path / "config.json").write_text('{"seed": 0')
+    with pytest.raises(ValueError, match=r"config\.json: not JSON"):
+        load_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"seed": 0, "speed": 1}')
+    with pytest.raises(ValueError, match=r"config\.json: unknown keys \['speed'\], missing keys"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_survives_being_written_and_read(name, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(asdict(PRESETS[name])))
+    assert load_config(tmp_path) == PRESETS[name]
+
+
+def states_of_run(config, folder, monkeypatch):
+    """The fresh episodes and learning rates of every actor update."""
+    trainer, seen = Trainer(config, folder), []
+
+    def update(state, phase, rate, generator, *rest):
+        seen.append((state, rate))
+        return {}
+
+    monkeypatch.setattr(trainer.learner, "update_actor", update)
+    trainer.run()
+    return seen
+
+
+def test_a_curriculum_phase_gives_all_but_so_many_instances_away(run_config, tmp_path, monkeypatch):
+    runs = []
+    for length in (None, 1):
+        phases = (Phase("main", "bl-score", 3, sequence_length=length),)
+        options = {"min_leaves": 3, "max_leaves": 3, "length": 6}
+        config = replace(run_config, phases=phases, scene_options=options)
+        runs.append(states_of_run(config, tmp_path / str(length), monkeypatch))
+    prefilled_choices = set()
+    for (whole, _), (prefilled, _) in zip(*runs, strict=True):
+        assert whole.num_instances.tolist() == [3] * 4
+        assert whole.accumulated_mask.sum() == 0
+        assert prefilled.num_instances.tolist() == [1] * 4
+        remains, given = prefilled.label_map == 1, prefilled.accumulated_mask[:, 0] == 1
+        assert not (remains & given).any()
+        assert torch.equal(remains | given, whole.label_map > 0)  # equal batches, by equal seeds
+        for scene in range(4):
+            labels = whole.label_map[scene][remains[scene]].unique()
+            assert len(labels) == 1
+            prefilled_choices |= set(labels.tolist())
+    assert len(prefilled_choices) > 1
+
+
+def test_episodes_are_sorted_and_scenes_differ_from_iteration_to_iteration(run_config, tmp_path, monkeypatch):
+    config = replace(run_config, phases=(Phase("main", "bl-score", 4),), scene_options={"max_leaves": 4, "length": 8})
+    states = [state for state, _ in states_of_run(config, tmp_path, monkeypatch)]
+    for state in states:
+        lengths = state.num_instances.tolist()
+        assert lengths == sorted(lengths, reverse=True)
+    assert len({state.context.sum().item() for state in states}) == 4
+
+
+def test_the_learning_rate_falls_within_each_phase(run_config, tmp_path, monkeypatch):
+    phases = (Phase("init", "bl-score", 2, 1.0), Phase("main", "bl-score", 10, 2.0))
+    rates = [rate for _, rate in states_of_run(replace(run_config, phases=phases), tmp_path, monkeypatch)]
+    assert rates == pytest.approx([1, 1, *[2] * 7, 0.6, 0.6, 0.2])
+
+
+def test_training_on_three_scenes_finds_their_instances(config, learned, tmp_path):
+    plants = learned.scenes.dataset
+    run_config = replace(
+        config,
+        phases=(Phase("main", "bl-score", 60, 1e-2),),
+        batch_size=3,
+        augmentation=NO_AUGMENTATION,
+        actor=replace(config.actor, memory_size=32, hidden=32),
+        start_from_encoder=False,
+    )
+    trainer = Trainer(run_config, tmp_path, train=plants, val=plants, pretrained=learned.pretrained)
+    before = evaluate("agent", agent_segmenter(trainer.agent()), trainer.val_scenes).mean
+    trainer.run()
+    after = trainer.history[-1]
+    assert before["dice_star"] < 0.5
+    assert after["dice_star"] > before["dice_star"] + 0.2
+
+
+def test_only_the_first_scenes_are_taken_and_no_more_than_there_are():
+    plants = Leaves("val", (32, 32), max_leaves=3, length=4)
+    few = FirstScenes(plants, 2)
+    assert [scene.name for scene in few] == [plants[0].name, plants[1].name]
+    assert len(few) == 2
+    assert few.max_instances == 3
+    assert len(FirstScenes(plants, 50)) == 4
