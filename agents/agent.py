@@ -265,7 +265,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load fails in as many ways as a file can be damaged
-        raise ValueError(f"{path}: not a whole checkpoint ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path}: not a whole checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a checkpoint, got {type(content).__name__}")
     return content

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+import torch
 import tyro
 from PIL import Image, UnidentifiedImageError
 
@@ -96,6 +97,11 @@ class Pretrain:
             base = replace(base, size=self.size, latent_size=self.latent_size, state_pyramid=self.state_pyramid)
             autoencoder = replace(base, image_mean=mean, image_std=std)
             context_network = load_context_network(self.out).to(self.device)
+            if context_network.config.size != self.size:
+                raise ValueError(
+                    f"--size {self.size} must be that of the context network in {self.out}, "
+                    f"{context_network.config.size} (height, width)"
+                )
             pretrain_autoencoder(train, val, context_network, autoencoder, self.config, self.out)
         print(f"weights of the {self.network} network are in {self.out}")
 
@@ -179,6 +185,11 @@ class Segment:
 
     def run(self) -> None:
         """Segment every image."""
+        if not self.images:
+            raise ValueError("give at least one image to segment")
+        for path in self.images:
+            if sum(other.stem == path.stem for other in self.images) > 1:
+                raise ValueError(f"{path}: another image is named {path.stem!r}, too; segment it into another --out")
         pictures = [read_image(path) for path in self.images]  # before any work: all of them or none
         agent = Agent.load(self.agent, self.device)
         for path, picture in zip(self.images, pictures, strict=True):
@@ -207,6 +218,14 @@ def read_image(path: Path) -> Picture:
         raise ValueError(f"{path}: not a readable image ({error})") from error
 
 
+def check_device(device: str) -> None:
+    """ValueError unless tensors can be made on `device`."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # without CUDA torch fails by an assertion
+        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
 Command = (
     Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
@@ -218,10 +237,13 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `acis`. A mistake of the user ends it with one line that says what was wrong."""
-    command = tyro.cli(Command, prog="acis", description=__doc__, args=arguments)
+    # Cascading lets the options of `train` also stand behind the preset.
+    cascade = (tyro.conf.CascadeSubcommandArgs,)
+    command = tyro.cli(Command, prog="acis", description=__doc__, args=arguments, config=cascade)
     try:
+        check_device(command.config.device if isinstance(command, Train) else command.device)
         command.run()
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"acis: {error}")
     except KeyboardInterrupt:
         sys.exit("acis: interrupted; what was written is whole, and `acis train --resume` continues a run")

@@ -112,10 +112,8 @@ def begin(leaves):
     def begin_episodes(pretrained, indices=range(12), oracle=True, scenes=leaves):
         images, label_map = scenes.gather(list(indices))
         capacity = scenes.max_instances
-        if oracle:
-            context = oracle_context(images, label_map, capacity)
-        else:
-            context = pretrained.context_network.context(images)
+        predict = pretrained.context_network.context
+        context = oracle_context(images, label_map, capacity) if oracle else predict(images)
         context, label_map = sort_by_length(context, label_map)
         return dynamics.reset(context, label_map, pretrained.autoencoder.decoder, capacity, capacity)
 

@@ -101,6 +101,15 @@ def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(
     assert str(run.folder) in run.printed[2]
 
 
+def test_options_of_the_run_may_stand_before_the_preset_or_behind_it(run, tmp_path):
+    arguments = train_arguments(run.weights, tmp_path / "other")
+    out = ["--out", tmp_path / "other"]
+    assert arguments[1:4] == ["leaves-ac", *out]
+    acis("train", *out, "leaves-ac", *arguments[4:])
+    one, other = (load_checkpoint(folder / "agent.pt")["actor"] for folder in (run.folder, tmp_path / "other"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
 def test_a_run_is_resumed_by_its_folder_alone(run):
     before = (run.folder / "checkpoint.pt").read_bytes()
     assert "from iteration 3" in acis("train", "--resume", run.folder)
@@ -187,9 +196,16 @@ def test_a_corrupt_image_is_named(agent_folder, picture, tmp_path, content):
 
 
 def test_a_call_without_images_is_a_mistake(agent_folder, tmp_path):
-    with pytest.raises(SystemExit) as exit_info:
-        acis("segment", "--agent", agent_folder, "--out", tmp_path / "out")
-    assert exit_info.value.code not in (0, None)
+    assert "image" in mistake("segment", "--agent", agent_folder, "--out", tmp_path / "out")
+
+
+def test_images_that_would_overwrite_each_others_label_map_are_refused(agent_folder, picture, tmp_path):
+    namesake = tmp_path / "elsewhere" / picture.name
+    namesake.parent.mkdir()
+    namesake.write_bytes(picture.read_bytes())
+    message = mistake("segment", picture, namesake, "--agent", agent_folder, "--out", tmp_path / "out")
+    assert "'a plant'" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_agent_is_named(picture, tmp_path):
