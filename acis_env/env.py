@@ -23,7 +23,7 @@ from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import MaskDecoder
 from acis_env.dynamics import EnvState
 from acis_env.metrics import segmentation_metrics
-from acis_env.networks import ANGLE_BINS
+from acis_env.networks import ANGLE_BINS, check_device
 from acis_env.rendering import episode_frame
 from acis_env.reward import SCORES, ScoreName
 from acis_env.sampling import load_batch
@@ -93,6 +93,7 @@ class SegmentationVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
             FileNotFoundError: scenes or weights are missing.
             ValueError: an argument is outside of its range, or a file is damaged.
         """
+        check_device(device)
         _check_arguments(num_envs, max_episode_steps, render_mode, context, score, action_scale, cut_off)
         self.pretrained = weights if isinstance(weights, Pretrained) else load_pretrained(weights)
         self.pretrained.to(device)

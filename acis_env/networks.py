@@ -27,6 +27,18 @@ def parse_size(size: tuple[int, int] | list[int], argument: str = "size") -> tup
     return int(size[0]), int(size[1])
 
 
+def check_device(device: str | torch.device) -> None:
+    """Make sure that tensors can be made on `device`.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # without CUDA torch fails by an assertion
+        raise ValueError(f"device {str(device)!r}: {str(error).splitlines()[0]}") from error
+
+
 def channels_last(module: nn.Module) -> None:
     """Lay out the weights of all convolutions channels last, which is faster on CPUs and GPUs alike."""
     for parameter in module.parameters():

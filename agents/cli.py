@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
 import tyro
 from PIL import Image, UnidentifiedImageError
 
@@ -16,7 +15,7 @@ from acis_env.context import ContextConfig
 from acis_env.datasets import PackedScenes, SceneDataset, open_scenes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.files import replacing
-from acis_env.networks import TrunkConfig
+from acis_env.networks import TrunkConfig, check_device
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
 from acis_env.rendering import Picture, overlay, write_png
 from acis_env.weights import load_context_network
@@ -140,7 +139,7 @@ class Evaluate:
     scenes: str | None = None
     """"leaves" or a folder; by default the run's own."""
     scene_options: JsonObject | None = None
-    """Further arguments of `Leaves` or `FolderScenes`; by default the run's."""
+    """Further arguments of `Leaves` or `FolderScenes`; by default the run's, if its scenes are used."""
     num_scenes: int | None = None
     """Only the first so many scenes."""
     out: Path | None = None
@@ -152,9 +151,11 @@ class Evaluate:
         """Evaluate, print the table, write the report."""
         agent = Agent.load(self.run_folder, self.device)
         config = load_config(self.run_folder)
-        scenes = self.scenes or config.scenes
-        own_options = config.scene_options if self.split == "train" else config.val_options
-        options = own_options if self.scene_options is None else self.scene_options
+        scenes, options = config.scenes, config.scene_options if self.split == "train" else config.val_options
+        if self.scenes is not None:
+            scenes, options = self.scenes, {}
+        if self.scene_options is not None:
+            options = self.scene_options
         size = agent.pretrained.size
         dataset: SceneDataset = open_scenes(scenes, self.split, size, options)
         if self.num_scenes is not None:
@@ -216,14 +217,6 @@ def read_image(path: Path) -> Picture:
             return np.array(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error
-
-
-def check_device(device: str) -> None:
-    """ValueError unless tensors can be made on `device`."""
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # without CUDA torch fails by an assertion
-        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
 Command = (

@@ -122,6 +122,13 @@ class TrainConfig:
     checkpoint_every: int = 50
     """Iterations between checkpoints."""
 
+    def __post_init__(self) -> None:
+        objectives = {phase.objective for phase in self.phases}
+        if {"ac", "ac-score"} <= objectives:
+            raise ValueError(
+                "phases must not mix the objectives 'ac' and 'ac-score': their critics learn other targets"
+            )
+
     @property
     def values_the_future(self) -> bool:
         """Whether the critic estimates what follows a step, rather than the return from it on."""

@@ -17,6 +17,7 @@ from acis_env import dynamics
 from acis_env.datasets import PackedScenes, Scene, SceneDataset, open_scenes
 from acis_env.dynamics import EnvState
 from acis_env.files import write_json
+from acis_env.networks import check_device
 from acis_env.sampling import draw_batch, iteration_generator
 from acis_env.weights import Pretrained, config_from_dict, load_pretrained
 from agents.actor_critic import ActorCritic, Losses
@@ -51,6 +52,9 @@ class Trainer:
         pretrained: Pretrained | None = None,
     ) -> None:
         """Open scenes and networks; the data sets and networks given take the place of those in `config`."""
+        if not config.phases:
+            raise ValueError("phases must hold at least one phase, got none; a preset has some")
+        check_device(config.device)
         self.config, self.folder = config, folder
         torch.manual_seed(config.seed)
         self.pretrained = (pretrained or load_pretrained(config.weights)).to(config.device)

@@ -30,10 +30,10 @@ class Args:
     """Of the main phase; by default the preset's."""
 
 
-def row(name: str, mean: dict[str, float], minutes: str = "") -> str:
+def row(name: str, mean: dict[str, float]) -> str:
     """One line of the table."""
     cells = [f"{mean[key]:.3f}" for key in ("sbd", "abs_dic", "sbd_gt_stop", "dice_star")]
-    return f"| {name} | {' | '.join(cells)} | {minutes} |"
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def markdown(results: dict[int, QuickstartResult], args: Args) -> str:
@@ -42,15 +42,15 @@ def markdown(results: dict[int, QuickstartResult], args: Args) -> str:
         f"Held-out leaves (split test, {args.test_scenes} scenes, 2 to 10 instances), predicted context.",
         "SBD and \\|DiC\\| with the agent's own stopping; SBD and Dice* also when stopped at the true count.",
         "",
-        "| | SBD | \\|DiC\\| | SBD, true count | Dice* | training, min |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | SBD | \\|DiC\\| | SBD, true count | Dice* |",
+        "| --- | --- | --- | --- | --- |",
     ]
     first = {e.name: e.mean for e in next(iter(results.values())).evaluations}
     lines.append(row("random agent", first["random"]))
     for seed, result in results.items():
         means = {e.name: e.mean for e in result.evaluations}
         lines.append(row(f"seed {seed}: initialised actor", means["initialised"]))
-        lines.append(row(f"seed {seed}: **trained agent**", means["agent"], f"{result.seconds / 60:.1f}"))
+        lines.append(row(f"seed {seed}: **trained agent**", means["agent"]))
     lines.append(row("reconstruction of the ground truth (bound)", first["reconstruction"]))
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ import torch
 
 from acis_env.env import SegmentationEnv, SegmentationVectorEnv
 from agents.agent import Agent, compose_label_map, load_checkpoint, resize_masks, save_checkpoint
+from agents.episodes import run_episodes
 
 ODD = (50, 70)
 
@@ -105,6 +106,16 @@ def test_an_episode_played_through_the_environment_gives_the_masks_of_the_mean_p
     errors = (torch.stack(masks) - expected).abs().mean((1, 2))
     assert errors.max() < 0.01  # observations are rounded to bytes
     assert (expected[1:] - expected[:-1]).abs().mean((1, 2)).min() > 2 * errors.max()
+
+
+def test_inference_predicts_the_masks_of_a_training_episode_without_noise(agent, begin, tiny):
+    state = begin(tiny)
+    with torch.no_grad():
+        episodes = run_episodes(agent.actor, agent.decoder, state)
+    prediction = agent.predict_masks(state.context, min_steps=4)
+    for t, step in enumerate(episodes.steps):
+        in_inference = prediction.masks[: len(step.reward), t]
+        torch.testing.assert_close(in_inference, step.predicted_mask[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_stable_baselines_evaluates_the_agent_as_a_plain_loop_does(agent, leaves, tiny):

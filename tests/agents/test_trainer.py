@@ -23,11 +23,11 @@ from agents.evaluation import agent_segmenter, evaluate
 from agents.trainer import FirstScenes, Trainer, load_config
 
 AC_PHASES = (Phase("warm-up", "critic", 2), Phase("main", "ac", 4, 1e-2, kl_weight=1e-3))
-EVERY_OBJECTIVE = (
+SEVERAL_OBJECTIVES = (
     Phase("init", "bl-score", 2, 1e-2, sequence_length=1),
     Phase("bce", "bl-bce", 1),
     Phase("warm-up", "critic", 2),
-    Phase("ac", "ac", 1, kl_weight=1e-3),
+    Phase("first", "ac-score", 1, kl_weight=1e-3),
     Phase("main", "ac-score", 2, kl_weight=1e-3),
 )
 
@@ -75,7 +75,7 @@ def break_at(trainer, iteration, error):
 
 
 def test_a_run_leaves_everything_that_evaluation_and_resumption_need(run_config, tmp_path):
-    run_config = replace(run_config, phases=EVERY_OBJECTIVE, eval_every=3)
+    run_config = replace(run_config, phases=SEVERAL_OBJECTIVES, eval_every=3)
     trainer = Trainer(run_config, tmp_path / "run")
     agent = trainer.run()
     names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("events.")}
@@ -283,3 +283,12 @@ def test_only_the_first_scenes_are_taken_and_no_more_than_there_are():
     assert len(few) == 2
     assert few.max_instances == 3
     assert len(FirstScenes(plants, 50)) == 4
+
+
+@pytest.mark.parametrize(
+    ("phases", "named"),
+    [((), "at least one phase"), ((Phase("a", "ac", 1), Phase("b", "ac-score", 1)), "must not mix")],
+)
+def test_a_schedule_that_cannot_be_run_is_refused(run_config, tmp_path, phases, named):
+    with pytest.raises(ValueError, match=f"phases.*{named}"):
+        Trainer(replace(run_config, phases=phases), tmp_path / "run")
