@@ -109,7 +109,7 @@ class Pretrain:
 class Train:
     """Train an agent by a named preset, any field of which can be overridden; or resume a run."""
 
-    config: Annotated[Preset, tyro.conf.arg(name="")] = PRESETS["leaves-bl-score"]
+    config: Annotated[Preset, tyro.conf.arg(name="")] = PRESETS["bl-score"]
     """Preset and overrides; ignored with --resume."""
     out: Path = Path("runs/latest")
     """Folder of the run."""

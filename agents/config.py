@@ -135,7 +135,7 @@ class TrainConfig:
         return any(phase.objective == "ac-score" for phase in self.phases)
 
 
-def leaves_phases(objective: Objective, iterations: int) -> tuple[Phase, ...]:
+def short_schedule(objective: Objective, iterations: int) -> tuple[Phase, ...]:
     """Initialisation, then the main phase; an actor-critic objective with warm-up in between."""
     start = (Phase("init", "bl-score", 60, 1e-3, sequence_length=1),)
     if objective in ("ac", "ac-score"):
@@ -145,17 +145,17 @@ def leaves_phases(objective: Objective, iterations: int) -> tuple[Phase, ...]:
     return (*start, Phase("main", objective, iterations, 5e-4))
 
 
-LEAVES_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
+SMALL_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
 
 
-def _leaves(objective: Objective) -> TrainConfig:
-    return TrainConfig(phases=leaves_phases(objective, 400), actor=LEAVES_ACTOR)
+def _short(objective: Objective) -> TrainConfig:
+    return TrainConfig(phases=short_schedule(objective, 400), actor=SMALL_ACTOR)
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "leaves-bl-bce": _leaves("bl-bce"),
-    "leaves-bl-score": _leaves("bl-score"),
-    "leaves-ac": _leaves("ac"),
-    "leaves-ac-score": _leaves("ac-score"),
+    "bl-bce": _short("bl-bce"),
+    "bl-score": _short("bl-score"),
+    "ac": _short("ac"),
+    "ac-score": _short("ac-score"),
 }
 """Named starting points; every field can be overridden."""

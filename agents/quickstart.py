@@ -18,7 +18,7 @@ from agents.config import PRESETS
 from agents.evaluation import Evaluation, compare, format_table, write_report
 from agents.trainer import Trainer
 
-OBJECTIVE = "leaves-bl-score"
+OBJECTIVE = "bl-score"
 """The preset that learned best in the budget of the quickstart; the README has the comparison."""
 
 
@@ -96,5 +96,5 @@ learning_curve.png, dice_per_step.png. Numbers: evaluation.json. Curves: tensorb
 
 Next:
   acis segment --agent {out} --out {out / "mine"} IMAGE.png    segment your own image
-  acis train leaves-ac --out runs/ac                         train by the paper's Algorithm 1
-  acis train --help                                          all presets and settings"""
+  acis train ac --out runs/ac    train by the paper's Algorithm 1
+  acis train --help    all presets and settings"""

@@ -12,5 +12,5 @@ scenes=(--scenes "$data" --scene-options "$(crops 8)" --val-options "$(crops 4)"
 
 acis pretrain context "${scenes[@]}" --out "$out/weights" --iterations 1000
 acis pretrain decoder "${scenes[@]}" --out "$out/weights" --iterations 2400
-acis train --out "$out/run" leaves-bl-score "${scenes[@]}" --weights "$out/weights"
+acis train --out "$out/run" bl-score "${scenes[@]}" --weights "$out/weights"
 acis evaluate "$out/run" --split val

@@ -26,7 +26,7 @@ class Args:
     """CPU seconds of the main phase, warm-up included; how many iterations that makes is measured before each run."""
     seeds: tuple[int, ...] = (0, 1)
     """One run each per preset."""
-    presets: tuple[str, ...] = ("leaves-bl-bce", "leaves-bl-score", "leaves-ac", "leaves-ac-score")
+    presets: tuple[str, ...] = ("bl-bce", "bl-score", "ac", "ac-score")
     """What to compare."""
     out: Path = Path("runs/objectives")
     """Folder of the runs and of `comparison.json`."""

@@ -36,7 +36,7 @@ def train_arguments(weights, out):
     small = ["--actor.memory-size", 6, "--actor.hidden", 8, "--critic.hidden", 8, "--batch-size", 3]
     short = [part for phase in range(3) for part in (f"--phases.{phase}.iterations", 1)]
     scenes = ["--scene-options", FEW_SCENES, "--val-options", FEW_SCENES, "--eval-scenes", 2]
-    return ["train", "leaves-ac", "--out", out, "--weights", weights, "--gamma", 0.8, *small, *short, *scenes]
+    return ["train", "ac", "--out", out, "--weights", weights, "--gamma", 0.8, *small, *short, *scenes]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_pretraining_leaves_weights_that_fit_each_other(run):
 
 
 def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(run):
-    config, preset = load_config(run.folder), PRESETS["leaves-ac"]
+    config, preset = load_config(run.folder), PRESETS["ac"]
     assert config.gamma == 0.8
     assert config.actor.memory_size == 6
     assert config.actor.layers == preset.actor.layers
@@ -104,8 +104,8 @@ def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(
 def test_options_of_the_run_may_stand_before_the_preset_or_behind_it(run, tmp_path):
     arguments = train_arguments(run.weights, tmp_path / "other")
     out = ["--out", tmp_path / "other"]
-    assert arguments[1:4] == ["leaves-ac", *out]
-    acis("train", *out, "leaves-ac", *arguments[4:])
+    assert arguments[1:4] == ["ac", *out]
+    acis("train", *out, "ac", *arguments[4:])
     one, other = (load_checkpoint(folder / "agent.pt")["actor"] for folder in (run.folder, tmp_path / "other"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
@@ -167,11 +167,11 @@ def test_images_of_any_mode_are_segmented_as_rgb(agent_folder, picture, tmp_path
 def test_the_quickstart_leaves_pictures_numbers_and_an_agent(tmp_path, monkeypatch):
     from dataclasses import replace
 
-    preset = PRESETS["leaves-bl-score"]
+    preset = PRESETS["bl-score"]
     options = {"length": 8, "max_leaves": 4}
     phases = (replace(preset.phases[0], iterations=1), preset.phases[1])
     small = replace(preset, phases=phases, batch_size=2, scene_options=options, val_options=options, eval_scenes=2)
-    monkeypatch.setitem(PRESETS, "leaves-bl-score", small)
+    monkeypatch.setitem(PRESETS, "bl-score", small)
     for _ in range(2):  # the second replaces the first
         printed = acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)
     names = {path.name for path in tmp_path.iterdir()}
