@@ -37,9 +37,7 @@ class ActorCritic:
             self.critic.start_from(autoencoder.encoder)
         self.actor_optimizer = torch.optim.Adam(self.actor.policy_parameters())
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.critic_learning_rate)
-        self.termination_optimizer = torch.optim.Adam(
-            self.actor.termination.parameters(), config.termination_learning_rate
-        )
+        self.termination_optimizer = torch.optim.Adam(self.actor.termination.parameters())
 
     @torch.no_grad()
     def collect(self, state: EnvState, generator: torch.Generator) -> Episodes:
@@ -67,18 +65,19 @@ class ActorCritic:
         return {"critic/loss": loss.detach(), "critic/explained_variance": explained, "critic/gradient_norm": norm}
 
     def update_actor(
-        self, state: EnvState, phase: Phase, rate: float, generator: torch.Generator, monitor: bool = False
+        self, state: EnvState, phase: Phase, generator: torch.Generator, decay: float = 1.0, monitor: bool = False
     ) -> Losses:
         """Policy iteration: one step up the phase's objective, and one of the termination unit.
 
         Args:
             state: fresh episodes, sorted by falling number of instances.
             phase: gives the objective and its KL weight.
-            rate: learning rate.
             generator: of the sampled actions.
+            decay: factor on the learning rates of policy and termination unit.
             monitor: also compare the critic's gradient with the score's, which costs two more backward passes.
         """
-        self.actor_optimizer.param_groups[0]["lr"] = rate
+        self.actor_optimizer.param_groups[0]["lr"] = decay * phase.learning_rate
+        self.termination_optimizer.param_groups[0]["lr"] = decay * self.config.termination_learning_rate
         samples = phase.objective in ("ac", "ac-score")
         sampler = self._sampler(generator) if samples else None
         episodes = run_episodes(

@@ -106,7 +106,7 @@ class TrainConfig:
     exploration: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0)
     """Standard deviations of prior noise added to actions in collected episodes, one drawn per scene."""
     termination_learning_rate: float = 3e-3
-    """Of the termination unit, which has its own optimiser."""
+    """Of the termination unit, which has its own optimiser; falls with the actor's."""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
     """Applied to the training scenes on their device."""
     max_steps: int = 21

@@ -122,9 +122,9 @@ class Trainer:
             for _ in range(config.critic_updates):  # policy evaluation, Eq. (7)
                 losses |= self.learner.update_critic(self.replay.sample(config.critic_batch_size, generator))
         if phase.objective != "critic":  # policy iteration
-            rate = phase.learning_rate * (0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0)
+            decay = 0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0
             monitor = self.iteration % config.monitor_every == 0
-            losses |= self.learner.update_actor(state, phase, rate, generator, monitor)
+            losses |= self.learner.update_actor(state, phase, generator, decay, monitor)
         return losses
 
     def _begin_episodes(self, phase: Phase) -> EnvState:

@@ -67,12 +67,14 @@ def test_the_actor_ascends_the_gradient_that_finite_differences_find(
     learner.actor_optimizer = torch.optim.SGD(learner.actor.policy_parameters())
 
     def objective_value():
-        losses = learner.update_actor(state, phase, 0.0, noise())
+        losses = learner.update_actor(state, replace(phase, learning_rate=0.0), noise())
         return float(losses["actor/objective"] - 0.3 * losses["actor/kl"])
 
     named = dict(learner.actor.named_parameters())
     before = bits(learner.actor)
-    learner.update_actor(state, phase, 1.0, noise())  # a plain step with rate 1: the gradient itself
+    learner.update_actor(
+        state, replace(phase, learning_rate=1.0), noise()
+    )  # a plain step with rate 1: the gradient itself
     ascent = {name: parameter.data - before[name] for name, parameter in named.items()}
     learner.actor.load_state_dict(before)
     for name in ("skip.bias", "head.0.weight", "lstm.1.weight_ih", "trunk.context_conv.weight"):
@@ -96,7 +98,7 @@ def test_updates_change_the_actor_through_the_frozen_networks_but_not_these(
     frozen = [bits(part) for part in parts]
     trunk, termination = bits(learner.actor.trunk), bits(learner.actor.termination)
     for _ in range(2):
-        learner.update_actor(state, make_phase(objective), 1e-2, noise())
+        learner.update_actor(state, replace(make_phase(objective), learning_rate=1e-2), noise())
     assert all(unchanged(part, before) for part, before in zip(parts, frozen, strict=True))
     # There is no KL term, so all that reaches the trunk has come through the decoder.
     assert not torch.equal(learner.actor.trunk.context_conv.weight, trunk["context_conv.weight"])
@@ -118,7 +120,10 @@ def test_an_objective_rises_when_it_is_followed_on_the_same_scenes(
     make_learner, make_phase, begin, tiny, objective, indices
 ):
     learner, state, phase = make_learner(), begin(tiny, indices), make_phase(objective)
-    values = [float(learner.update_actor(state, phase, 1e-2, noise())["actor/objective"]) for _ in range(20)]
+    values = [
+        float(learner.update_actor(state, replace(phase, learning_rate=1e-2), noise())["actor/objective"])
+        for _ in range(20)
+    ]
     assert min(values[-5:]) > max(values[:3])
 
 
@@ -126,7 +131,10 @@ def test_the_kl_term_pulls_the_policy_towards_the_prior(make_learner, make_phase
     divergences = {}
     for weight in (0.0, 10.0):
         learner, phase = make_learner(), make_phase("bl-score", kl_weight=weight)
-        divergences[weight] = [float(learner.update_actor(state, phase, 1e-2, noise())["actor/kl"]) for _ in range(20)]
+        divergences[weight] = [
+            float(learner.update_actor(state, replace(phase, learning_rate=1e-2), noise())["actor/kl"])
+            for _ in range(20)
+        ]
     assert divergences[10.0][0] == divergences[0.0][0]
     assert divergences[10.0][-1] < 0.5 * divergences[10.0][0]
     assert divergences[10.0][-1] < divergences[0.0][-1]
@@ -134,7 +142,10 @@ def test_the_kl_term_pulls_the_policy_towards_the_prior(make_learner, make_phase
 
 def test_the_termination_unit_learns_more_than_how_often_to_stop(make_learner, make_phase, state):
     learner, phase = make_learner(termination_learning_rate=0.1), make_phase("bl-score")
-    losses = [float(learner.update_actor(state, phase, 0.0, noise())["termination/loss"]) for _ in range(40)]
+    losses = [
+        float(learner.update_actor(state, replace(phase, learning_rate=0.0), noise())["termination/loss"])
+        for _ in range(40)
+    ]
     share = 3 / 12  # of the states are terminal
     assert losses[-1] < -share * math.log(share) - (1 - share) * math.log(1 - share) < losses[0]
 
@@ -172,7 +183,9 @@ def test_the_objective_adds_up_what_critic_and_score_say_of_every_mask(make_lear
         for parameter in learner.critic.head[-1].parameters():
             parameter.zero_()
         learner.critic.head[-1].bias.fill_(7.0)  # a critic that says 7 to everything
-    objective_value = float(learner.update_actor(state, make_phase(objective), 0.0, noise())["actor/objective"])
+    objective_value = float(
+        learner.update_actor(state, replace(make_phase(objective), learning_rate=0.0), noise())["actor/objective"]
+    )
     if objective == "ac":
         assert objective_value == pytest.approx(7)
     else:  # 4 + 3 + 2 masks, of which three are the last and have no future
@@ -214,7 +227,7 @@ def test_an_objective_of_the_actor_that_is_not_finite_is_an_error_and_changes_no
     with torch.no_grad():
         getattr(learner.critic.head[-1], where).fill_(torch.inf)  # a bias has no share in the gradient
     with pytest.raises(FloatingPointError, match="learning rate"):
-        learner.update_actor(state, make_phase("ac"), 1e-2, noise())
+        learner.update_actor(state, replace(make_phase("ac"), learning_rate=1e-2), noise())
     assert unchanged(learner.actor, before)
 
 
@@ -223,7 +236,9 @@ def test_gradients_are_clipped_to_the_norm_of_the_objective(make_learner, make_p
         learner = make_learner(clip_norm=0.01, clip_norm_bce=3.0)
         learner.actor_optimizer = torch.optim.SGD(learner.actor.policy_parameters())
         before = bits(learner.actor)
-        norm = learner.update_actor(state, make_phase(objective), 1.0, noise())["actor/gradient_norm"]
+        norm = learner.update_actor(state, replace(make_phase(objective), learning_rate=1.0), noise())[
+            "actor/gradient_norm"
+        ]
         assert norm > expected
         named = dict(learner.actor.named_parameters())
         moved = [v.data - before[k] for k, v in named.items() if not k.startswith("termination")]
@@ -262,11 +277,11 @@ def test_learning_goes_on_from_a_state_dict_as_if_there_had_been_no_break(make_l
     phase = make_phase("ac")
     learner = make_learner()
     learner.update_critic(batch)
-    learner.update_actor(state, phase, 1e-3, noise())
+    learner.update_actor(state, replace(phase, learning_rate=1e-3), noise())
     other = make_learner(start_from_encoder=False)
     other.load_state_dict(deepcopy(learner.state_dict()))
     for each in (learner, other):
         each.update_critic(batch)
-        each.update_actor(state, phase, 1e-3, noise())
+        each.update_actor(state, replace(phase, learning_rate=1e-3), noise())
     assert unchanged(other.actor, bits(learner.actor))
     assert unchanged(other.critic, bits(learner.critic))
