@@ -108,7 +108,7 @@ def reset(
 
 
 def prefill(label_map: Tensor, sequence_length: int, priority: Tensor) -> tuple[Tensor, Tensor]:
-    """Give away all but `sequence_length` instances of each scene (reference: the curriculum of the paper's code).
+    """Give away all but `sequence_length` instances of each scene (the curriculum of the paper's code).
 
     Args:
         label_map: `[B, H, W]` int64, instances 1..N.

@@ -1,6 +1,6 @@
 """Evaluation of a finished segmentation; nothing here takes part in training.
 
-Measures and symbols of Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, Sec. 5 (Tables 1-4,
+Measures and symbols of Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, Sec. 6 (Tables 1-4,
 Fig. 3). Published tables compare label maps at the original image resolution."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METRIC_NAMES = (
 
 
 def segmentation_metrics(prediction: NDArray[Any], ground_truth: NDArray[Any]) -> dict[str, float]:
-    """Every measure of one image, Sec. 5.
+    """Every measure of one image (Sec. 6 of the paper).
 
     Both maps hold 0 for the background and a positive label per instance. Labels need not be consecutive and
     their order plays no part. A mean over no labels is 0, so the measures are finite for every image:

@@ -77,7 +77,7 @@ class TrunkConfig:
 
 
 class Trunk(nn.Module):
-    """Convolutions over context and masks, down to one feature vector (reference: encoder "simple").
+    """Convolutions over context and masks, down to one feature vector (the encoder "simple" of the paper's code).
 
     The first convolution is split into the share of the context, which stays the same for a whole
     episode (`condition`), and the share of the masks, which changes at every step (`forward`).

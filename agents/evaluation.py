@@ -1,6 +1,6 @@
 """Evaluation of an agent over a split, beside references measured in the same run.
 
-All measures are computed at each scene's own resolution (reference section 5).
+All measures are computed at each scene's own resolution.
 """
 
 from __future__ import annotations

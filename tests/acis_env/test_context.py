@@ -17,7 +17,7 @@ def bins_of(label_map, max_instances=4):
 
 
 def slow_bins(label_map):
-    """The bins by the formula of the reference, one pixel after the other."""
+    """The bins by the formula, one pixel after the other."""
     bins = np.full(label_map.shape, -1)
     for row, column in np.argwhere(label_map > 0):
         centre_row, centre_column = np.argwhere(label_map == label_map[row, column]).mean(0)

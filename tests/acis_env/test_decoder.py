@@ -63,7 +63,7 @@ def upsample_then_convolve(x, weight, bias=None):
 
 
 def naive_decoder(decoder, latent, context):
-    """The decoder as the reference describes it: features and pyramid level are concatenated at every stage."""
+    """The decoder as the paper's code has it: features and pyramid level are concatenated at every stage."""
     levels = [normalise(context)]
     for _ in decoder.convs:
         flat = levels[-1].flatten(0, 1).numpy()
