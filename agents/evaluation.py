@@ -42,8 +42,8 @@ class Evaluation:
     `sbd_gt_stop` and `dice_star`."""
     dice_per_step: list[list[float]]
     """For each scene the Dice of its first N masks with their instances, in the order of prediction (Fig. 3)."""
-    label_maps: list[NDArray[np.int32]]
-    """Predictions of the first scenes, for pictures."""
+    label_maps: dict[int, NDArray[np.int32]]
+    """Predictions for pictures, by index of the scene; the scenes are spread evenly over the split."""
 
     @property
     def mean(self) -> dict[str, float]:
@@ -59,10 +59,11 @@ class Evaluation:
 def evaluate(
     name: str, segmenter: Segmenter, scenes: PackedScenes, cut_off: float = 0.5, num_pictures: int = 0
 ) -> Evaluation:
-    """Measure `segmenter` on every scene."""
+    """Measure `segmenter` on every scene, and keep `num_pictures` of its label maps."""
+    shown = set(np.linspace(0, len(scenes) - 1, min(num_pictures, len(scenes))).round().astype(int).tolist())
     rows: list[dict[str, float]] = []
     dice: list[list[float]] = []
-    label_maps: list[NDArray[np.int32]] = []
+    label_maps: dict[int, NDArray[np.int32]] = {}
     for batch in iterate(scenes):
         prediction = segmenter(batch)
         masks, counts = prediction.masks.numpy(force=True), prediction.num_masks.tolist()
@@ -73,8 +74,8 @@ def evaluate(
             metrics, scene_dice = _measure(own_stop, resized, scene, cut_off)
             rows.append(metrics)
             dice.append(scene_dice)
-            if len(label_maps) < num_pictures:
-                label_maps.append(own_stop)
+            if index in shown:
+                label_maps[index] = own_stop
     return Evaluation(name, rows, dice, label_maps)
 
 
@@ -182,7 +183,7 @@ def write_report(
 def scene_sheet(evaluations: Sequence[Evaluation], scenes: PackedScenes) -> Picture:
     """Contact sheet: image, ground truth, and each evaluation's label map coloured by order (as Fig. 4)."""
     rows = []
-    for index in range(len(evaluations[0].label_maps)):
+    for index in evaluations[0].label_maps:
         scene = scenes.scene(index)
         count = max(scene.num_instances, 1)
         predictions = [colour_by_order(e.label_maps[index], max(count, e.label_maps[index].max())) for e in evaluations]

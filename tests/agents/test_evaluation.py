@@ -144,7 +144,7 @@ def test_measures_are_taken_at_the_resolution_of_the_scene(large_scenes):
         assert {key: own[key] for key in expected} == expected
         assert own["dice_star"] == dice_star(resized[: scene.num_instances] >= 0.5, scene.label_map)
         assert 0.8 < own["sbd_gt_stop"] < 1
-    assert [label_map.shape for label_map in evaluation.label_maps] == [(96, 64)]
+    assert [label_map.shape for label_map in evaluation.label_maps.values()] == [(96, 64)]
     coarse = segmentation_metrics(compose_label_map(masks[0, :2]), large_scenes.gather([0])[1][0].numpy())
     assert coarse["sbd"] != evaluation.scenes[0]["sbd"]
 
