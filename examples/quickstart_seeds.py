@@ -1,17 +1,19 @@
-"""Repeat the quickstart with several seeds and write the table of the README.
+"""Repeat the quickstart with several seeds and write the table of the README; goes on where it was interrupted.
 
 python examples/quickstart_seeds.py --out runs/quickstart --table docs/results/quickstart.md
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from acis_env.files import replacing
-from agents.quickstart import QuickstartResult, quickstart
+from agents.quickstart import quickstart
 
 
 @dataclass(frozen=True)
@@ -36,33 +38,35 @@ def row(name: str, mean: dict[str, float]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def markdown(results: dict[int, QuickstartResult], args: Args) -> str:
+def markdown(reports: dict[int, Any]) -> str:
     """The table: references of the first seed, then before and after for every seed."""
+    first = next(iter(reports.values()))
     lines = [
-        f"Held-out leaves (split test, {args.test_scenes} scenes, 2 to 10 instances), predicted context.",
+        f"Held-out leaves (split test, {first['num_scenes']} scenes, 2 to 10 instances), predicted context.",
         "SBD and \\|DiC\\| with the agent's own stopping; SBD and Dice* also when stopped at the true count.",
         "",
         "| | SBD | \\|DiC\\| | SBD, true count | Dice* |",
         "| --- | --- | --- | --- | --- |",
+        row("random agent", first["rows"]["random"]["mean"]),
     ]
-    first = {e.name: e.mean for e in next(iter(results.values())).evaluations}
-    lines.append(row("random agent", first["random"]))
-    for seed, result in results.items():
-        means = {e.name: e.mean for e in result.evaluations}
-        lines.append(row(f"seed {seed}: initialised actor", means["initialised"]))
-        lines.append(row(f"seed {seed}: **trained agent**", means["agent"]))
-    lines.append(row("reconstruction of the ground truth (bound)", first["reconstruction"]))
+    for seed, report in reports.items():
+        lines.append(row(f"seed {seed}: initialised actor", report["rows"]["initialised"]["mean"]))
+        lines.append(row(f"seed {seed}: **trained agent**", report["rows"]["agent"]["mean"]))
+    lines.append(row("reconstruction of the ground truth (bound)", first["rows"]["reconstruction"]["mean"]))
     return "\n".join(lines) + "\n"
 
 
 def main(args: Args) -> None:
-    """Run all seeds; the table is rewritten after each."""
-    results: dict[int, QuickstartResult] = {}
+    """Run the seeds that have no report yet; the table is rewritten after each."""
+    reports: dict[int, Any] = {}
     for seed in args.seeds:
-        results[seed] = quickstart(args.out / f"seed-{seed}", seed, args.iterations, args.test_scenes)
+        report = args.out / f"seed-{seed}" / "evaluation.json"
+        if not report.exists():
+            quickstart(report.parent, seed, args.iterations, args.test_scenes)
+        reports[seed] = json.loads(report.read_text())
         with replacing(args.table) as unfinished:
-            unfinished.write_text(markdown(results, args))
-    print(markdown(results, args))
+            unfinished.write_text(markdown(reports))
+    print(markdown(reports))
 
 
 if __name__ == "__main__":
