@@ -76,16 +76,13 @@ def run_episodes(
         sampler: draws the actions; None takes the mean.
         truncate: cut the gradient between steps (one-step BPTT), else let it run through `M_t` and `h_t`.
     """
-    lengths = state.num_instances
-    initial = state
-    context_share, foreground = actor.condition(state.context)
+    context, label_map, lengths = state.context, state.label_map, state.num_instances
+    context_share, foreground = actor.condition(context)
     memory = actor.initial_memory(len(state))
     steps: list[Step] = []
-    logits: list[Tensor] = []
-    targets: list[Tensor] = []
-    horizon = int(lengths.max())
     finished: list[EnvState] = []
-    for t, (visited, running) in enumerate(_active_counts(lengths, horizon)):
+    logits, targets = [], []
+    for t, (visited, running) in enumerate(_active_counts(lengths)):
         state, memory = state.select(slice(visited)), memory[:visited]
         mask = state.accumulated_mask.detach() if truncate else state.accumulated_mask
         out = actor((context_share[:visited], foreground[:visited]), mask, memory)
@@ -99,12 +96,12 @@ def run_episodes(
         latent = mean if sampler is None else sampler(mean, torch.exp(0.5 * log_variance))
         state, reward = dynamics.step(state, latent, decoder, score)
         memory = out.memory.detach() if truncate else out.memory
-        remaining = lengths[:running] - t
-        steps.append(Step(mask[:running], mean, log_variance, latent, state.predicted_mask, reward, remaining))
+        taken = (mask[:running], mean, log_variance, latent, state.predicted_mask, reward)
+        steps.append(Step(*taken, remaining=lengths[:running] - t))
     finished.reverse()  # the longest episodes end last and stand first
     return Episodes(
-        context=initial.context,
-        label_map=initial.label_map,
+        context=context,
+        label_map=label_map,
         steps=steps,
         assignment=torch.cat([s.assignment for s in finished]),
         potential=torch.cat([s.potential for s in finished]),
@@ -113,10 +110,10 @@ def run_episodes(
     )
 
 
-def _active_counts(lengths: Tensor, horizon: int) -> list[tuple[int, int]]:
-    """For `t = 0..horizon`: how many scenes reach state `t`, and how many of them act in it."""
+def _active_counts(lengths: Tensor) -> list[tuple[int, int]]:
+    """For `t` = 0 to the longest episode: how many scenes reach state `t`, and how many of them act in it."""
     host = lengths.tolist()
-    return [(sum(n >= t for n in host), sum(n > t for n in host)) for t in range(horizon + 1)]
+    return [(sum(n >= t for n in host), sum(n > t for n in host)) for t in range(max(host) + 1)]
 
 
 def discounted_returns(episodes: Episodes, gamma: float) -> list[Tensor]:
