@@ -140,6 +140,13 @@ def test_the_kl_term_pulls_the_policy_towards_the_prior(make_learner, make_phase
     assert divergences[10.0][-1] < divergences[0.0][-1]
 
 
+def test_policy_and_termination_unit_learn_at_their_own_decayed_rates(make_learner, make_phase, state):
+    learner, phase = make_learner(termination_learning_rate=3e-2), make_phase("bl-score", learning_rate=1e-2)
+    learner.update_actor(state, phase, noise(), decay=0.1)
+    assert learner.actor_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+    assert learner.termination_optimizer.param_groups[0]["lr"] == pytest.approx(3e-3)
+
+
 def test_the_termination_unit_learns_more_than_how_often_to_stop(make_learner, make_phase, state):
     learner, phase = make_learner(termination_learning_rate=0.1), make_phase("bl-score")
     losses = [

@@ -212,8 +212,8 @@ def states_of_run(config, folder, monkeypatch):
     """The fresh episodes and learning rates of every actor update."""
     trainer, seen = Trainer(config, folder), []
 
-    def update(state, phase, rate, generator, *rest):
-        seen.append((state, rate))
+    def update(state, phase, generator, decay, *rest):
+        seen.append((state, decay * phase.learning_rate))
         return {}
 
     monkeypatch.setattr(trainer.learner, "update_actor", update)
