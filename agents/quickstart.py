@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,43 +15,38 @@ from acis_env.env import SegmentationEnv
 from acis_env.rendering import plot_curves, write_gif
 from agents.agent import Agent
 from agents.config import PRESETS
-from agents.evaluation import Evaluation, compare, format_table, write_report
-from agents.trainer import Trainer
+from agents.evaluation import compare, format_table, write_report
+from agents.trainer import Trainer, load_config
 
 OBJECTIVE = "bl-score"
 """The preset that learned best in the budget of the quickstart; the README has the comparison."""
 
 
-@dataclass(frozen=True)
-class QuickstartResult:
-    """What a quickstart measured."""
-
-    evaluations: list[Evaluation]
-    seconds: float
-    """Of training."""
-
-
 def quickstart(
     out: Path, seed: int = 0, iterations: int | None = None, test_scenes: int = 100, device: str = "cpu"
-) -> QuickstartResult:
+) -> None:
     """Train on the bundled leaves, evaluate on held-out ones, and leave pictures in `out`.
 
     Args:
-        out: folder; an earlier quickstart in it is replaced.
+        out: folder; an interrupted quickstart with the same settings in it is continued, a finished one evaluated.
         seed: of everything random.
         iterations: of the main phase; None takes the preset's.
         test_scenes: number of held-out scenes.
         device: where to train.
+
+    Raises:
+        ValueError: `out` holds another run.
     """
     config = replace(PRESETS[OBJECTIVE], seed=seed, device=device)
     if iterations is not None:
         *start, main = config.phases
         config = replace(config, phases=(*start, replace(main, iterations=iterations)))
+    is_begun = (out / "checkpoint.pt").exists()
+    if is_begun and load_config(out) != config:
+        raise ValueError(f"--out {out} holds a run with other settings: choose another folder")
     print(f"Training on procedural leaves, 64x64, objective {config.phases[-1].objective!r}, seed {seed}.")
-    for name in ("checkpoint.pt", "initial.pt", "agent.pt"):
-        (out / name).unlink(missing_ok=True)
     started = time.monotonic()
-    trainer = Trainer(config, out)
+    trainer = Trainer.resume(out) if is_begun else Trainer(config, out)
     agent = trainer.run()
     seconds = time.monotonic() - started
 
@@ -62,7 +57,6 @@ def quickstart(
     _draw_learning_curve(out / "learning_curve.png", trainer)
     write_gif(out / "episode.gif", episode_frames(agent, scene_index=3))
     print(f"\n{format_table(evaluations)}\n\n{_closing_words(out)}")
-    return QuickstartResult(evaluations, seconds)
 
 
 def episode_frames(agent: Agent, scene_index: int) -> list[NDArray[np.uint8]]:

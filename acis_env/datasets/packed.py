@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.datasets.scene import Scene, SceneDataset, relabel
-
-SIZE_MULTIPLE = 32
-"""The networks halve a picture five times, so both its sides must be multiples of this."""
+from acis_env.networks import parse_size
 
 
 class PackedScenes:
@@ -49,14 +47,10 @@ class PackedScenes:
         Raises:
             ValueError: `size` is not two positive multiples of 32, or the data set is empty.
         """
-        if len(size) != 2 or any(side <= 0 or side % SIZE_MULTIPLE for side in size):
-            raise ValueError(
-                f"size must be (height, width), both positive multiples of {SIZE_MULTIPLE}, got {tuple(size)}"
-            )
         if len(dataset) == 0:
             raise ValueError("dataset must hold at least one scene, got none")
         self.dataset = dataset
-        self.size = (int(size[0]), int(size[1]))
+        self.size = parse_size(size)
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = dataset.max_instances

@@ -172,13 +172,18 @@ def test_the_quickstart_leaves_pictures_numbers_and_an_agent(tmp_path, monkeypat
     phases = (replace(preset.phases[0], iterations=1), preset.phases[1])
     small = replace(preset, phases=phases, batch_size=2, scene_options=options, val_options=options, eval_scenes=2)
     monkeypatch.setitem(PRESETS, "bl-score", small)
-    for _ in range(2):  # the second replaces the first
-        printed = acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)
+    printed = acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"agent.pt", "evaluation.json", "episode.gif", "scenes.png", "learning_curve.png"} <= names
     assert "reconstruction" in printed
     with Image.open(tmp_path / "episode.gif") as film:
         assert film.n_frames > 2
+
+    trained = (tmp_path / "agent.pt").read_bytes()
+    table = printed[printed.index("random") : printed.index("SBD, Dice*")]
+    assert table in acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)  # only evaluates
+    assert "other settings" in mistake("quickstart", "--out", tmp_path, "--iterations", 2, "--test-scenes", 2)
+    assert (tmp_path / "agent.pt").read_bytes() == trained
 
 
 def test_a_missing_image_is_named_and_nothing_is_written(agent_folder, picture, tmp_path):
