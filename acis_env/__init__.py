@@ -7,8 +7,9 @@ Importing the package registers the environments `ACIS/Leaves-v0` (bundled scene
 import gymnasium as gym
 
 from acis_env.datasets import FolderScenes, Leaves, PackedScenes, Scene, SceneDataset
-from acis_env.env import SegmentationEnv, SegmentationVectorEnv
+from acis_env.env import SegmentationEnv
 from acis_env.metrics import segmentation_metrics
+from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained, load_pretrained
 
 __all__ = [
@@ -28,6 +29,6 @@ for _name, _arguments in {"Leaves": {"scenes": "leaves", "weights": "leaves-64"}
     gym.register(
         f"ACIS/{_name}-v0",
         entry_point="acis_env.env:SegmentationEnv",
-        vector_entry_point="acis_env.env:SegmentationVectorEnv",
+        vector_entry_point="acis_env.vector_env:SegmentationVectorEnv",
         kwargs=_arguments,
     )

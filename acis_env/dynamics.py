@@ -5,20 +5,62 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from acis_env.augment import compact_labels
 from acis_env.decoder import Conditioning, MaskDecoder
-from acis_env.networks import FOREGROUND, IMAGE_CHANNELS
-from acis_env.reward import ScoreName, instance_areas, potential, score
+from acis_env.reward import SCORES, ScoreFunction, ScoreName, greedy, instance_areas, potential, score
 
 Index = slice | Tensor
 """A slice, or indices `[K]` int64, or a mask `[B]` bool, along the batch axis."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How an episode begins and ends, and what its steps earn."""
+
+    score: ScoreName | ScoreFunction = "dice"
+    """Agreement `F` of a mask with an instance, Eq. (4): "dice", "iou" or a function of one's own."""
+    reward: Literal["potential", "greedy"] = "potential"
+    """potential: growth of the best one-to-one assignment, Eq. (5).
+    greedy: score with the best instance that no earlier prediction has; nothing is assigned again."""
+    matching_noise: float = 0.0
+    """Standard deviation of the noise on the scores when predictions are assigned, Eq. (2). The potential holds
+    the scores without it, and may fall then."""
+    stop: Literal["ground_truth", "agent"] = "ground_truth"
+    """ground_truth: an episode has as many steps as instances.
+    agent: an action may end it instead of adding a mask."""
+    count_penalty: float = 0.0
+    """Reward lost for each prediction beyond the number of instances, when it is made, and for each one missing,
+    when the agent ends the episode."""
+    sequence_length: int | None = None
+    """Curriculum: in a scene of more instances some are given away, in `M_1` and not in the ground truth. None: no."""
+    prefill: Literal["exact", "random"] = "exact"
+    """exact: as many are given away as leaves `sequence_length` to find. random: any number up to that, and the
+    episode is truncated after `sequence_length` steps."""
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("score", callable(self.score) or self.score in SCORES, f"one of {SCORES} or a function"),
+            ("reward", self.reward in ("potential", "greedy"), '"potential" or "greedy"'),
+            ("matching_noise", 0 <= self.matching_noise < math.inf, "at least 0"),
+            ("stop", self.stop in ("ground_truth", "agent"), '"ground_truth" or "agent"'),
+            ("count_penalty", 0 <= self.count_penalty < math.inf, "at least 0"),
+            ("sequence_length", self.sequence_length is None or self.sequence_length >= 1, "None or at least 1"),
+            ("prefill", self.prefill in ("exact", "random"), '"exact" or "random"'),
+        )
+        for name, holds, expected in checks:
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+
+
+DEFAULT_RULES = Rules()
 
 
 @dataclass(frozen=True)
@@ -34,6 +76,7 @@ class EnvState:
     predicted_mask: Tensor  # [B, 1, H, W] in [0, 1], m_t; zero before the first step
     owner: Tensor  # [B, H, W] int64, the prediction (1..t) that is largest at a pixel, 0 = none yet
     scores: Tensor  # [B, T, N], zero for steps not yet taken
+    noise: Tensor  # [B, T, N], of the assignment, Eq. (2)
     assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none
     potential: Tensor  # [B], phi_t
     step_count: Tensor  # [B] int64, t
@@ -76,6 +119,7 @@ def reset(
     max_instances: int,
     max_steps: int,
     accumulated_mask: Tensor | None = None,
+    noise: Tensor | None = None,
 ) -> EnvState:
     """Begin an episode in each scene.
 
@@ -86,9 +130,11 @@ def reset(
         max_instances: capacity `N` for instances.
         max_steps: capacity `T` for predictions.
         accumulated_mask: `[B, 1, H, W]` in [0, 1], `M_1`; None is empty.
+        noise: `[B, T, N]`, of the assignment, Eq. (2); None is none.
     """
     batch, _, height, width = context.shape
     empty = torch.zeros(batch, 1, height, width, device=context.device)
+    no_scores = torch.zeros(batch, max_steps, max_instances, device=context.device)
     with torch.no_grad():
         conditioning = decoder.condition(context)
     return EnvState(
@@ -100,19 +146,20 @@ def reset(
         accumulated_mask=empty if accumulated_mask is None else accumulated_mask,
         predicted_mask=empty,
         owner=torch.zeros_like(label_map),
-        scores=torch.zeros(batch, max_steps, max_instances, device=context.device),
+        scores=no_scores,
+        noise=no_scores if noise is None else noise,
         assignment=torch.full((batch, max_steps), -1, device=context.device),
         potential=torch.zeros(batch, device=context.device),
         step_count=torch.zeros(batch, dtype=torch.int64, device=context.device),
     )
 
 
-def prefill(label_map: Tensor, sequence_length: int, priority: Tensor) -> tuple[Tensor, Tensor]:
-    """Give away all but `sequence_length` instances of each scene (the curriculum of the paper's code).
+def prefill(label_map: Tensor, remaining: int | Tensor, priority: Tensor) -> tuple[Tensor, Tensor]:
+    """Give away all but `remaining` instances of each scene (the curriculum of the paper's code).
 
     Args:
         label_map: `[B, H, W]` int64, instances 1..N.
-        sequence_length: instances that remain to be found, where there are as many.
+        remaining: instances still to be found, where there are as many; one number or `[B]` int64.
         priority: `[B, N]`, random numbers; the instances with the largest remain.
 
     Returns:
@@ -122,14 +169,15 @@ def prefill(label_map: Tensor, sequence_length: int, priority: Tensor) -> tuple[
     labels = torch.arange(1, capacity + 1, device=label_map.device)
     counts = label_map.flatten(1).amax(1, keepdim=True)
     rank = priority.masked_fill(labels > counts, -torch.inf).argsort(1, descending=True).argsort(1)
-    given = torch.nn.functional.pad(rank >= sequence_length, (1, 0))  # the background is nobody's to give
+    limit = remaining[:, None] if isinstance(remaining, Tensor) else remaining
+    given = torch.nn.functional.pad(rank >= limit, (1, 0))  # the background is nobody's to give
     is_given = given.gather(1, label_map.flatten(1)).view_as(label_map)
-    remaining = compact_labels(label_map.masked_fill(is_given, 0), capacity)
-    return remaining, (is_given & (label_map > 0)).float()[:, None]
+    others = compact_labels(label_map.masked_fill(is_given, 0), capacity)
+    return others, (is_given & (label_map > 0)).float()[:, None]
 
 
 def step(
-    state: EnvState, latent: Tensor, decoder: MaskDecoder, score_name: ScoreName = "dice"
+    state: EnvState, latent: Tensor, decoder: MaskDecoder, rules: Rules = DEFAULT_RULES
 ) -> tuple[EnvState, Tensor]:
     """Add one mask to every scene, Eq. (3); the reward `[B]` is the growth of the potential, Eq. (5).
 
@@ -138,15 +186,21 @@ def step(
     """
     predicted_mask = decoder(latent, state.conditioning)
     with torch.no_grad():
-        step_scores = score(predicted_mask[:, 0], state.label_map, state.areas, score_name)
+        step_scores = score(predicted_mask[:, 0], state.label_map, state.areas, rules.score)
         position = state.step_count[:, None, None].expand(-1, 1, step_scores.shape[1])
         scores = state.scores.scatter(1, position, step_scores[:, None])
         step_count = state.step_count + 1
-        assignment, new_potential = potential(scores, step_count, state.num_instances)
+        if rules.reward == "greedy":
+            assignment, gain = greedy(step_scores, state.assignment, step_count)
+            new_potential = state.potential + gain
+        else:
+            assignment, new_potential = potential(scores, step_count, state.num_instances, state.noise)
+            if rules.matching_noise == 0:  # it never falls then, but for rounding
+                new_potential = torch.maximum(new_potential, state.potential)
         larger = predicted_mask[:, 0] > state.accumulated_mask[:, 0]
         owner = torch.where(larger, step_count[:, None, None], state.owner)
-        # The potential never falls; the clamp removes what rounding may leave below zero.
-        reward = (new_potential - state.potential).clamp_min(0)
+        is_surplus = step_count > state.num_instances
+        reward = new_potential - state.potential - rules.count_penalty * is_surplus
     next_state = replace(
         state,
         accumulated_mask=torch.maximum(state.accumulated_mask, predicted_mask),
@@ -160,6 +214,23 @@ def step(
     return next_state, reward
 
 
+def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:
+    """`after`, but where `held` `[B]` bool is True the step was not taken and `before` remains."""
+    old_tensors = iter(before.tensors())
+
+    def choose(new: Tensor) -> Tensor:
+        old = next(old_tensors)
+        # What a step does not change is the same tensor before and after.
+        return new if new is old else torch.where(held.view(-1, *[1] * (new.dim() - 1)), old, new)
+
+    return after.map(choose)
+
+
+def num_missing(state: EnvState) -> Tensor:
+    """`[B]` int64: instances beyond the number of predictions."""
+    return (state.num_instances - state.step_count).clamp_min(0)
+
+
 def is_complete(state: EnvState) -> Tensor:
     """`[B]` bool: as many predictions as instances, where a training episode ends (section 5.3)."""
     return state.step_count >= state.num_instances
@@ -171,19 +242,3 @@ def label_prediction(state: EnvState, cut_off: float = 0.5) -> Tensor:
     An overlap goes to the mask of the highest probability; pixels below `cut_off` are background.
     """
     return torch.where(state.accumulated_mask[:, 0] >= cut_off, state.owner, 0)
-
-
-def observe(state: EnvState) -> dict[str, Tensor]:
-    """What an agent sees, uint8 in [0, 255]: image, accumulated mask, foreground and angles."""
-    context = to_uint8(state.context)
-    return {
-        "image": context[:, :IMAGE_CHANNELS],
-        "mask": to_uint8(state.accumulated_mask),
-        "foreground": context[:, FOREGROUND : FOREGROUND + 1],
-        "angles": context[:, FOREGROUND + 1 :],
-    }
-
-
-def to_uint8(values: Tensor) -> Tensor:
-    """[0, 1] to the nearest of 0..255."""
-    return (values * 255).round().to(torch.uint8)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from gymnasium.utils import seeding
 from torch import Tensor
 
 from acis_env.augment import Augmentation, augment
@@ -20,6 +23,7 @@ class SceneBatch:
     images: Tensor  # [B, 3, H, W] uint8
     label_maps: Tensor  # [B, H, W] int64, instances 1..N
     indices: Tensor  # [B] int64 on the host, positions in the data set
+    augmentation: Tensor  # [B, P] on the host, parameters of `augment`
 
 
 def load_batch(
@@ -37,10 +41,61 @@ def load_batch(
         generators: `B` host generators, used only with an augmentation; the same one may stand several times.
     """
     images, label_maps = scenes.gather(indices)
-    if augmentation is not None:
+    if augmentation is None:
+        parameters = torch.from_numpy(Augmentation.identity()).expand(len(images), -1)
+    else:
         parameters = torch.from_numpy(np.stack([augmentation.draw(g) for g in generators]))
         images, label_maps = augment(images, label_maps, parameters, max_instances=scenes.max_instances)
-    return SceneBatch(images, label_maps, torch.as_tensor(indices, dtype=torch.int64))
+    return SceneBatch(images, label_maps, torch.as_tensor(indices, dtype=torch.int64), parameters)
+
+
+SamplerName = Literal["random", "shuffle", "sequential"]
+
+
+class SceneSampler:
+    """Decides which scene an environment shows next, and owns the environment's random numbers.
+
+    random: any scene, each time anew.
+    shuffle: all scenes in random order, then all again in another.
+    sequential: scene `seed mod S` first, then the following ones, and from the last to the first.
+
+    Attributes:
+        generator: draws everything random in the episodes of this environment, on the host.
+    """
+
+    def __init__(self, name: SamplerName, num_scenes: int) -> None:
+        """Begin unseeded."""
+        self.name, self.num_scenes = name, num_scenes
+        self.seed(None)
+
+    def seed(self, seed: int | None) -> None:
+        """Begin anew; None takes a seed from the operating system."""
+        self.generator, _ = seeding.np_random(seed)
+        self._queue: list[int] = []
+        self._following = 0 if seed is None else seed % self.num_scenes
+
+    def next(self) -> int:
+        """The next scene."""
+        if self.name == "random":
+            return int(self.generator.integers(self.num_scenes))
+        if self.name == "sequential":
+            index = self._following
+            self._following = (index + 1) % self.num_scenes
+            return index
+        if not self._queue:
+            self._queue = self.generator.permutation(self.num_scenes).tolist()
+        return self._queue.pop()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that decides what comes next."""
+        state = {"generator": self.generator.bit_generator.state, "queue": self._queue, "following": self._following}
+        return copy.deepcopy(state)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on as the sampler did that gave `state`."""
+        state = copy.deepcopy(state)
+        self.generator.bit_generator.state = state["generator"]
+        self._queue, self._following = state["queue"], state["following"]
 
 
 def iteration_generator(seed: int, iteration: int, stream: int = 0) -> np.random.Generator:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env.decoder import MaskAutoencoder, kl_to_prior
-from acis_env.dynamics import EnvState
+from acis_env.dynamics import EnvState, Rules
 from acis_env.reward import ScoreName
 from agents.actor import Actor
 from agents.config import Phase, TrainConfig
@@ -29,6 +29,7 @@ class ActorCritic:
 
     def __init__(self, autoencoder: MaskAutoencoder, config: TrainConfig) -> None:
         self.config = config
+        self.rules = Rules(score=config.score)
         self.decoder = autoencoder.decoder.freeze()
         self.actor = Actor(autoencoder.config, config.actor).to(config.device)
         self.critic = Critic(autoencoder.config, config.critic).to(config.device)
@@ -42,9 +43,7 @@ class ActorCritic:
     @torch.no_grad()
     def collect(self, state: EnvState, generator: torch.Generator) -> Episodes:
         """Episode execution: sample from the policy, with extra noise in some scenes."""
-        return run_episodes(
-            self.actor, self.decoder, state, self.config.score, self._exploration(len(state), generator)
-        )
+        return run_episodes(self.actor, self.decoder, state, self.rules, self._exploration(len(state), generator))
 
     def update_critic(self, batch: Transitions) -> Losses:
         """Policy evaluation: one step towards the Monte-Carlo returns, Eq. (7).
@@ -80,9 +79,7 @@ class ActorCritic:
         self.termination_optimizer.param_groups[0]["lr"] = decay * self.config.termination_learning_rate
         samples = phase.objective in ("ac", "ac-score")
         sampler = self._sampler(generator) if samples else None
-        episodes = run_episodes(
-            self.actor, self.decoder, state, self.config.score, sampler, truncate=self.config.truncate
-        )
+        episodes = run_episodes(self.actor, self.decoder, state, self.rules, sampler, truncate=self.config.truncate)
         monitors = self._gradient_cosine(episodes) if samples and monitor else {}
         count = sum(len(step.reward) for step in episodes.steps)
         kl = torch.cat([kl_to_prior(step.mean, step.log_variance) for step in episodes.steps]).mean()

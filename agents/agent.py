@@ -18,6 +18,7 @@ from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.packed import resize_image
 from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
 from acis_env.files import replacing
+from acis_env.observations import unpack
 from acis_env.weights import Pretrained, config_from_dict, load_state
 from agents.actor import Actor, ActorConfig
 
@@ -84,7 +85,7 @@ class Agent:
     @torch.no_grad()
     def predict(
         self,
-        observation: Mapping[str, Tensor | NDArray[np.uint8]],
+        observation: Mapping[str, Tensor | NDArray[Any]] | Tensor | NDArray[Any],
         state: Tensor | None = None,
         episode_start: Tensor | NDArray[np.bool_] | None = None,
         deterministic: bool = True,
@@ -92,7 +93,7 @@ class Agent:
         """Choose actions, by the protocol of Stable-Baselines3.
 
         Args:
-            observation: of one environment or a batch, as the environments give it (uint8).
+            observation: of one environment or a batch, as the environments give it with `obs` "dict" or "stacked".
             state: what the last call returned; None begins new episodes everywhere.
             episode_start: `[B]`, True where a new episode begins.
             deterministic: take the mean; else sample from the policy.
@@ -101,22 +102,20 @@ class Agent:
             Actions `[l]` or `[B, l]` in [-1, 1], and the memory for the next call.
 
         Raises:
-            ValueError: the observation is not of the agent's size.
+            ValueError: the observation is of another kind, or not of the agent's size.
         """
-        planes = {key: torch.as_tensor(value, device=self.device) for key, value in observation.items()}
-        single = planes["image"].dim() == 3
-        if single:
-            planes = {key: value[None] for key, value in planes.items()}
-        if tuple(planes["image"].shape[-2:]) != self.pretrained.size:
+        context, mask = unpack(observation, self.device)
+        if tuple(context.shape[-2:]) != self.pretrained.size:
             raise ValueError(
-                f"observation['image'] must be [..., 3, H, W] with (H, W) = {self.pretrained.size}, "
-                f"got {list(planes['image'].shape)}"
+                f"observation must be [..., H, W] with (H, W) = {self.pretrained.size}, got {list(mask.shape)}"
             )
-        context = torch.cat([planes["image"], planes["foreground"], planes["angles"]], dim=1).float() / 255
+        single = context.dim() == 3
+        if single:
+            context, mask = context[None], mask[None]
         memory = self.actor.initial_memory(len(context)) if state is None else state
         if episode_start is not None:
             memory = memory * (~torch.as_tensor(episode_start, device=self.device).bool()).view(-1, 1, 1)
-        out = self.actor(self.actor.condition(context), planes["mask"].float() / 255, memory)
+        out = self.actor(self.actor.condition(context), mask, memory)
         latent = out.mean
         if not deterministic:
             latent = latent + torch.exp(0.5 * out.log_variance) * torch.randn_like(latent)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from acis_env import dynamics
 from acis_env.decoder import MaskDecoder
-from acis_env.dynamics import EnvState
-from acis_env.reward import ScoreName
+from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from agents.actor import Actor
 
 Sampler = Callable[[Tensor, Tensor], Tensor]
@@ -60,7 +59,7 @@ def run_episodes(
     actor: Actor,
     decoder: MaskDecoder,
     state: EnvState,
-    score: ScoreName = "dice",
+    rules: Rules = DEFAULT_RULES,
     sampler: Sampler | None = None,
     truncate: bool = True,
 ) -> Episodes:
@@ -72,7 +71,7 @@ def run_episodes(
         actor: the policy; gradients reach it unless they are disabled outside.
         decoder: frozen.
         state: fresh episodes, sorted by falling number of instances.
-        score: of the reward.
+        rules: of the reward.
         sampler: draws the actions; None takes the mean.
         truncate: cut the gradient between steps (one-step BPTT), else let it run through `M_t` and `h_t`.
     """
@@ -94,7 +93,7 @@ def run_episodes(
         state = state.select(slice(running))
         mean, log_variance = out.mean[:running], out.log_variance[:running]
         latent = mean if sampler is None else sampler(mean, torch.exp(0.5 * log_variance))
-        state, reward = dynamics.step(state, latent, decoder, score)
+        state, reward = dynamics.step(state, latent, decoder, rules)
         memory = out.memory.detach() if truncate else out.memory
         taken = (mask[:running], mean, log_variance, latent, state.predicted_mask, reward)
         steps.append(Step(*taken, remaining=lengths[:running] - t))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from acis_env.dynamics import to_uint8
+from acis_env.observations import to_uint8
 from agents.episodes import Episodes, discounted_returns
 
 

@@ -8,7 +8,7 @@ import torch
 
 from acis_env import dynamics
 from acis_env.context import oracle_context
-from acis_env.dynamics import is_complete, label_prediction, observe, prefill, reset, step, to_uint8
+from acis_env.dynamics import Rules, is_complete, label_prediction, prefill, reset, step
 from acis_env.reward import instance_areas, potential, score
 
 
@@ -31,7 +31,9 @@ def spelled_out_episode(label_map, max_steps=4, max_instances=3, accumulated_mas
 
 def take(state, mask, name="dice"):
     """One step in a scene of `spelled_out_episode`: new state and reward."""
-    state, reward = step(state, torch.as_tensor(mask, dtype=torch.float32).reshape(1, -1), SpelledOut(), name)
+    state, reward = step(
+        state, torch.as_tensor(mask, dtype=torch.float32).reshape(1, -1), SpelledOut(), Rules(score=name)
+    )
     return state, float(reward)
 
 
@@ -61,7 +63,7 @@ def play(batch, decoder, latents):
     def run(steps, score_name="dice"):
         states, rewards = [reset(*batch, decoder, 4, 6)], []
         for latent in latents[:steps]:
-            state, reward = step(states[-1], latent, decoder, score_name)
+            state, reward = step(states[-1], latent, decoder, Rules(score=score_name))
             states.append(state)
             rewards.append(reward)
         return states, rewards
@@ -323,28 +325,6 @@ def test_mapping_visits_every_tensor_of_a_state(play):
     doubled = state.map(lambda x: x + x)
     for after, before in zip(doubled.tensors(), state.tensors(), strict=True):
         assert torch.equal(after, 2 * before)
-
-
-def test_an_observation_shows_the_context_and_the_accumulated_mask_as_uint8(play):
-    state = play(2)[0][-1]
-    observation = observe(state)
-    channels = {key: value.shape[1] for key, value in observation.items()}
-    assert channels == {"image": 3, "mask": 1, "foreground": 1, "angles": 8}
-    assert all(value.dtype == torch.uint8 and value.shape[2:] == (32, 32) for value in observation.values())
-    seen = torch.cat([observation["image"], observation["foreground"], observation["angles"]], dim=1).float()
-    assert (seen - 255 * state.context).abs().max() <= 0.5 + 1e-4
-    assert (observation["mask"].float() - 255 * state.accumulated_mask).abs().max() <= 0.5 + 1e-4
-    assert observation["mask"].max() > 200
-
-
-def test_an_observed_image_is_the_recorded_one_bit_for_bit(scenes, play):
-    image = observe(play(0)[0][0])["image"]
-    np.testing.assert_array_equal(image.numpy(), np.stack([scene.image for scene in scenes]))
-
-
-def test_values_are_rounded_to_the_nearest_of_256_levels():
-    values = torch.tensor([0, 0.4 / 255, 0.6 / 255, 100.3 / 255, 254.4 / 255, 254.6 / 255, 1])
-    assert to_uint8(values).tolist() == [0, 0, 1, 100, 254, 255, 255]
 
 
 def test_a_label_map_does_not_change_the_transition(batch, decoder, latents):

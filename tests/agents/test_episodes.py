@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from acis_env import dynamics
-from acis_env.env import SegmentationVectorEnv
+from acis_env import SegmentationVectorEnv, dynamics
+from acis_env.dynamics import Rules
 from acis_env.reward import instance_areas, score
 from agents.episodes import Episodes, Step, discounted_returns, run_episodes, sort_by_length
 
@@ -96,7 +96,7 @@ def test_the_vector_environment_pays_the_same_for_the_same_actions(learner, tiny
     order = [1, 2, 9, 0, 4]  # 4, 3, 3, 2 and 1 leaves: sorted, so slots and rows agree
     state = begin(tiny, order, oracle=False)
     with torch.no_grad():
-        episodes = run_episodes(learner.actor, learner.decoder, state, score_name)
+        episodes = run_episodes(learner.actor, learner.decoder, state, Rules(score=score_name))
     env = SegmentationVectorEnv(5, scenes=leaves.dataset, weights=tiny, score=score_name, action_scale=6.0)
     env.reset(seed=0, options={"scene_index": order})
     for step in episodes.steps:

@@ -1,0 +1,106 @@
+"""What an agent sees of a state: pictures by name, one stack of planes, or a short vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from acis_env.decoder import StatePyramid
+from acis_env.dynamics import EnvState
+from acis_env.networks import ANGLE_BINS, FOREGROUND, IMAGE_CHANNELS
+
+ObservationKind = Literal["dict", "stacked", "coarse"]
+ObservationDtype = Literal["uint8", "float32"]
+
+Observation = dict[str, Tensor] | Tensor
+"""Tensors `[B, ...]`, as the batched observation space says."""
+
+CHANNELS = {"image": IMAGE_CHANNELS, "mask": 1, "foreground": 1, "angles": ANGLE_BINS}
+"""Planes of each part of an observation, in the order in which "stacked" holds them."""
+
+
+class Observer:
+    """Makes observations of one kind.
+
+    dict: `image` [3, H, W], `mask` [1, H, W] (`M_t`), `foreground` [1, H, W] and `angles` [8, H, W].
+    stacked: the same planes as one array [13, H, W].
+    coarse: the coarsest level of the State Pyramid over these planes, flattened: [13 h w] float32 in [0, 1].
+
+    Attributes:
+        space: of the observation of one scene.
+    """
+
+    def __init__(self, kind: ObservationKind, dtype: ObservationDtype, size: tuple[int, int], levels: int) -> None:
+        """Choose what is seen.
+
+        Args:
+            kind: as above.
+            dtype: of the first two: "uint8" in [0, 255] or "float32" in [0, 1].
+            size: `(H, W)`.
+            levels: halvings of the coarsest level, whose size is `(h, w)`.
+        """
+        self.kind, self.dtype = kind, dtype
+        self.pyramid = StatePyramid(levels, sum(CHANNELS.values()))
+        self.space = self._space(size, levels)
+
+    def to(self, device: str | torch.device) -> Observer:
+        """Move the fixed kernel to `device`, in place."""
+        self.pyramid.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, state: EnvState) -> Observation:
+        """Observations of `B` scenes, in memory of their own."""
+        image, others = state.context[:, :IMAGE_CHANNELS], state.context[:, FOREGROUND:]
+        planes = torch.cat((image, state.accumulated_mask.detach(), others), dim=1)
+        if self.kind == "coarse":
+            coarsest: Tensor = self.pyramid(planes)[-1].flatten(1)
+            return coarsest.clamp(0, 1)
+        if self.dtype == "uint8":
+            planes = to_uint8(planes)
+        if self.kind == "stacked":
+            return planes
+        parts = planes.split(list(CHANNELS.values()), dim=1)
+        return {name: part.contiguous() for name, part in zip(CHANNELS, parts, strict=True)}
+
+    def _space(self, size: tuple[int, int], levels: int) -> gym.Space[Any]:
+        high, dtype = (255, np.uint8) if self.dtype == "uint8" else (1, np.float32)
+        if self.kind == "coarse":
+            length = sum(CHANNELS.values()) * (size[0] >> levels) * (size[1] >> levels)
+            return gym.spaces.Box(0, 1, (length,), np.float32)
+        if self.kind == "stacked":
+            return gym.spaces.Box(0, high, (sum(CHANNELS.values()), *size), dtype)
+        return gym.spaces.Dict({name: gym.spaces.Box(0, high, (n, *size), dtype) for name, n in CHANNELS.items()})
+
+
+def unpack(observation: Mapping[str, Any] | Tensor | NDArray[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Context `[..., 12, H, W]` and mask `[..., 1, H, W]`, float32 in [0, 1], of a "dict" or "stacked" observation.
+
+    Raises:
+        ValueError: the observation is of another kind.
+    """
+    if isinstance(observation, Mapping) and set(observation) == set(CHANNELS):
+        planes = torch.cat([torch.as_tensor(observation[name], device=device) for name in CHANNELS], dim=-3)
+    elif (
+        not isinstance(observation, Mapping)
+        and observation.ndim >= 3
+        and observation.shape[-3] == sum(CHANNELS.values())
+    ):
+        planes = torch.as_tensor(observation, device=device)
+    else:
+        shape = sorted(observation) if isinstance(observation, Mapping) else list(observation.shape)
+        raise ValueError(f'observation must be of kind "dict" or "stacked", [..., 13, H, W], got {shape}')
+    planes = planes.float() / 255 if planes.dtype == torch.uint8 else planes
+    image, mask, others = planes.split([IMAGE_CHANNELS, 1, 1 + ANGLE_BINS], dim=-3)
+    return torch.cat((image, others), dim=-3), mask
+
+
+def to_uint8(values: Tensor) -> Tensor:
+    """[0, 1] to the nearest of 0..255."""
+    return (values * 255).round().to(torch.uint8)
