@@ -50,7 +50,7 @@ class SceneSource:
             max_steps: capacity `T` for predictions.
         """
         batch = load_batch(self.scenes, indices, self.augmentation, generators)
-        context, label_map, given = self._context(batch.images, batch.label_maps), batch.label_maps, None
+        context, label_map, given = self.context(batch.images, batch.label_maps), batch.label_maps, None
         capacity, device = self.scenes.max_instances, self.scenes.device
         if rules.sequence_length is not None:
             drawn = np.stack([g.random(capacity + 1, dtype=np.float32) for g in generators])
@@ -72,10 +72,11 @@ class SceneSource:
         images, label_maps = self.scenes.gather(indices)
         if self.augmentation is not None:
             images, label_maps = augment(images, label_maps, augmentation, max_instances=self.scenes.max_instances)
-        return self._context(images, label_maps)
+        return self.context(images, label_maps)
 
     @torch.no_grad()
-    def _context(self, images: Tensor, label_maps: Tensor) -> Tensor:
+    def context(self, images: Tensor, label_maps: Tensor) -> Tensor:
+        """Context `[B, 12, H, W]` in [0, 1] of images `[B, 3, H, W]` uint8; only the oracle looks at label maps."""
         if self.context_name == "oracle":
             return oracle_context(images, label_maps, self.scenes.max_instances)
         return self.pretrained.context_network.context(images)

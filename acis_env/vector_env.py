@@ -62,6 +62,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             which ignores the action and earns nothing. DISABLED: `reset(options={"reset_mask": ...})` begins it.
         device: of all tensors.
         rules: how episodes begin and end, and what steps earn.
+        arguments: the keyword arguments it was made with.
         pretrained: context network and autoencoder; `decoder` is the frozen half of the latter.
     """
 
@@ -116,9 +117,9 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             ValueError: an argument is unknown or outside of its range, or a file is damaged.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "rules")}
-        self._arguments = arguments | rules
+        self.arguments = arguments | rules
         check_device(device)
-        _check_arguments(self._arguments)
+        _check_arguments(self.arguments)
         self.rules = _open("rules", Rules, rules)
         self.pretrained = weights if isinstance(weights, Pretrained) else load_pretrained(weights)
         self.pretrained.to(device)
@@ -154,6 +155,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self._augmentation = torch.zeros(num_envs, NUM_PARAMETERS)
         self._is_over = torch.ones(num_envs, dtype=torch.bool, device=device)
         self._state: EnvState | None = None
+        self._before_reset: EnvState | None = None  # as in `render`; kept only where it can be drawn
 
     # The batched spaces of many large pictures take seconds and gigabytes, and stepping does not need them.
 
@@ -230,20 +232,27 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         elif metrics:
             infos = {"final_obs": self.observer(self.state), "_final_obs": done.clone()}
             infos |= {"final_info": _with_masks(self._info() | metrics, done), "_final_info": done.clone()}
+            before_reset = self.state
             self._begin(done.nonzero()[:, 0].tolist())
+            self._before_reset = before_reset if self.render_mode else None
         infos |= _with_masks(self._info(), torch.ones_like(done))
         return self.observer(self.state), rewards, terminated, truncated, infos
 
-    def render(self, env_ids: Sequence[int] | None = None) -> tuple[NDArray[np.uint8], ...] | None:
+    def render(
+        self, env_ids: Sequence[int] | None = None, *, before_reset: bool = False
+    ) -> tuple[NDArray[np.uint8], ...] | None:
         """One frame `[h, w, 3]` uint8 per slot: image, ground truth, and masks coloured by order (as Fig. 4).
 
         Args:
             env_ids: the slots to draw; None for all.
+            before_reset: draw what the last step led to: where an episode ended and SAME_STEP has begun the next,
+                the last frame instead of the first.
         """
         if self.render_mode is None:
             return None
         slots = range(self.num_envs) if env_ids is None else env_ids
-        return tuple(self._frame(slot) for slot in slots)
+        state = self._before_reset if before_reset and self._before_reset is not None else self.state
+        return tuple(self._frame(state.select(slice(slot, slot + 1))) for slot in slots)
 
     @property
     def scene(self) -> tuple[Scene, ...]:
@@ -314,11 +323,11 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the episodes; called once, by `close`."""
-        self._state = None
+        self._state = self._before_reset = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickling keeps: arguments, rules as they are now, and the episodes."""
-        kept = {**self._arguments, **{name: getattr(self.rules, name) for name in RULES}}
+        kept = {**self.arguments, **{name: getattr(self.rules, name) for name in RULES}}
         snapshot = None if self._state is None else self.get_state()
         return {"arguments": kept, "snapshot": snapshot, "spec": self.spec}
 
@@ -363,7 +372,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         else:
             after = dynamics.hold(before, after, is_fresh)
             terminated = dynamics.is_complete(after) & ~is_fresh
-        self._state = after
+        self._state, self._before_reset = after, None
         rewards = torch.where(is_fresh, 0.0, rewards)
         return rewards, terminated, self._is_cut(after) & ~terminated & ~is_fresh
 
@@ -379,6 +388,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def _put(self, slots: Tensor, state: EnvState, scene_index: Tensor, augmentation: Tensor) -> None:
         """Replace the episodes of `slots` `[K]`."""
+        self._before_reset = None
         if self._state is None:
             order = slots.argsort().to(self.device)
             self._state = state.select(order)
@@ -463,16 +473,13 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def _scene(self, slot: int) -> Scene:
         episode = self.state.select(slice(slot, slot + 1))
-        image = (episode.context[0, :3] * 255).round().byte().numpy(force=True)
         name = self.scenes.scene(int(self._scene_index[slot])).name
-        return Scene(image, episode.label_map[0].int().numpy(force=True), name)
+        return Scene(*_picture(episode), name)
 
-    def _frame(self, slot: int) -> NDArray[np.uint8]:
-        scene = self._scene(slot)
-        episode = self.state.select(slice(slot, slot + 1))
+    def _frame(self, episode: EnvState) -> NDArray[np.uint8]:
         prediction = dynamics.label_prediction(episode, self.cut_off)[0].numpy(force=True)
-        step, potential = int(episode.step_count), float(episode.potential)
-        return episode_frame(scene.image, scene.label_map, prediction, step, scene.num_instances, potential)
+        step, count, potential = int(episode.step_count), int(episode.num_instances), float(episode.potential)
+        return episode_frame(*_picture(episode), prediction, step, count, potential)
 
     def _per_slot(self, value: Any) -> tuple[Any, ...]:
         is_one_each = isinstance(value, list | tuple) and len(value) == self.num_envs
@@ -485,6 +492,12 @@ def _open(name: str, kind: type[Any], arguments: Mapping[str, Any]) -> Any:
     if unknown := sorted(set(arguments) - set(known)):
         raise ValueError(f"{name} may hold {known}, got {unknown}")
     return kind(**arguments)
+
+
+def _picture(episode: EnvState) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Image `[3, H, W]` and label map `[H, W]` of one episode."""
+    image = (episode.context[0, :3] * 255).round().byte().numpy(force=True)
+    return image, episode.label_map[0].int().numpy(force=True)
 
 
 def _with_masks(info: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:

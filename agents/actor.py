@@ -36,6 +36,7 @@ class ActorOutput(NamedTuple):
     mean: Tensor  # [B, l]
     log_variance: Tensor  # [B, l]
     continue_logit: Tensor  # [B], positive = there is something left to segment
+    reading: Tensor  # [B, r], what the termination unit made that of, without gradient
     memory: Tensor  # [B, 2 * layers, memory_size], h_t and the cell states
 
 
@@ -88,9 +89,14 @@ class Actor(nn.Module):
         # The unit only reads the state: its loss, whose scale is its own, does not shape the policy.
         uncovered = (foreground * (1 - mask)).sum((1, 2, 3)) / foreground.sum((1, 2, 3)).clamp_min(1)
         reading = torch.cat([joint, uncovered[:, None]], dim=1).detach()
-        continue_logit = self.termination(reading)[:, 0]
+        continue_logit = self.continue_logit(reading)
         # Wider than the prior there is nothing to explore, and a start without KL term has nothing that says so.
-        return ActorOutput(mean, log_variance.clamp(-10, 0), continue_logit, torch.stack(states, dim=1))
+        return ActorOutput(mean, log_variance.clamp(-10, 0), continue_logit, reading, torch.stack(states, dim=1))
+
+    def continue_logit(self, reading: Tensor) -> Tensor:
+        """The termination unit: logits `[B]` of readings `[B, r]`."""
+        logits: Tensor = self.termination(reading)
+        return logits[:, 0]
 
     @torch.no_grad()
     def start_from(self, encoder: MaskEncoder) -> None:

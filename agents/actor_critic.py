@@ -84,23 +84,35 @@ class ActorCritic:
         count = sum(len(step.reward) for step in episodes.steps)
         kl = torch.cat([kl_to_prior(step.mean, step.log_variance) for step in episodes.steps]).mean()
         objective = self._objective(episodes, phase.objective) / count
-        termination = F.binary_cross_entropy_with_logits(episodes.continue_logits, episodes.continue_targets)
 
         clip = self.config.clip_norm_bce if phase.objective == "bl-bce" else self.config.clip_norm
         parameters = self.actor.policy_parameters()
         norm = _descend(phase.kl_weight * kl - objective, self.actor_optimizer, parameters, clip)
-        _descend(termination, self.termination_optimizer, list(self.actor.termination.parameters()), clip)
+        termination = self._update_termination(episodes)
         deviation = torch.cat([torch.exp(0.5 * step.log_variance) for step in episodes.steps]).mean()
         return {
             "actor/objective": objective.detach(),
             "actor/kl": kl.detach(),
             "actor/latent_std": deviation.detach(),
             "actor/gradient_norm": norm,
-            "termination/loss": termination.detach(),
+            "termination/loss": termination,
             "rollout/return": episodes.potential.mean(),
             "rollout/score_per_instance": episodes.potential.sum() / count,
             **monitors,
         }
+
+    def _update_termination(self, episodes: Episodes) -> Tensor:
+        """A few steps of the termination unit, which is small and trails a policy that moves under it.
+
+        Returns:
+            The loss before the last of them.
+        """
+        parameters = list(self.actor.termination.parameters())
+        for _ in range(self.config.termination_updates):
+            logits = self.actor.continue_logit(episodes.readings)
+            loss = F.binary_cross_entropy_with_logits(logits, episodes.continue_targets)
+            _descend(loss, self.termination_optimizer, parameters, self.config.clip_norm)
+        return loss.detach()
 
     def _objective(self, episodes: Episodes, objective: str) -> Tensor:
         """Sum of the objective over all steps, to be ascended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -18,11 +18,13 @@ from acis_env.files import replacing
 from acis_env.networks import TrunkConfig, check_device
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
 from acis_env.rendering import Picture, overlay, write_png
-from acis_env.weights import load_context_network
+from acis_env.vector_env import SegmentationVectorEnv
+from acis_env.weights import load_context_network, load_pretrained
 from agents.agent import Agent
 from agents.config import PRESETS, JsonObject, TrainConfig
-from agents.evaluation import compare, format_table, write_report
-from agents.quickstart import quickstart
+from agents.evaluation import Evaluation, agent_segmenter, compare, format_table, write_report
+from agents.policies import CARD, load_policy, policy_segmenter
+from agents.quickstart import ITERATIONS, quickstart
 from agents.trainer import FirstScenes, Trainer, load_config
 
 SMALL_TRUNK = TrunkConfig(widths=(24, 32, 48, 64), features=256, downsample="stride")
@@ -43,8 +45,8 @@ class Quickstart:
     """Folder of the run, its pictures and its table."""
     seed: int = 0
     """Of everything random."""
-    iterations: int | None = None
-    """Length of the main phase; by default the preset's."""
+    iterations: int = ITERATIONS
+    """Length of the main phase."""
     test_scenes: int = 100
     """Held-out scenes in the final table."""
     device: str = "cpu"
@@ -128,12 +130,15 @@ class Train:
         print(f"done: evaluate with `acis evaluate {trainer.folder}`")
 
 
+Evaluated = tuple[PackedScenes, dict[str, Any], list[Evaluation]]
+
+
 @dataclass(frozen=True)
 class Evaluate:
     """Measure an agent on a split, beside the references that say what the numbers mean."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run."""
+    """Folder of a run, or of a policy of another library (see agents.policies)."""
     split: str = "val"
     """"train", "val" or "test"."""
     scenes: str | None = None
@@ -149,24 +154,44 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate, print the table, write the report."""
+        is_policy = (self.run_folder / CARD).exists()
+        scenes, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()
+        out = self.out or self.run_folder / f"evaluation-{self.split}"
+        about = {"run": self.run_folder.name, "split": self.split, **about}
+        write_report(out, evaluations, scenes, about)
+        title = f"{about['scenes']}, split {self.split}, {len(scenes)} scenes"
+        print(f"{title}\n\n{format_table(evaluations)}\n\nreport in {out}")
+
+    def _evaluate_run(self) -> Evaluated:
         agent = Agent.load(self.run_folder, self.device)
         config = load_config(self.run_folder)
-        scenes, options = config.scenes, config.scene_options if self.split == "train" else config.val_options
+        options = config.scene_options if self.split == "train" else config.val_options
+        scenes, about = self._open(config.scenes, options, agent.pretrained.size)
+        initial = self.run_folder / "initial.pt"
+        segmenters = {"initialised": agent_segmenter(Agent.load(initial, self.device))} if initial.exists() else {}
+        segmenters["agent"] = agent_segmenter(agent)
+        evaluations = compare(segmenters, agent.pretrained, scenes, agent.cut_off)
+        return scenes, {**about, "config": asdict(config)}, evaluations
+
+    def _evaluate_policy(self) -> Evaluated:
+        policy, arguments = load_policy(self.run_folder, self.device)
+        options = arguments["scene_options"] or {}
+        pretrained = load_pretrained(arguments["weights"]).to(self.device)
+        scenes, about = self._open(arguments["scenes"], options, pretrained.size)
+        env = SegmentationVectorEnv(**{**arguments, "scenes": scenes.dataset, "weights": pretrained})
+        evaluations = compare({"agent": policy_segmenter(policy, env)}, pretrained, scenes, env.cut_off)
+        return scenes, {**about, "arguments": arguments}, evaluations
+
+    def _open(self, scenes: str, options: dict[str, Any], size: tuple[int, int]) -> tuple[PackedScenes, dict[str, Any]]:
+        """The scenes asked for, in place of those given, and what a report says about them."""
         if self.scenes is not None:
             scenes, options = self.scenes, {}
         if self.scene_options is not None:
             options = self.scene_options
-        size = agent.pretrained.size
         dataset: SceneDataset = open_scenes(scenes, self.split, size, options)
         if self.num_scenes is not None:
             dataset = FirstScenes(dataset, self.num_scenes)
-        packed = PackedScenes(dataset, size, self.device)
-        initial = self.run_folder / "initial.pt"
-        evaluations = compare(agent, Agent.load(initial, self.device) if initial.exists() else None, packed)
-        out = self.out or self.run_folder / f"evaluation-{self.split}"
-        about = {"run": self.run_folder.name, "scenes": scenes, "split": self.split, "options": dict(options)}
-        write_report(out, evaluations, packed, {**about, "config": asdict(config)})
-        print(f"{scenes}, split {self.split}, {len(packed)} scenes\n\n{format_table(evaluations)}\n\nreport in {out}")
+        return PackedScenes(dataset, size, self.device), {"scenes": scenes, "options": dict(options)}
 
 
 @dataclass(frozen=True)

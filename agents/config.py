@@ -105,6 +105,8 @@ class TrainConfig:
     """Batches of episodes that the critic learns from (the paper: 1)."""
     exploration: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0)
     """Standard deviations of prior noise added to actions in collected episodes, one drawn per scene."""
+    termination_updates: int = 8
+    """Updates of the termination unit per actor update."""
     termination_learning_rate: float = 3e-3
     """Of the termination unit, which has its own optimiser; falls with the actor's."""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)

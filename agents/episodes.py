@@ -39,8 +39,8 @@ class Episodes:
     steps: list[Step]  # T
     assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none or not taken
     potential: Tensor  # [B], of the finished episodes
-    continue_logits: Tensor  # [sum of (N + 1)], of every state visited, terminal ones included
-    continue_targets: Tensor  # likewise, 0 in terminal states, else 1
+    readings: Tensor  # [sum of (N + 1), r], of the termination unit in every state visited, terminal ones included
+    continue_targets: Tensor  # [sum of (N + 1)], 0 in terminal states, else 1
 
     def targets(self, t: int) -> Tensor:
         """The instance that prediction `t` is assigned in the end, `[k, 1, H, W]` in {0, 1}."""
@@ -80,12 +80,12 @@ def run_episodes(
     memory = actor.initial_memory(len(state))
     steps: list[Step] = []
     finished: list[EnvState] = []
-    logits, targets = [], []
+    readings, targets = [], []
     for t, (visited, running) in enumerate(_active_counts(lengths)):
         state, memory = state.select(slice(visited)), memory[:visited]
         mask = state.accumulated_mask.detach() if truncate else state.accumulated_mask
         out = actor((context_share[:visited], foreground[:visited]), mask, memory)
-        logits.append(out.continue_logit)
+        readings.append(out.reading)
         targets.append((lengths[:visited] > t).float())
         finished.append(state.select(slice(running, visited)))
         if running == 0:
@@ -104,7 +104,7 @@ def run_episodes(
         steps=steps,
         assignment=torch.cat([s.assignment for s in finished]),
         potential=torch.cat([s.potential for s in finished]),
-        continue_logits=torch.cat(logits),
+        readings=torch.cat(readings),
         continue_targets=torch.cat(targets),
     )
 

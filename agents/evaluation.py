@@ -90,23 +90,26 @@ def _measure(
 
 
 def compare(
-    agent: Agent, initial: Agent | None, scenes: PackedScenes, num_pictures: int = 8, seed: int = 0
+    segmenters: Mapping[str, Segmenter],
+    pretrained: Pretrained,
+    scenes: PackedScenes,
+    cut_off: float = 0.5,
+    num_pictures: int = 8,
+    seed: int = 0,
 ) -> list[Evaluation]:
-    """The rows of the table: a random agent, the agent before and after training, and the bound above them.
+    """The rows of the table: `segmenters` between a random agent and the bound above all agents.
 
     Args:
-        agent: the trained agent.
-        initial: the agent as it was before its main phase; None leaves the row out.
+        segmenters: rows by name, e.g. an agent before and after training.
+        pretrained: context network and autoencoder of all of them.
         scenes: held-out scenes.
+        cut_off: probability below which a pixel is background.
         num_pictures: scenes to keep label maps of.
         seed: of the random agent.
     """
-    pretrained, cut_off = agent.pretrained, agent.cut_off
-    segmenters = {"random": random_segmenter(pretrained, scenes.max_instances, seed)}
-    if initial is not None:
-        segmenters["initialised"] = agent_segmenter(initial)
-    segmenters |= {"agent": agent_segmenter(agent), "reconstruction": reconstruction_segmenter(pretrained)}
-    return [evaluate(name, segmenter, scenes, cut_off, num_pictures) for name, segmenter in segmenters.items()]
+    random = random_segmenter(pretrained, scenes.max_instances, seed)
+    rows = {"random": random, **segmenters, "reconstruction": reconstruction_segmenter(pretrained)}
+    return [evaluate(name, segmenter, scenes, cut_off, num_pictures) for name, segmenter in rows.items()]
 
 
 def agent_segmenter(agent: Agent) -> Segmenter:

@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from acis_env.files import replacing
-from agents.quickstart import quickstart
+from agents.quickstart import ITERATIONS, quickstart
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Args:
     """The Markdown table to write."""
     test_scenes: int = 200
     """Held-out scenes of every evaluation."""
-    iterations: int | None = None
-    """Of the main phase; by default the preset's."""
+    iterations: int = ITERATIONS
+    """Of the main phase."""
 
 
 def row(name: str, mean: dict[str, float]) -> str:

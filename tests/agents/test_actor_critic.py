@@ -147,8 +147,18 @@ def test_policy_and_termination_unit_learn_at_their_own_decayed_rates(make_learn
     assert learner.termination_optimizer.param_groups[0]["lr"] == pytest.approx(3e-3)
 
 
+def test_the_termination_unit_takes_as_many_steps_as_it_is_told(make_learner, make_phase, state):
+    counts = []
+    for updates in (1, 3):
+        learner = make_learner(termination_updates=updates)
+        learner.update_actor(state, make_phase("bl-score"), noise())
+        steps = [s["step"] for s in learner.termination_optimizer.state_dict()["state"].values()]
+        counts.append({int(step) for step in steps})
+    assert counts == [{1}, {3}]
+
+
 def test_the_termination_unit_learns_more_than_how_often_to_stop(make_learner, make_phase, state):
-    learner, phase = make_learner(termination_learning_rate=0.1), make_phase("bl-score")
+    learner, phase = make_learner(termination_learning_rate=0.1, termination_updates=1), make_phase("bl-score")
     losses = [
         float(learner.update_actor(state, replace(phase, learning_rate=0.0), noise())["termination/loss"])
         for _ in range(40)

@@ -155,19 +155,19 @@ def test_the_unit_is_to_continue_until_all_instances_are_predicted_and_to_stop_t
     episodes = run_episodes(learner.actor, learner.decoder, state)
     # States at t = 0, 1, 2, 3 are those of 3, 3, 2 and 1 scenes; the last scene of each group has ended.
     assert episodes.continue_targets.tolist() == [1, 1, 1, *[1, 1, 0], *[1, 0], 0]
-    assert len(episodes.continue_logits) == len(episodes.continue_targets)
+    assert len(episodes.readings) == len(episodes.continue_targets)
 
 
-def test_the_logit_of_a_terminal_state_is_what_the_actor_says_after_the_last_mask(learner, begin, tiny):
+def test_the_unit_reads_in_a_terminal_state_what_the_actor_sees_after_the_last_mask(learner, begin, tiny):
     state = begin(tiny, [4])
     actor = learner.actor
     episodes = run_episodes(actor, learner.decoder, state)
     shares = actor.condition(state.context)
     first = actor(shares, state.accumulated_mask, actor.initial_memory(1))
     last = actor(shares, episodes.steps[0].predicted_mask, first.memory)
-    expected = torch.stack([first.continue_logit[0], last.continue_logit[0]])
-    torch.testing.assert_close(episodes.continue_logits, expected)
-    assert expected[0] != expected[1]
+    expected = torch.stack([first.reading[0], last.reading[0]])
+    torch.testing.assert_close(episodes.readings, expected)
+    assert not torch.equal(expected[0], expected[1])
 
 
 def run_with_handles(learner, state, truncate):

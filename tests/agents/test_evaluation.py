@@ -179,16 +179,23 @@ def test_means_are_over_scenes():
     assert evaluation.mean == {"sbd": 0.75, "fbd": 0.5}
 
 
+def rows(agent, scenes, initialised=None, num_pictures=8):
+    """The table of an agent, with the one it was before if there is one."""
+    segmenters = {} if initialised is None else {"initialised": agent_segmenter(initialised)}
+    segmenters["agent"] = agent_segmenter(agent)
+    return compare(segmenters, agent.pretrained, scenes, num_pictures=num_pictures)
+
+
 def test_the_comparison_has_a_row_for_every_reference_and_repeats_itself(agent, leaves):
-    names = [evaluation.name for evaluation in compare(agent, agent, leaves)]
+    names = [evaluation.name for evaluation in rows(agent, leaves, initialised=agent)]
     assert names == ["random", "initialised", "agent", "reconstruction"]
-    first, again = compare(agent, None, leaves), compare(agent, None, leaves)
+    first, again = rows(agent, leaves), rows(agent, leaves)
     assert [evaluation.name for evaluation in first] == ["random", "agent", "reconstruction"]
     assert [e.mean for e in first] == [e.mean for e in again]
 
 
 def test_the_report_says_what_the_table_says(agent, leaves, tmp_path):
-    evaluations = compare(agent, None, leaves, num_pictures=3)
+    evaluations = rows(agent, leaves, num_pictures=3)
     write_report(tmp_path / "report", evaluations, leaves, {"run": "here"})
     report = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert report["about"] == {"run": "here"}
@@ -210,6 +217,6 @@ def test_the_report_says_what_the_table_says(agent, leaves, tmp_path):
 
 
 def test_the_sheet_has_a_row_per_scene_and_a_column_per_evaluation(agent, leaves):
-    few, more = (compare(agent, None, leaves, num_pictures=n) for n in (1, 3))
+    few, more = (rows(agent, leaves, num_pictures=n) for n in (1, 3))
     assert scene_sheet(more, leaves).shape[0] > 2 * scene_sheet(few, leaves).shape[0]
     assert scene_sheet(more, leaves).shape[1] > scene_sheet(more[:1], leaves).shape[1]
