@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 
 import agents
+from acis_env import SegmentationVectorEnv
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.weights import BUNDLED, load_pretrained, save_weights
 from agents.agent import Agent, load_checkpoint
 from agents.cli import main
 from agents.config import PRESETS
+from agents.policies import save_program
 from agents.trainer import load_config
 
 FEW_SCENES = json.dumps({"max_leaves": 3, "length": 5})
@@ -126,6 +128,19 @@ def test_evaluation_prints_its_table_and_writes_its_report(run, tmp_path):
     for name, row in report["rows"].items():
         line = next(line for line in printed.splitlines() if line.startswith(name))
         assert f"{row['mean']['sbd']:.3f}" == line.split()[1]
+
+
+def test_a_policy_of_another_library_is_evaluated_as_a_run_is(tmp_path):
+    env = SegmentationVectorEnv(2, scenes="leaves", weights="leaves-64", obs="coarse")
+    network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())
+    save_program(tmp_path, network, env.arguments, env.reset(seed=0)[0])
+    options = ["--scene-options", '{"max_leaves": 3}']
+    printed = acis("evaluate", tmp_path, "--split", "test", "--num-scenes", 3, *options)
+    assert "split test, 3 scenes" in printed
+    report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
+    assert list(report["rows"]) == ["random", "agent", "reconstruction"]
+    assert report["about"]["options"] == {"max_leaves": 3}
+    assert report["about"]["arguments"]["obs"] == "coarse"
 
 
 def test_evaluation_on_a_folder_of_scenes_reports_beside_the_run(run, tmp_path):
