@@ -6,6 +6,7 @@ Importing the package registers the environments `ACIS/Leaves-v0` (bundled scene
 
 import gymnasium as gym
 
+from acis_env.checker import VectorEnvError, check_vector_env
 from acis_env.datasets import FolderScenes, Leaves, PackedScenes, Scene, SceneDataset
 from acis_env.env import SegmentationEnv
 from acis_env.metrics import segmentation_metrics
@@ -21,6 +22,8 @@ __all__ = [
     "SceneDataset",
     "SegmentationEnv",
     "SegmentationVectorEnv",
+    "VectorEnvError",
+    "check_vector_env",
     "load_pretrained",
     "segmentation_metrics",
 ]

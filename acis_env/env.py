@@ -103,5 +103,4 @@ def _first_info(infos: Mapping[str, Tensor]) -> dict[str, Any]:
     for key, value in infos.items():
         if not key.startswith("_") and infos[f"_{key}"][0]:
             info[key] = value[0].item() if value.dim() == 1 else value[0].numpy(force=True)
-    info["assignment"] = info["assignment"][: info["step_count"]]
     return info

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from acis_env import dynamics
 from acis_env.env import NumpyObservation
@@ -124,6 +125,38 @@ def evaluate_policy(
             scenes = {"scene_index": np.maximum(following, 0), "reset_mask": is_start}
             observations, _ = env.reset(options=scenes)
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def compare_with_random(
+    policy: Policy, arguments: Mapping[str, Any], folder: Path, num_scenes: int = 100, **about: Any
+) -> dict[str, Any]:
+    """Play the same held-out scenes with `policy` and with random actions; print a table and keep it.
+
+    Args:
+        policy: of any library.
+        arguments: keyword arguments of `SegmentationVectorEnv` the policy was trained with.
+        folder: where `evaluation.json`, and TensorBoard scalars `eval/*`, are written.
+        num_scenes: scenes of the split "test".
+        about: written into the file, too: `seed`, `total_timesteps` (that of the scalars), `seconds`.
+
+    Returns:
+        What the file holds: `policy` and `random`, both as from `evaluate_policy`, and `about`.
+    """
+    space = SegmentationVectorEnv(**{**arguments, "num_envs": 1}).single_action_space
+    assert isinstance(space, gym.spaces.Box)
+    rows = {"policy": policy, "random": RandomPolicy(space, seed=0)}
+    report: dict[str, Any] = {name: evaluate_policy(row, arguments, num_scenes) for name, row in rows.items()}
+    print(f"{num_scenes} held-out scenes   return     SBD")
+    for name, means in report.items():
+        print(f"{name:<20} {means['return']:9.3f} {means['sbd']:7.3f}")
+    with SummaryWriter(str(folder)) as writer:
+        for name, means in report.items():
+            tag = "eval" if name == "policy" else "eval_random"
+            for key, value in means.items():
+                writer.add_scalar(f"{tag}/{key}", value, about.get("total_timesteps"))
+    report |= about
+    write_json(folder / "evaluation.json", report)
+    return report
 
 
 def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:

@@ -1,4 +1,4 @@
-"""The environments keep the contracts of Gymnasium and of `SAME_STEP`, whatever the number of slots."""
+"""The environment with one scene keeps the contracts of Gymnasium and of its checkers."""
 
 import warnings
 
@@ -11,59 +11,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 
-from acis_env import Leaves, SegmentationEnv, SegmentationVectorEnv
+from acis_env import Leaves, SegmentationEnv
 from acis_env.context import oracle_context
-from acis_env.datasets import Scene
-from acis_env.metrics import METRIC_NAMES, segmentation_metrics
 from acis_env.reward import assign, instance_areas, score
 from acis_env.weights import save_weights
 
-KEYS = {"image", "mask", "foreground", "angles"}
-INFO_KEYS = {"potential", "num_instances", "step_count", "assignment", "scene_index", "augmentation"}
-FINAL_KEYS = {*METRIC_NAMES, "is_success"}
 COLOURFUL = {"rotation": 20, "brightness": 0.2, "saturation": 0.3}
-
-
-@pytest.fixture
-def make_env(pretrained, scenes):
-    """A function that opens the hand-made scenes one at a time."""
-    return lambda **options: SegmentationEnv(**{"scenes": scenes, "weights": pretrained, **options})
-
-
-@pytest.fixture
-def make_vec(pretrained, scenes):
-    """A function that opens the hand-made scenes in `num_envs` slots."""
-    return lambda num_envs=3, **options: SegmentationVectorEnv(
-        num_envs, **{"scenes": scenes, "weights": pretrained, **options}
-    )
-
-
-def random_actions(steps, num_envs=1, seed=0):
-    """Actions `[steps, num_envs, 4]`, some of them outside of [-1, 1]."""
-    return np.random.default_rng(seed).uniform(-1.2, 1.2, (steps, num_envs, 4)).astype(np.float32)
-
-
-def play(env, actions, seed=None, options=None):
-    """One episode of a single env: observations from the reset on, rewards, info of the last step."""
-    observation, info = env.reset(seed=seed, options=options)
-    observations, rewards = [observation], []
-    for action in actions:
-        observation, reward, terminated, truncated, info = env.step(action)
-        observations.append(observation)
-        rewards.append(reward)
-        if terminated or truncated:
-            break
-    return observations, rewards, info
-
-
-def assert_close_observations(first, second):
-    """Equal up to the rounding of one grey level."""
-    assert set(first) == set(second) == KEYS
-    for key in KEYS:
-        a, b = (np.asarray(observation[key]) for observation in (first, second))
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype == np.uint8
-        assert np.abs(a.astype(int) - b.astype(int)).max() <= 1, key
 
 
 # Contracts of other libraries
@@ -110,15 +63,6 @@ def test_the_bundled_environment_runs_under_its_name():
     assert 0 < info["potential"] <= info["num_instances"]
 
 
-def test_the_bundled_environment_runs_in_many_slots_under_its_name():
-    envs = gym.make_vec("ACIS/Leaves-v0", num_envs=3, scene_options={"length": 3})
-    assert isinstance(envs, SegmentationVectorEnv)
-    observations, _ = envs.reset(seed=0)
-    assert observations["image"].shape == (3, 3, 64, 64)
-    _, rewards, *_ = envs.step(envs.action_space.sample())
-    assert rewards.shape == (3,)
-
-
 def test_own_scenes_run_under_their_name(pretrained, scenes):
     env = gym.make("ACIS/Scenes-v0", scenes=scenes, weights=pretrained)
     assert env.reset(seed=0)[0]["image"].shape == (3, 32, 32)
@@ -150,7 +94,7 @@ def test_scenes_can_be_given_as_a_folder_of_splits(make_env, tmp_path, scenes):
 # Spaces and episodes
 
 
-def test_every_observation_and_action_lies_in_its_space(make_env, make_vec):
+def test_every_observation_and_action_lies_in_its_space(make_env, make_vec, random_actions, play):
     env, envs = make_env(), make_vec()
     assert env.action_space == gym.spaces.Box(-1, 1, (4,), np.float32)
     observations, rewards, _ = play(env, random_actions(4)[:, 0], seed=0)
@@ -163,12 +107,12 @@ def test_every_observation_and_action_lies_in_its_space(make_env, make_vec):
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
 
 
-def test_the_same_seed_gives_the_same_episode(make_env):
+def test_the_same_seed_gives_the_same_episode(make_env, random_actions, play):
     actions = random_actions(4)[:, 0]
     first, second = (play(make_env(augmentation=COLOURFUL), actions, seed=11) for _ in range(2))
     assert first[1] == second[1]
     for a, b in zip(first[0], second[0], strict=True):
-        assert all(np.array_equal(a[key], b[key]) for key in KEYS)
+        assert all(np.array_equal(a[key], b[key]) for key in a)
 
 
 def test_a_seed_starts_the_same_episodes_in_a_used_environment_and_a_fresh_one(make_env):
@@ -188,37 +132,7 @@ def test_different_seeds_and_successive_episodes_show_different_scenes(make_env)
     assert len({env.reset()[0]["image"].tobytes() for _ in range(60)}) == 5
 
 
-@pytest.mark.parametrize("options", [{}, {"augmentation": COLOURFUL, "context": "oracle", "score": "iou"}])
-def test_a_slot_of_many_plays_as_the_single_environment_with_its_seed(make_env, make_vec, options):
-    num_envs, steps, seed = 3, 14, 21
-    actions = random_actions(steps, num_envs)
-    envs = make_vec(num_envs, **options)
-    observations, _ = envs.reset(seed=seed)
-    record = [(observations, None, None, {})]
-    for action in actions:
-        observations, rewards, terminated, _, infos = envs.step(action)
-        record.append((observations, rewards, terminated, infos))
-
-    for slot in range(num_envs):
-        env, episodes = make_env(**options), 0
-        observation, _ = env.reset(seed=seed + slot)
-        assert_close_observations({key: value[slot] for key, value in record[0][0].items()}, observation)
-        for action, (observations, rewards, terminated, infos) in zip(actions[:, slot], record[1:], strict=True):
-            observation, reward, is_over, _, info = env.step(action)
-            assert reward == pytest.approx(float(rewards[slot]), abs=1e-5)
-            assert is_over == bool(terminated[slot])
-            if is_over:
-                episodes += 1
-                final = {key: value[slot] for key, value in infos["final_obs"].items()}
-                assert_close_observations(final, observation)
-                assert info["potential"] == pytest.approx(float(infos["final_info"]["potential"][slot]), abs=1e-5)
-                assert info["sbd"] == pytest.approx(float(infos["final_info"]["sbd"][slot]), abs=1e-2)
-                observation, _ = env.reset()
-            assert_close_observations({key: value[slot] for key, value in observations.items()}, observation)
-        assert episodes >= 3
-
-
-def test_rewards_are_never_negative_and_sum_to_the_final_potential(make_env):
+def test_rewards_are_never_negative_and_sum_to_the_final_potential(make_env, random_actions, play):
     env = make_env()
     for seed in range(8):
         _, rewards, info = play(env, random_actions(4, seed=seed)[:, 0], seed=seed)
@@ -228,7 +142,9 @@ def test_rewards_are_never_negative_and_sum_to_the_final_potential(make_env):
 
 
 @pytest.mark.parametrize("name", ["dice", "iou"])
-def test_the_potential_is_that_of_the_decoded_masks_under_the_chosen_score(make_env, pretrained, name):
+def test_the_potential_is_that_of_the_decoded_masks_under_the_chosen_score(
+    make_env, pretrained, name, random_actions, play
+):
     env = make_env(score=name, context="oracle", action_scale=2.0)
     actions = random_actions(3, seed=5)[:, 0]
     _, _, info = play(env, actions, options={"scene_index": 1})
@@ -246,7 +162,7 @@ def test_the_potential_is_that_of_the_decoded_masks_under_the_chosen_score(make_
     )
 
 
-def test_an_action_beyond_the_space_does_what_its_border_does(make_env):
+def test_an_action_beyond_the_space_does_what_its_border_does(make_env, play):
     env = make_env()
     _, first, _ = play(env, np.array([[1, -1, 1, 0.5]], np.float32), options={"scene_index": 2})
     _, second, _ = play(env, np.array([[3, -1.5, 1, 0.5]], np.float32), options={"scene_index": 2})
@@ -254,7 +170,7 @@ def test_an_action_beyond_the_space_does_what_its_border_does(make_env):
     assert first == second != other
 
 
-def test_an_episode_has_as_many_steps_as_its_scene_has_instances(make_env):
+def test_an_episode_has_as_many_steps_as_its_scene_has_instances(make_env, random_actions, play):
     env = make_env()
     for index, count in enumerate((2, 3, 1, 4, 3)):
         _, rewards, info = play(env, random_actions(9)[:, 0], options={"scene_index": index})
@@ -274,7 +190,7 @@ def test_the_option_scene_index_chooses_the_scene_of_every_slot(make_env, make_v
         env.reset(options={"scene_index": 5})
 
 
-def test_an_episode_is_truncated_after_the_steps_allowed_unless_it_ends_there(make_env):
+def test_an_episode_is_truncated_after_the_steps_allowed_unless_it_ends_there(make_env, random_actions):
     env = make_env(max_episode_steps=2)
     flags = {}
     for index in range(5):
@@ -294,130 +210,19 @@ def test_an_episode_is_truncated_after_the_steps_allowed_unless_it_ends_there(ma
     }
 
 
-# What happens at the end of an episode in one of many slots
-
-
-def test_final_observations_and_infos_are_there_only_when_an_episode_ends(make_vec):
-    envs = make_vec(3)
-    _, infos = envs.reset(options={"scene_index": [2, 0, 3]})  # 1, 2 and 4 instances
-    assert set(infos) == INFO_KEYS | {f"_{key}" for key in INFO_KEYS}
-    ends = []
-    for action in random_actions(20, 3):
-        _, _, terminated, truncated, infos = envs.step(action)
-        assert not truncated.any()
-        final = {"final_obs", "_final_obs", "final_info", "_final_info"}
-        assert final & set(infos) == (final if terminated.any() else set())
-        if terminated.any():
-            assert infos["_final_obs"].tolist() == infos["_final_info"].tolist() == terminated.tolist()
-        ends.append(terminated.tolist())
-    assert ends[0] == [True, False, False]
-    assert ends[1][1:] == [True, False]
-    assert [False] * 3 in ends
-
-
-def test_a_step_without_an_end_has_no_final_entries(make_vec):
-    envs = make_vec(3)
-    envs.reset(options={"scene_index": [0, 1, 3]})
-    infos = envs.step(random_actions(1, 3)[0])[4]
-    assert set(infos) == INFO_KEYS | {f"_{key}" for key in INFO_KEYS}
-    assert all(infos[f"_{key}"].tolist() == [True] * 3 for key in INFO_KEYS)
-    assert infos["step_count"].tolist() == [1, 1, 1]
-
-
-def test_a_finished_slot_begins_anew_in_the_same_step_and_the_others_go_on(make_vec, make_env):
-    envs = make_vec(3)
-    envs.reset(options={"scene_index": [2, 0, 3]})
-    action = random_actions(1, 3)[0]
-    observations, rewards, terminated, _, infos = envs.step(action)
-    assert terminated.tolist() == [True, False, False]
-    # Slot 0 shows a new scene with an empty mask, and its final observation the old one with the mask.
-    assert not observations["mask"][0].any()
-    assert observations["mask"][1:].flatten(1).any(1).all()
-    assert infos["step_count"].tolist() == [0, 1, 1]
-    assert infos["potential"][0] == 0
-    env = make_env()
-    expected, (reward,), info = play(env, action[:1], options={"scene_index": 2})
-    assert_close_observations({key: value[0] for key, value in infos["final_obs"].items()}, expected[-1])
-    final = infos["final_info"]
-    assert float(rewards[0]) == pytest.approx(reward, abs=1e-5)
-    assert float(final["potential"][0]) == pytest.approx(info["potential"], abs=1e-5)
-    assert int(final["num_instances"][0]) == int(final["step_count"][0]) == 1
-    assert final["assignment"][0].tolist() == [0, -1, -1, -1]
-    assert all(final[f"_{key}"].tolist() == [True, False, False] for key in (*INFO_KEYS, *FINAL_KEYS))
-
-
-def test_final_metrics_are_those_of_the_final_label_map(make_vec, make_env, scenes):
-    envs, env = make_vec(2), make_env()
-    actions = random_actions(3, 2, seed=3)
-    envs.reset(options={"scene_index": [1, 4]})  # three instances each
-    for action in actions:
-        _, _, terminated, _, infos = envs.step(action)
-    assert terminated.tolist() == [True, True]
-    for slot, index in enumerate((1, 4)):
-        _, _, info = play(env, actions[:, slot], options={"scene_index": index})
-        expected = segmentation_metrics(env.label_map, scenes[index].label_map)
-        assert {key: info[key] for key in METRIC_NAMES} == pytest.approx(expected)
-        for key in METRIC_NAMES:
-            assert float(infos["final_info"][key][slot]) == pytest.approx(expected[key], abs=1e-2)
-    assert 0 < expected["fbd"] < 1
-
-
-def test_the_single_environment_measures_only_finished_episodes(make_env):
+def test_the_single_environment_measures_only_finished_episodes(make_env, random_actions, info_keys, final_keys):
     env = make_env()
     _, info = env.reset(options={"scene_index": 0})
-    assert set(info) == INFO_KEYS
+    assert set(info) == info_keys
     assert info["assignment"].tolist() == []
     first, second = random_actions(2)[:, 0]
-    assert set(env.step(first)[4]) == INFO_KEYS
+    assert set(env.step(first)[4]) == info_keys
     info = env.step(second)[4]
-    assert set(info) == INFO_KEYS | FINAL_KEYS
+    assert set(info) == info_keys | final_keys
     assert sorted(info["assignment"].tolist()) == [0, 1]
 
 
-def test_changing_what_was_returned_changes_nothing_later(make_vec):
-    def spoil(value):
-        if isinstance(value, dict):
-            for part in value.values():
-                spoil(part)
-        else:
-            value.fill_(1)
-
-    def run(change):
-        envs, results = make_vec(3), []
-        for step, action in enumerate([None, *random_actions(8, 3)]):
-            returned = envs.reset(seed=2) if step == 0 else envs.step(action)
-            observations, *_, infos = returned
-            results.append(
-                [observations[key].clone() for key in sorted(KEYS)] + [infos[key].clone() for key in sorted(INFO_KEYS)]
-            )
-            if step:
-                results[-1] += [part.clone() for part in returned[1:4]]
-            for part in returned if change else ():
-                spoil(part)
-        return results
-
-    for kept, spoiled in zip(run(change=False), run(change=True), strict=True):
-        for a, b in zip(kept, spoiled, strict=True):
-            assert torch.equal(a, b)
-
-
-def test_no_two_calls_return_the_same_memory(make_vec):
-    envs = make_vec(2)
-
-    def addresses(value):
-        if isinstance(value, dict):
-            return set().union(*(addresses(part) for part in value.values()))
-        return {value.data_ptr()}
-
-    kept = [envs.reset(options={"scene_index": 3})]
-    kept += [envs.step(action) for action in random_actions(5, 2)]
-    seen = [set().union(*(addresses(part) for part in returned)) for returned in kept]
-    assert len(set().union(*seen)) == sum(len(found) for found in seen)
-    state = {tensor.data_ptr() for tensor in envs.state.tensors()}
-    assert not state & set().union(*seen)
-
-
-def test_changing_an_observation_of_the_single_environment_changes_nothing_later(make_env):
+def test_changing_an_observation_of_the_single_environment_changes_nothing_later(make_env, random_actions):
     results = []
     for change in (False, True):
         env = make_env()
@@ -432,84 +237,10 @@ def test_changing_an_observation_of_the_single_environment_changes_nothing_later
         assert np.array_equal(a, b)
 
 
-# Context, augmentation and what can be looked at
+# What can be looked at
 
 
-def relabelled(scenes, make_scenes):
-    """The same images, with the label maps of other scenes."""
-    label_maps = [scene.label_map for scene in (*scenes[1:], scenes[0])]
-    return make_scenes(
-        Scene(scene.image, label_map, scene.name) for scene, label_map in zip(scenes, label_maps, strict=True)
-    )
-
-
-def test_a_prediction_never_sees_the_label_map_and_the_oracle_does(make_vec, scenes, make_scenes):
-    contexts, masks = {}, {}
-    for source in ("predicted", "oracle"):
-        for name, data in (("own", scenes), ("other", relabelled(scenes, make_scenes))):
-            envs = make_vec(5, scenes=data, context=source)
-            envs.reset(options={"scene_index": list(range(5))})
-            contexts[source, name] = envs.state.context
-            # Scenes 1 and 2 have one instance in one of the data sets, and are over after the step.
-            masks[source, name] = envs.step(random_actions(1, 5)[0])[0]["mask"][[0, 3, 4]]
-    for values in (contexts, masks):
-        assert torch.equal(values["predicted", "own"], values["predicted", "other"])
-        assert not torch.equal(values["oracle", "own"], values["oracle", "other"])
-
-
-def test_the_oracle_and_the_prediction_are_those_of_the_scene(make_env, pretrained, scenes):
-    image = torch.from_numpy(scenes[1].image)[None]
-    contexts = {
-        "oracle": oracle_context(image, torch.from_numpy(scenes[1].label_map)[None].long(), 3),
-        "predicted": pretrained.context_network.context(image),
-    }
-    for source, context in contexts.items():
-        observation, _ = make_env(context=source).reset(options={"scene_index": 1})
-        seen = np.concatenate([observation[key] for key in ("image", "foreground", "angles")])
-        np.testing.assert_allclose(seen, context[0] * 255, atol=0.51)
-
-
-def test_networks_in_training_mode_do_not_tie_the_slots_to_each_other(make_vec, make_networks):
-    networks = make_networks()
-    networks.context_network.train()
-    envs, contexts = make_vec(2, weights=networks), []
-    for neighbour in (2, 3):
-        envs.reset(options={"scene_index": [1, neighbour]})
-        contexts.append(envs.state.context[0])
-    torch.testing.assert_close(*contexts)
-
-
-def test_augmentation_depends_on_the_seed_alone(make_env, scenes):
-    env, again = make_env(augmentation=COLOURFUL), make_env(augmentation=COLOURFUL)
-    options = {"scene_index": 3}
-    first, _ = env.reset(seed=1, options=options)
-    second, _ = again.reset(seed=1, options=options)
-    other, _ = env.reset(seed=2, options=options)
-    assert np.array_equal(first["image"], second["image"])
-    assert not np.array_equal(first["image"], other["image"])
-    assert not np.array_equal(first["image"], scenes[3].image)
-
-
-def test_the_scene_is_the_one_under_way_as_it_was_augmented(make_env):
-    env = make_env(augmentation=COLOURFUL, context="oracle")
-    for seed in range(4):
-        observation, info = env.reset(seed=seed)
-        scene = env.scene
-        np.testing.assert_array_equal(scene.image, observation["image"])
-        np.testing.assert_array_equal((scene.label_map > 0) * 255, observation["foreground"][0])
-        assert scene.num_instances == info["num_instances"]
-        assert scene.name.startswith("boxes-")
-
-
-def test_scenes_of_another_size_are_resized_to_that_of_the_networks(make_env, make_scenes, make_scene):
-    scenes = make_scenes([make_scene([(4, 6, 40, 30), (40, 32, 60, 90)], size=(64, 96))])
-    env = make_env(scenes=scenes)
-    observation, info = env.reset()
-    assert observation["image"].shape == (3, 32, 32)
-    assert info["num_instances"] == 2
-
-
-def test_the_label_map_gives_pixels_above_the_cut_off_to_the_largest_mask(make_env):
+def test_the_label_map_gives_pixels_above_the_cut_off_to_the_largest_mask(make_env, random_actions):
     env = make_env(cut_off=0.6)
     env.reset(options={"scene_index": 3})
     assert not env.label_map.any()
@@ -530,7 +261,7 @@ def test_the_decoder_turns_actions_into_the_masks_of_the_environment_and_is_froz
     assert not env.decoder.training
 
 
-def test_frames_are_pictures_of_constant_size(make_env, make_vec):
+def test_frames_are_pictures_of_constant_size(make_env, make_vec, random_actions):
     env = make_env(render_mode="rgb_array")
     frames = []
     for index in range(5):
@@ -622,11 +353,6 @@ def test_a_step_after_the_end_is_refused_until_the_next_reset(make_env):
 def test_an_argument_out_of_range_is_refused_by_name(make_env, option, message):
     with pytest.raises(ValueError, match=message):
         make_env(**option)
-
-
-def test_no_slot_at_all_is_refused(make_vec):
-    with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
-        make_vec(0)
 
 
 def test_a_missing_folder_of_scenes_or_weights_is_named(make_env, tmp_path):

@@ -1,12 +1,15 @@
 """Batches of scenes: which are drawn, and that each is augmented by itself."""
 
+import copy
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from acis_env.augment import DIHEDRAL, Augmentation
 from acis_env.datasets import PackedScenes
-from acis_env.sampling import draw_batch, iteration_generator, load_batch
+from acis_env.sampling import SceneSampler, draw_batch, iteration_generator, load_batch
 
 COLOURFUL = Augmentation(rotation=30, brightness=0.3, contrast=0.2)
 
@@ -67,3 +70,78 @@ def test_the_generator_alone_decides_on_a_batch(packed):
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.indices, second.indices)
     assert not torch.equal(first.images, third.images)
+
+
+# The order of scenes
+
+
+def shown(sampler, number):
+    return [sampler.next() for _ in range(number)]
+
+
+def test_the_random_sampler_draws_every_scene_and_repeats_some_at_once():
+    sampler = SceneSampler("random", 5)
+    sampler.seed(0)
+    order = shown(sampler, 200)
+    assert set(order) == set(range(5))
+    assert all(20 <= order.count(scene) <= 60 for scene in range(5))
+    assert any(first == second for first, second in pairwise(order))
+
+
+def test_the_shuffling_sampler_shows_every_scene_once_in_every_epoch():
+    sampler = SceneSampler("shuffle", 6)
+    sampler.seed(0)
+    epochs = [tuple(shown(sampler, 6)) for _ in range(20)]
+    assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
+    assert len(set(epochs)) > 10
+
+
+@pytest.mark.parametrize(("seed", "first"), [(0, 0), (3, 3), (7, 2), (10**12 + 1, 1)])
+def test_the_sequential_sampler_begins_at_its_seed_modulo_the_number_of_scenes(seed, first):
+    sampler = SceneSampler("sequential", 5)
+    sampler.seed(seed)
+    assert shown(sampler, 7) == [(first + offset) % 5 for offset in range(7)]
+
+
+@pytest.mark.parametrize("name", ["random", "shuffle", "sequential"])
+def test_a_seed_begins_the_same_order_anew(name):
+    used, fresh = SceneSampler(name, 7), SceneSampler(name, 7)
+    used.seed(1)
+    shown(used, 10)
+    for sampler in (used, fresh):
+        sampler.seed(4)
+    expected = shown(fresh, 20)
+    assert shown(used, 20) == expected
+    used.seed(5)
+    assert shown(used, 20) != expected
+
+
+@pytest.mark.parametrize("name", ["random", "shuffle"])
+def test_without_a_seed_the_order_is_not_repeated(name):
+    assert shown(SceneSampler(name, 50), 20) != shown(SceneSampler(name, 50), 20)
+
+
+@pytest.mark.parametrize("name", ["random", "shuffle", "sequential"])
+@pytest.mark.parametrize("taken", [0, 3, 5, 12])
+def test_a_sampler_goes_on_as_the_one_that_gave_the_state(name, taken):
+    sampler, other = SceneSampler(name, 5), SceneSampler(name, 5)
+    sampler.seed(2)
+    shown(sampler, taken)
+    state = sampler.get_state()
+    expected = shown(sampler, 15), sampler.generator.random(3).tolist()
+    for target in (other, sampler):
+        target.set_state(state)
+        assert (shown(target, 15), target.generator.random(3).tolist()) == expected
+
+
+def test_a_state_is_shared_with_no_sampler():
+    sampler = SceneSampler("shuffle", 5)
+    sampler.seed(2)
+    sampler.next()
+    state = sampler.get_state()
+    kept = copy.deepcopy(state)
+    shown(sampler, 3)
+    assert state == kept
+    sampler.set_state(state)
+    shown(sampler, 3)
+    assert state == kept

@@ -1,0 +1,195 @@
+"""TorchRL's own DDPG on the coarse observation: its collector, replay buffer, loss and target updates.
+
+python examples/torchrl_ddpg.py --seed 1
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import gymnasium as gym
+import torch
+import tyro
+from tensordict.nn import TensorDictModule, TensorDictSequential
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torchrl.collectors import Collector
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.envs import Compose, RewardSum, StepCounter, TransformedEnv
+from torchrl.modules import AdditiveGaussianModule, ValueOperator
+from torchrl.objectives import DDPGLoss, SoftUpdate, ValueEstimators
+
+import acis_env  # noqa: F401 (registers the environments)
+from acis_env.adapters.torchrl import SegmentationTorchRLEnv
+from acis_env.files import write_json
+from agents.policies import RandomPolicy, evaluate_policy, load_policy, save_program
+
+TRANSITION = ("observation", "action", *(("next", key) for key in ("observation", "reward", "terminated", "done")))
+"""What the loss needs of a step; the buffer keeps nothing else."""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train a small network on bundled leaves and compare it with random actions."""
+
+    seed: int = 1
+    """Of networks, noise, batches and scenes."""
+    env_id: str = "ACIS/Leaves-v0"
+    """A registered environment with bundled scenes."""
+    num_envs: int = 64
+    """Scenes side by side."""
+    total_timesteps: int = 76_800
+    """Steps, summed over the scenes."""
+    learning_starts: int = 7_680
+    """Steps of uniformly random actions before the first update."""
+    num_steps: int = 4
+    """Steps of every slot between updates."""
+    num_updates: int = 16
+    """Updates after every `num_envs * num_steps` steps; many more, and the critic learns the buffer by heart."""
+    batch_size: int = 256
+    """Transitions of an update."""
+    buffer_size: int = 100_000
+    """Transitions that are kept."""
+    hidden: int = 256
+    """Width of the two hidden layers of actor and critic."""
+    learning_rate: float = 1e-3
+    """Of the critic."""
+    actor_learning_rate: float = 3e-4
+    """Of the actor."""
+    gamma: float = 0.5
+    """Discount per predicted mask; most of a reward is owed to the last action, and what follows is noise to it."""
+    action_penalty: float = 0.1
+    """Weight of the mean square of the actions in the actor's loss. Without it the actor is soon at the corners of
+    the action space, where the critic knows little and the gradient of tanh vanishes."""
+    tau: float = 0.01
+    """Share of the new weights in the target networks, per update."""
+    exploration_noise: float = 0.4
+    """Standard deviation of the noise on the actions."""
+    device: str = "cpu"
+    """Where everything stays."""
+    quick: bool = False
+    """A run of under two minutes that only shows that everything works."""
+    run_dir: Path = Path("runs")
+    """The run's folder is made in here."""
+
+
+def mlp(num_inputs: int, hidden: int, num_outputs: int) -> nn.Sequential:
+    """Two hidden layers, normalised so that a critic does not grow without bound; the outputs begin near zero."""
+    last = nn.Linear(hidden, num_outputs)
+    nn.init.uniform_(last.weight, -3e-3, 3e-3)
+    nn.init.zeros_(last.bias)
+    widths = (num_inputs, hidden), (hidden, hidden)
+    layers = [layer for i, o in widths for layer in (nn.Linear(i, o), nn.LayerNorm(o), nn.ReLU())]
+    return nn.Sequential(*layers, last)
+
+
+class Critic(nn.Module):
+    """Value `[B, 1]` of observations `[B, o]` and actions `[B, a]`."""
+
+    def __init__(self, num_observations: int, num_actions: int, hidden: int) -> None:
+        super().__init__()
+        self.body = mlp(num_observations + num_actions, hidden, 1)
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        return self.body(torch.cat((observation, action), dim=-1))
+
+
+def main(args: Args) -> Path:
+    """Train, save and evaluate; returns the run's folder."""
+    if args.quick:
+        args = replace(args, num_envs=16, total_timesteps=2_048, learning_starts=512, num_updates=4)
+    name = f"{args.env_id}__torchrl_ddpg__{args.seed}__{int(time.time())}".replace("/", "_")
+    folder = args.run_dir / name
+    writer = SummaryWriter(str(folder))
+    torch.manual_seed(args.seed)
+    start = time.perf_counter()
+
+    # TorchRL begins the next episodes itself, hence an environment without automatic resets.
+    vector_env = gym.make_vec(
+        args.env_id,
+        num_envs=args.num_envs,
+        obs="coarse",
+        device=args.device,
+        sampler="shuffle",
+        autoreset_mode="Disabled",
+    )
+    env = TransformedEnv(SegmentationTorchRLEnv(vector_env), Compose(RewardSum(), StepCounter()))
+    env.set_seed(args.seed)
+    num_observations, num_actions = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
+
+    network = nn.Sequential(mlp(num_observations, args.hidden, num_actions), nn.Tanh()).to(args.device)
+    actor = TensorDictModule(network, in_keys=["observation"], out_keys=["action"])
+    critic = ValueOperator(
+        Critic(num_observations, num_actions, args.hidden).to(args.device), in_keys=["observation", "action"]
+    )
+    noise = AdditiveGaussianModule(env.action_spec, args.exploration_noise, args.exploration_noise)
+    collector = Collector(
+        env,
+        TensorDictSequential(actor, noise.to(args.device)),
+        frames_per_batch=args.num_envs * args.num_steps,
+        total_frames=args.total_timesteps,
+        init_random_frames=args.learning_starts,
+        device=args.device,
+        auto_register_policy_transforms=False,
+    )
+    buffer = TensorDictReplayBuffer(
+        storage=LazyTensorStorage(args.buffer_size, device=args.device), batch_size=args.batch_size
+    )
+
+    loss = DDPGLoss(actor, critic, delay_actor=True, delay_value=True, use_prioritized_weights=False)
+    loss.make_value_estimator(ValueEstimators.TD0, gamma=args.gamma)
+    targets = SoftUpdate(loss, tau=args.tau)
+    critic_optimizer = torch.optim.Adam(loss.value_network_params.parameters(), lr=args.learning_rate)
+    actor_optimizer = torch.optim.Adam(loss.actor_network_params.parameters(), lr=args.actor_learning_rate)
+
+    global_step = 0
+    for data in collector:
+        global_step += data.numel()
+        ended = data["next", "done"]
+        if ended.any():
+            writer.add_scalar("charts/episodic_return", data["next", "episode_reward"][ended].mean(), global_step)
+            writer.add_scalar("charts/episodic_length", data["next", "step_count"][ended].float().mean(), global_step)
+        buffer.extend(data.select(*TRANSITION).reshape(-1))
+        if global_step < args.learning_starts:
+            continue
+        for _ in range(args.num_updates):
+            batch = buffer.sample()
+            critic_loss, values = loss.loss_value(batch)
+            critic_optimizer.zero_grad()
+            critic_loss.backward()
+            critic_optimizer.step()
+            actor_loss, _ = loss.loss_actor(batch)
+            penalty = args.action_penalty * network(batch["observation"]).square().mean()
+            actor_optimizer.zero_grad()
+            (actor_loss + penalty).backward()
+            actor_optimizer.step()
+            targets.step()
+        writer.add_scalar("losses/qf1_loss", critic_loss, global_step)
+        writer.add_scalar("losses/actor_loss", actor_loss, global_step)
+        writer.add_scalar("losses/qf1_values", values["pred_value"].mean(), global_step)
+        writer.add_scalar("charts/SPS", global_step / (time.perf_counter() - start), global_step)
+    collector.shutdown()
+    seconds = time.perf_counter() - start
+
+    save_program(folder / "policy", network, vector_env.arguments, torch.zeros(2, num_observations, device=args.device))
+    policies = {
+        "policy": load_policy(folder / "policy", args.device)[0],
+        "random": RandomPolicy(vector_env.single_action_space, args.seed),
+    }
+    num_scenes = 10 if args.quick else 100
+    means = {kind: evaluate_policy(policy, vector_env.arguments, num_scenes) for kind, policy in policies.items()}
+    print(f"{num_scenes} held-out scenes   return     SBD")
+    for kind, mean in means.items():
+        print(f"{kind:20} {mean['return']:8.3f} {mean['sbd']:7.3f}")
+        for key, value in mean.items():
+            writer.add_scalar(f"eval/{key}" if kind == "policy" else f"eval/random_{key}", value, global_step)
+    writer.close()
+    report = {**means, "seed": args.seed, "total_timesteps": global_step, "seconds": seconds}
+    write_json(folder / "evaluation.json", report)
+    return folder
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
