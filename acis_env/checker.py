@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,22 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
+
+from acis_env.nested import (
+    blanked,
+    buffer_of,
+    describe,
+    difference,
+    dtype_name,
+    fill_with_garbage,
+    is_array,
+    leaves,
+    mapped,
+    row,
+    slots_of,
+    to_numpy,
+    with_rows,
+)
 
 __all__ = ["VectorEnvError", "check_vector_env"]
 
@@ -614,7 +630,7 @@ def attempt(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) 
         raise VectorEnvError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
-# Nested data: dicts, tuples and object arrays of arrays and tensors
+# What of a call is compared
 
 
 def outcome(call: Call) -> dict[str, Any]:
@@ -640,142 +656,3 @@ def without_blanks(infos: Mapping[str, Any]) -> dict[str, Any]:
         mask = infos.get(f"_{key}")
         found[key] = kept if mask is None else blanked(kept, mask)
     return found
-
-
-def blanked(value: Any, mask: NDArray[np.bool_]) -> Any:
-    """`value` with zero or None in the slots outside of `mask` `[num_envs]`."""
-    if isinstance(value, Mapping):
-        return {key: blanked(part, mask) for key, part in value.items()}
-    if not isinstance(value, np.ndarray):
-        return value
-    result = value.copy()
-    result[~mask] = None if value.dtype == object else np.zeros((), value.dtype)
-    return result
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything that is no container, with a name such as `infos['final_obs']['mask']`."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from leaves(part, f"{path}[{key!r}]" if path else str(key))
-    elif isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.dtype == object):
-        for index, part in enumerate(value):
-            yield from leaves(part, f"{path}[{index}]")
-    else:
-        yield path, value
-
-
-def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """`function` of every leaf."""
-    if isinstance(value, Mapping):
-        return {key: mapped(function, part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(mapped(function, part) for part in value)
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        result = np.empty_like(value)
-        for index in np.ndindex(value.shape):
-            result[index] = mapped(function, value[index])
-        return result
-    return function(value)
-
-
-def to_numpy(leaf: Any) -> Any:
-    """A copy in numpy; what is neither array nor tensor stays."""
-    if isinstance(leaf, Tensor):
-        leaf = leaf.float() if leaf.dtype == torch.bfloat16 else leaf  # numpy has none
-        return leaf.numpy(force=True).copy()
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-def row(value: Any, slot: int) -> Any:
-    """The part of one slot; `final_obs` may be an object array of whole observations."""
-    if isinstance(value, np.ndarray):
-        return value[slot]
-    if isinstance(value, Mapping):
-        return {key: row(part, slot) for key, part in value.items()}
-    return tuple(row(part, slot) for part in value)
-
-
-def with_rows(value: Any, other: Any, mask: NDArray[np.bool_]) -> Any:
-    """`value` with the slots of `mask` `[num_envs]` from `other`."""
-    if isinstance(value, Mapping):
-        return {key: with_rows(part, other[key], mask) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(with_rows(first, second, mask) for first, second in zip(value, other, strict=True))
-    result = np.array(value)
-    result[mask] = other[mask]
-    return result
-
-
-def difference(expected: Any, value: Any) -> str | None:
-    """The first leaf that is not bitwise the same, in words."""
-    first, second = dict(leaves(expected)), dict(leaves(value))
-    if first.keys() != second.keys():
-        return f"{sorted(first.keys() ^ second.keys())} are in one only"
-    for name, leaf in first.items():
-        if not is_same(leaf, second[name]):
-            return f"{name or 'the array'} is {describe_change(leaf, second[name])}"
-    return None
-
-
-def is_same(first: Any, second: Any) -> bool:
-    if is_array(first) and is_array(second):
-        is_alike = first.dtype == second.dtype and first.shape == second.shape
-        return bool(is_alike and first.tobytes() == second.tobytes())
-    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
-        return False
-    return first is second or bool(first == second)  # a number of numpy may be one of Python elsewhere
-
-
-def describe_change(first: Any, second: Any) -> str:
-    if not (is_array(first) and is_array(second)) or first.shape != second.shape or first.dtype != second.dtype:
-        return f"{describe(second)}, expected {describe(first)}"
-    if first.size <= 8:
-        return f"{second.tolist()}, expected {first.tolist()}"
-    rows = [index for index in range(len(first)) if not is_same(first[index], second[index])]
-    return f"{describe(second)} with other values at [{', '.join(map(str, rows[:8]))}, ...]"
-
-
-def describe(value: Any) -> str:
-    """Kind, dtype and shape, or the value where it has none."""
-    if is_array(value):
-        return f"{dtype_name(value)} {list(value.shape)}"
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} of {sorted(map(str, value))}"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return repr(value)
-
-
-def is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | np.generic | Tensor)
-
-
-def dtype_name(array: Any) -> str:
-    """As numpy has it, such as "uint8"."""
-    return str(array.dtype).removeprefix("torch.")
-
-
-def slots_of(mask: NDArray[np.bool_]) -> list[int]:
-    return [int(slot) for slot in np.flatnonzero(mask)]
-
-
-def buffer_of(leaf: Any) -> Any:
-    """Where the memory of an array begins that `leaf` is a part of; None for what has no memory of its own."""
-    if isinstance(leaf, Tensor):
-        storage = leaf.untyped_storage()
-        return (str(leaf.device), storage.data_ptr()) if storage.nbytes() else None
-    if not isinstance(leaf, np.ndarray) or leaf.nbytes == 0:
-        return None
-    while isinstance(leaf.base, np.ndarray):
-        leaf = leaf.base
-    return "cpu", leaf.__array_interface__["data"][0]
-
-
-def fill_with_garbage(leaf: Any) -> None:
-    """NaN for floats, all bits turned over for the rest."""
-    if isinstance(leaf, Tensor) and 0 not in leaf.stride():  # an expanded tensor cannot be written to
-        with torch.inference_mode():
-            leaf.copy_(torch.full_like(leaf, torch.nan) if leaf.is_floating_point() else ~leaf)
-    elif isinstance(leaf, np.ndarray) and leaf.flags.writeable and leaf.dtype.kind in "fbiu":
-        leaf[...] = np.nan if leaf.dtype.kind == "f" else ~leaf

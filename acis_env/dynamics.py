@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -52,12 +53,20 @@ class Rules:
             ("matching_noise", 0 <= self.matching_noise < math.inf, "at least 0"),
             ("stop", self.stop in ("ground_truth", "agent"), '"ground_truth" or "agent"'),
             ("count_penalty", 0 <= self.count_penalty < math.inf, "at least 0"),
-            ("sequence_length", self.sequence_length is None or self.sequence_length >= 1, "None or at least 1"),
+            (
+                "sequence_length",
+                self.sequence_length is None or _is_count(self.sequence_length),
+                "None or an int from 1 on",
+            ),
             ("prefill", self.prefill in ("exact", "random"), '"exact" or "random"'),
         )
         for name, holds, expected in checks:
             if not holds:
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 1
 
 
 DEFAULT_RULES = Rules()
@@ -80,6 +89,7 @@ class EnvState:
     assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none
     potential: Tensor  # [B], phi_t
     step_count: Tensor  # [B] int64, t
+    step_limit: Tensor  # [B] int64, steps after which the episode is truncated
 
     def __len__(self) -> int:
         return len(self.step_count)
@@ -120,6 +130,7 @@ def reset(
     max_steps: int,
     accumulated_mask: Tensor | None = None,
     noise: Tensor | None = None,
+    step_limit: int | None = None,
 ) -> EnvState:
     """Begin an episode in each scene.
 
@@ -131,6 +142,7 @@ def reset(
         max_steps: capacity `T` for predictions.
         accumulated_mask: `[B, 1, H, W]` in [0, 1], `M_1`; None is empty.
         noise: `[B, T, N]`, of the assignment, Eq. (2); None is none.
+        step_limit: steps after which the episodes are truncated; None is none.
     """
     batch, _, height, width = context.shape
     empty = torch.zeros(batch, 1, height, width, device=context.device)
@@ -151,6 +163,7 @@ def reset(
         assignment=torch.full((batch, max_steps), -1, device=context.device),
         potential=torch.zeros(batch, device=context.device),
         step_count=torch.zeros(batch, dtype=torch.int64, device=context.device),
+        step_limit=torch.full((batch,), max_steps + 1 if step_limit is None else step_limit, device=context.device),
     )
 
 
@@ -195,8 +208,9 @@ def step(
             new_potential = state.potential + gain
         else:
             assignment, new_potential = potential(scores, step_count, state.num_instances, state.noise)
-            if rules.matching_noise == 0:  # it never falls then, but for rounding
-                new_potential = torch.maximum(new_potential, state.potential)
+            # Without noise it never falls, but for rounding.
+            is_noisy = (state.noise != 0).flatten(1).any(1)
+            new_potential = torch.where(is_noisy, new_potential, torch.maximum(new_potential, state.potential))
         larger = predicted_mask[:, 0] > state.accumulated_mask[:, 0]
         owner = torch.where(larger, step_count[:, None, None], state.owner)
         is_surplus = step_count > state.num_instances
@@ -234,6 +248,11 @@ def num_missing(state: EnvState) -> Tensor:
 def is_complete(state: EnvState) -> Tensor:
     """`[B]` bool: as many predictions as instances, where a training episode ends (section 5.3)."""
     return state.step_count >= state.num_instances
+
+
+def is_cut(state: EnvState) -> Tensor:
+    """`[B]` bool: the limit of steps is reached."""
+    return state.step_count >= state.step_limit
 
 
 def label_prediction(state: EnvState, cut_off: float = 0.5) -> Tensor:

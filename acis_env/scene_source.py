@@ -39,7 +39,12 @@ class SceneSource:
         self.augmentation = augmentation
 
     def begin(
-        self, indices: Sequence[int], generators: Sequence[np.random.Generator], rules: Rules, max_steps: int
+        self,
+        indices: Sequence[int],
+        generators: Sequence[np.random.Generator],
+        rules: Rules,
+        max_steps: int,
+        step_limit: int | None = None,
     ) -> tuple[EnvState, SceneBatch]:
         """Begin `B` episodes.
 
@@ -48,6 +53,7 @@ class SceneSource:
             generators: `B` host generators; each draws all that is random in its episode, and no other.
             rules: the environment's.
             max_steps: capacity `T` for predictions.
+            step_limit: steps after which an episode is truncated; None is none.
         """
         batch = load_batch(self.scenes, indices, self.augmentation, generators)
         context, label_map, given = self.context(batch.images, batch.label_maps), batch.label_maps, None
@@ -55,12 +61,14 @@ class SceneSource:
         if rules.sequence_length is not None:
             drawn = np.stack([g.random(capacity + 1, dtype=np.float32) for g in generators])
             label_map, given = _give_away(label_map, rules, torch.from_numpy(drawn).to(device))
+        if rules.prefill == "random" and rules.sequence_length is not None:
+            step_limit = min(step_limit or rules.sequence_length, rules.sequence_length)
         noise = None
         if rules.matching_noise > 0:
             drawn = np.stack([g.standard_normal((max_steps, capacity), dtype=np.float32) for g in generators])
             noise = torch.from_numpy(drawn).to(device) * rules.matching_noise
         decoder = self.pretrained.autoencoder.decoder
-        return dynamics.reset(context, label_map, decoder, capacity, max_steps, given, noise), batch
+        return dynamics.reset(context, label_map, decoder, capacity, max_steps, given, noise, step_limit), batch
 
     def context_again(self, indices: Tensor, augmentation: Tensor) -> Tensor:
         """The context `[B, 12, H, W]` in [0, 1] of episodes that began with these draws.

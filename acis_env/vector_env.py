@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         """
         if self.render_mode is None:
             return None
-        slots = range(self.num_envs) if env_ids is None else env_ids
+        slots = self._parse_env_ids(env_ids)
         state = self._before_reset if before_reset and self._before_reset is not None else self.state
         return tuple(self._frame(state.select(slice(slot, slot + 1))) for slot in slots)
 
@@ -266,7 +267,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def get_state(self, env_ids: Sequence[int] | None = None) -> Snapshot:
         """Copy the episodes of the slots `env_ids` (None for all), generators included."""
-        slots = list(range(self.num_envs) if env_ids is None else env_ids)
+        slots = self._parse_env_ids(env_ids)
         index = torch.tensor(slots, dtype=torch.int64)
         on_device = index.to(self.device)
         return Snapshot(
@@ -281,19 +282,29 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         """Go on from `snapshot` in the slots `env_ids` (None for all), bit by bit as the slots did that gave it.
 
         Raises:
-            ValueError: the number of slots differs, or the environment has other sizes.
+            ValueError: `env_ids` are not as many slots as the snapshot has, or the environment has other sizes.
+            RuntimeError: the environment was never reset, and a slot would stay without an episode.
         """
-        slots = list(range(self.num_envs) if env_ids is None else env_ids)
+        slots = self._parse_env_ids(env_ids)
         if len(slots) != len(snapshot.samplers):
             raise ValueError(f"env_ids must name {len(snapshot.samplers)} slots as the snapshot does, got {len(slots)}")
+        if self._state is None and len(slots) < self.num_envs:
+            raise RuntimeError(f"the first set_state must fill all {self.num_envs} slots, got {slots}")
+        sizes = (self._max_steps, self.scenes.max_instances, *self.pretrained.size)
+        theirs = (*snapshot.state.scores.shape[1:], *snapshot.state.context.shape[2:])
+        if sizes != theirs:
+            raise ValueError(f"snapshot must be of (steps, instances, height, width) = {sizes}, got {theirs}")
         index = torch.tensor(slots, dtype=torch.int64)
-        self._put(index, snapshot.state, snapshot.scene_index, snapshot.augmentation)
+        state = snapshot.state.map(lambda x: x.to(self.device))
+        self._put(index, state, snapshot.scene_index, snapshot.augmentation)
         self._is_over = self._is_over.index_copy(0, index.to(self.device), snapshot.is_over.to(self.device))
-        for slot, state in zip(slots, snapshot.samplers, strict=True):
-            self.samplers[slot].set_state(state)
+        for slot, sampler_state in zip(slots, snapshot.samplers, strict=True):
+            self.samplers[slot].set_state(sampler_state)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call the method `name` or look the attribute up: one result per slot."""
+        if name in RULES:
+            return self.get_attr(name)
         value = getattr(self, name)
         return self._per_slot(value(*args, **kwargs) if callable(value) else value)
 
@@ -342,7 +353,9 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         samplers = [self.samplers[slot] for slot in slots]
         if scene_indices is None:
             scene_indices = [sampler.next() for sampler in samplers]
-        state, batch = self.source.begin(scene_indices, [s.generator for s in samplers], self.rules, self._max_steps)
+        generators = [sampler.generator for sampler in samplers]
+        capacity, limit = self._max_steps, self.max_episode_steps
+        state, batch = self.source.begin(scene_indices, generators, self.rules, capacity, limit)
         index = torch.tensor(slots, dtype=torch.int64)
         self._put(index, state, batch.indices, batch.augmentation)
         self._is_over = self._is_over.index_fill(0, index.to(self.device), False)
@@ -374,17 +387,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             terminated = dynamics.is_complete(after) & ~is_fresh
         self._state, self._before_reset = after, None
         rewards = torch.where(is_fresh, 0.0, rewards)
-        return rewards, terminated, self._is_cut(after) & ~terminated & ~is_fresh
-
-    def _is_cut(self, state: EnvState) -> Tensor:
-        """`[num_envs]` bool: the limit of steps is reached."""
-        limits = [self.max_episode_steps]
-        if self.rules.prefill == "random":
-            limits.append(self.rules.sequence_length)
-        smallest = min((limit for limit in limits if limit is not None), default=None)
-        if smallest is None:
-            return torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return state.step_count >= smallest
+        return rewards, terminated, dynamics.is_cut(after) & ~terminated & ~is_fresh
 
     def _put(self, slots: Tensor, state: EnvState, scene_index: Tensor, augmentation: Tensor) -> None:
         """Replace the episodes of `slots` `[K]`."""
@@ -400,12 +403,23 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     def _seed_slots(self, seed: int | Sequence[int | None] | None, slots: Sequence[int]) -> None:
         if seed is None:
             return
-        seeds = [seed + slot for slot in range(self.num_envs)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"seed must be an int or {self.num_envs} ints, one per slot, got {len(seeds)}")
+        seeds = seed if isinstance(seed, Sequence) and not isinstance(seed, str) else None
+        if isinstance(seed, Integral):
+            seeds = [int(seed) + slot for slot in range(self.num_envs)]
+        is_valid = seeds is not None and all(s is None or (isinstance(s, Integral) and s >= 0) for s in seeds)
+        if seeds is None or not is_valid or len(seeds) != self.num_envs:
+            raise ValueError(
+                f"seed must be an int or {self.num_envs} ints, one per slot and none negative, got {seed!r}"
+            )
         for slot in slots:
             if (own := seeds[slot]) is not None:
                 self.samplers[slot].seed(int(own))
+
+    def _parse_env_ids(self, env_ids: Sequence[int] | None) -> list[int]:
+        slots = list(range(self.num_envs) if env_ids is None else env_ids)
+        if len(set(slots)) < len(slots) or not all(0 <= slot < self.num_envs for slot in slots):
+            raise ValueError(f"env_ids must be different slots from 0 to {self.num_envs - 1}, got {slots}")
+        return slots
 
     def _parse_options(self, options: Mapping[str, Any] | None) -> tuple[list[int] | None, Tensor]:
         """The scene for each slot, where chosen, and the slots to reset, `[num_envs]` bool."""

@@ -40,7 +40,7 @@ class Args:
     """A registered environment that needs no further arguments."""
     num_envs: int = 32
     """Scenes side by side."""
-    total_timesteps: int = 120_000
+    total_timesteps: int = 80_000
     """Steps in all slots together."""
     learning_rate: float = 1e-3
     """Of Adam."""
@@ -54,7 +54,7 @@ class Args:
     """Discount per predicted mask; episodes are short, and most of a reward is owed to the last action."""
     gae_lambda: float = 0.9
     """Between the critic's word (0) and the rewards alone (1)."""
-    log_std_init: float = -1.0
+    log_std_init: float = -1.5
     """Logarithm of the first standard deviation of actions. An action of 1 is 3 standard deviations of the latent
     prior, so this explores about as widely as the prior."""
     device: str = "cpu"

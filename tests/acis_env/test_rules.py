@@ -378,7 +378,6 @@ def test_noise_set_while_the_environment_runs_begins_with_the_next_episode(make_
     assert not envs.state.noise[1].any()
 
 
-@pytest.mark.xfail(strict=True, reason="the potential is kept from falling although the episode has noise")
 def test_noise_that_is_switched_off_stays_until_the_episode_ends(make_stopping, random_actions):
     envs = make_stopping(1, max_episode_steps=6)
     for seed in range(10):

@@ -136,7 +136,7 @@ def test_all_but_as_many_instances_as_the_sequence_is_long_are_in_the_first_mask
 
 def test_which_instances_are_given_away_is_random_and_that_of_the_seed(begun_twice):
     fates = []
-    for seed in range(12):
+    for seed in range(8):
         full, envs = begun_twice(seed, sequence_length=1)
         again = begun_twice(seed, sequence_length=1)[1]
         assert torch.equal(again.state.label_map, envs.state.label_map)
@@ -159,7 +159,7 @@ def test_an_episode_of_the_curriculum_ends_with_the_instances_that_were_left(mak
 
 def test_any_number_up_to_the_surplus_is_given_away_at_random(begun_twice):
     remaining = []
-    for seed in range(25):
+    for seed in range(14):
         full, envs = begun_twice(seed, sequence_length=2, prefill="random")
         remaining.append(envs.state.num_instances.tolist())
         for slot, (whole, rest) in enumerate(zip(full.scene, envs.scene, strict=True)):
@@ -213,7 +213,6 @@ def test_a_sequence_length_set_in_between_holds_from_the_next_reset_of_a_slot(ma
     assert envs.reset(options={"scene_index": 3})[1]["num_instances"].tolist() == [4, 4, 4]
 
 
-@pytest.mark.xfail(strict=True, reason="the limit of steps changes at once")
 def test_a_random_prefill_set_in_between_does_not_cut_the_episodes_under_way(make_vec, random_actions):
     envs = make_vec(1)
     envs.reset(options={"scene_index": 3})

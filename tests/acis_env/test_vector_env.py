@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -196,11 +197,10 @@ def test_seeds_may_be_one_for_each_slot_and_none_lets_a_slot_go_on(make_vec, row
 
 @pytest.mark.parametrize("seeds", [[1, 2], [1, 2, 3, 4], []])
 def test_another_number_of_seeds_than_slots_is_refused(make_vec, seeds):
-    with pytest.raises(ValueError, match=rf"seed must be an int or 3 ints, one per slot, got {len(seeds)}"):
+    with pytest.raises(ValueError, match=rf"seed must be an int or 3 ints, one per slot.*, got {re.escape(str(seeds))}"):
         make_vec(3).reset(seed=seeds)
 
 
-@pytest.mark.xfail(strict=True, reason="fractions are cut off, and others fail without the name of the argument")
 @pytest.mark.parametrize("seed", [1.5, "abc", [1.5, 2, 3], ["1", "2", "3"]])
 def test_a_seed_that_is_no_whole_number_is_refused(make_vec, seed):
     with pytest.raises(ValueError, match="seed must be an int or 3 ints"):
@@ -324,15 +324,13 @@ def test_there_is_no_snapshot_before_the_first_episode(make_vec):
         make_vec().get_state()
 
 
-@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="a first snapshot of some slots is taken for all")
 def test_a_first_snapshot_must_be_of_all_slots(make_vec):
     envs, fresh = make_vec(3), make_vec(3)
     envs.reset(seed=0)
-    with pytest.raises(RuntimeError, match="all slots"):
+    with pytest.raises(RuntimeError, match="must fill all 3 slots"):
         fresh.set_state(envs.get_state([1]), [1])
 
 
-@pytest.mark.xfail(strict=True, reason="torch's own RuntimeError comes, or in a fresh environment none at all")
 @pytest.mark.parametrize("is_fresh", [True, False])
 def test_a_snapshot_of_other_sizes_is_refused(make_vec, make_scenes, scenes, is_fresh):
     envs, smaller = make_vec(2), make_vec(2, scenes=make_scenes(scenes[:2]))
@@ -343,7 +341,6 @@ def test_a_snapshot_of_other_sizes_is_refused(make_vec, make_scenes, scenes, is_
         smaller.set_state(envs.get_state())
 
 
-@pytest.mark.xfail(strict=True, reason="the last one wins, and a fresh environment mixes the slots up")
 def test_a_snapshot_fits_into_no_slot_twice(make_vec):
     envs = make_vec(2)
     envs.reset(seed=0)
@@ -473,12 +470,10 @@ def test_get_attr_gives_attributes_and_rules_of_each_slot(make_vec):
         envs.get_attr("nothing")
 
 
-@pytest.mark.xfail(strict=True, reason="call does not know the rules")
 def test_call_looks_rules_up_as_get_attr_does(make_vec):
     assert make_vec(3).call("score") == ("dice",) * 3
 
 
-@pytest.mark.xfail(strict=True, reason="a fraction of an instance is taken")
 def test_a_sequence_length_is_a_whole_number(make_vec):
     with pytest.raises(ValueError, match=r"sequence_length must be .*, got 2.5"):
         make_vec(sequence_length=2.5)

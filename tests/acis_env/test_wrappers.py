@@ -313,7 +313,6 @@ def test_the_numpy_view_is_that_of_gymnasiums_own_vector_environment(make_vec, m
     assert (num_ends > 3) == (mode == "SameStep")
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="info['assignment'] of SegmentationEnv changes its length")
 def test_single_environments_run_in_gymnasiums_own_vector_environment(pretrained, scenes):
     envs = SyncVectorEnv([lambda: SegmentationEnv(scenes=scenes, weights=pretrained)] * 3)
     run(envs, random_actions(10), "NextStep")
