@@ -111,8 +111,9 @@ class TrainConfig:
     """Of the termination unit, which has its own optimiser; falls with the actor's."""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
     """Applied to the training scenes on their device."""
-    max_steps: int = 21
-    """Cap on the number of masks when the termination unit does not stop."""
+    max_steps: int | None = None
+    """Cap on the number of masks when the termination unit does not stop. None: the instances of the fullest training
+    scene, as the paper has it (21 on CVPPP, 16 on KITTI)."""
     cut_off: float = 0.5
     """Probability below which a pixel of the label map is background."""
     eval_every: int = 100

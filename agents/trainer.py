@@ -180,7 +180,8 @@ class Trainer:
     def agent(self) -> Agent:
         """The agent as it is now; it shares the weights that are being trained."""
         config = self.config
-        return Agent(self.learner.actor, self.pretrained, config.max_steps, config.cut_off)
+        max_steps = config.max_steps or self.train_scenes.max_instances
+        return Agent(self.learner.actor, self.pretrained, max_steps, config.cut_off)
 
     def save(self) -> None:
         """Write the agent, then the checkpoint."""

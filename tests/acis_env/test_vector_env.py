@@ -197,7 +197,7 @@ def test_seeds_may_be_one_for_each_slot_and_none_lets_a_slot_go_on(make_vec, row
 
 @pytest.mark.parametrize("seeds", [[1, 2], [1, 2, 3, 4], []])
 def test_another_number_of_seeds_than_slots_is_refused(make_vec, seeds):
-    with pytest.raises(ValueError, match=rf"seed must be an int or 3 ints, one per slot.*, got {re.escape(str(seeds))}"):
+    with pytest.raises(ValueError, match=rf"seed must be an int or 3 ints, .*, got {re.escape(str(seeds))}"):
         make_vec(3).reset(seed=seeds)
 
 

@@ -292,3 +292,9 @@ def test_only_the_first_scenes_are_taken_and_no_more_than_there_are():
 def test_a_schedule_that_cannot_be_run_is_refused(run_config, tmp_path, phases, named):
     with pytest.raises(ValueError, match=f"phases.*{named}"):
         Trainer(replace(run_config, phases=phases), tmp_path / "run")
+
+
+def test_an_agent_is_cut_off_after_as_many_masks_as_the_fullest_training_scene_has(run_config, tmp_path):
+    by_scenes = Trainer(replace(run_config, max_steps=None), tmp_path / "scenes")
+    assert by_scenes.agent().max_steps == by_scenes.train_scenes.max_instances
+    assert Trainer(replace(run_config, max_steps=2), tmp_path / "two").agent().max_steps == 2
