@@ -1,5 +1,9 @@
 """Tiny networks with random weights from a fixed seed, and scenes drawn by hand, for all tests."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores, and a thread each
+
 import numpy as np
 import pytest
 import torch

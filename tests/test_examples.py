@@ -1,10 +1,12 @@
 """What a newcomer copies: the README's first program, and the shortest example."""
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -37,3 +39,41 @@ def test_the_random_agent_earns_less_than_half_of_what_there_is(capsys):
     assert int(episodes) > 8
     assert 0 < float(dice) < 0.5
     assert 0 < float(sbd) < 0.5
+
+
+QUICK = {
+    "cleanrl_ppo": "torch",
+    "cleanrl_td3": "torch",
+    "custom_reward": "torch",
+    "custom_scenes": "torch",
+    "train_acis": "torch",
+    "sb3_ppo": "stable_baselines3",
+    "sb3_td3": "stable_baselines3",
+    "sb3_recurrent_ppo": "sb3_contrib",
+    "torchrl_ddpg": "torchrl",
+    "skrl_ppo": "skrl",
+    "rsl_rl_ppo": "rsl_rl",
+}
+"""Examples with a setting that only shows that everything works, and the library each needs."""
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_example_runs_in_its_quick_setting(name, tmp_path, capsys):
+    pytest.importorskip(QUICK[name])
+    module = load(ROOT / "examples" / f"{name}.py")
+    fields = module.Args.__dataclass_fields__
+    folder = {key: tmp_path for key in ("run_dir", "out") if key in fields}
+    module.main(module.Args(quick=True, **folder))
+    assert capsys.readouterr().out
+    reports = [json.loads(path.read_text()) for path in tmp_path.rglob("evaluation.json")]
+    assert len(reports) == (0 if name == "custom_reward" else 1)
+    for report in reports:
+        rows = report.get("rows", report)
+        means = [row.get("mean", row) for row in rows.values() if isinstance(row, dict)]
+        assert len(means) >= 2
+        assert all(0 <= mean["sbd"] <= 1 for mean in means)
+
+
+def test_every_example_is_run():
+    others = {"random_agent", "quickstart_seeds", "compare_objectives"}  # the first above, the others take long
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
