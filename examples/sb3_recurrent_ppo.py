@@ -5,7 +5,6 @@ python examples/sb3_recurrent_ppo.py --seed 1
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from acis_env import SegmentationVectorEnv
 from acis_env.adapters.sb3 import SB3VecEnv
-from agents.policies import RandomPolicy, evaluate_policy, save_sb3
+from agents.policies import compare_with_random, save_sb3
 
 TAGS = {
     "rollout/ep_rew_mean": "charts/episodic_return",
@@ -115,20 +114,10 @@ def main(args: Args) -> None:
     begin = time.time()
     model.learn(args.total_timesteps, log_interval=10)
     seconds = time.time() - begin
-    save_sb3(folder / "policy", model, env.arguments)
-
-    num_scenes = 10 if args.quick else 100
-    policies = {"policy": model, "random": RandomPolicy(env.single_action_space, args.seed)}
-    report: dict[str, Any] = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    print(f"{num_scenes} held-out scenes  return    SBD")
-    for kind, policy in policies.items():
-        means = evaluate_policy(policy, env.arguments, num_scenes)
-        report[kind] = means
-        print(f"{kind:20} {means['return']:8.3f} {means['sbd']:6.3f}")
-        for key, value in means.items():
-            writer.add_scalar(f"eval/{key}" if kind == "policy" else f"eval/random_{key}", value, args.total_timesteps)
-    (folder / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
     writer.close()
+    save_sb3(folder, model, env.arguments)
+    about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
+    compare_with_random(model, env.arguments, folder, 10 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

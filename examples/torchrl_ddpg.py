@@ -23,8 +23,7 @@ from torchrl.objectives import DDPGLoss, SoftUpdate, ValueEstimators
 
 import acis_env  # noqa: F401 (registers the environments)
 from acis_env.adapters.torchrl import SegmentationTorchRLEnv
-from acis_env.files import write_json
-from agents.policies import RandomPolicy, evaluate_policy, load_policy, save_program
+from agents.policies import compare_with_random, load_policy, save_program
 
 TRANSITION = ("observation", "action", *(("next", key) for key in ("observation", "reward", "terminated", "done")))
 """What the loss needs of a step; the buffer keeps nothing else."""
@@ -96,8 +95,8 @@ class Critic(nn.Module):
         return self.body(torch.cat((observation, action), dim=-1))
 
 
-def main(args: Args) -> Path:
-    """Train, save and evaluate; returns the run's folder."""
+def main(args: Args) -> None:
+    """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
         args = replace(args, num_envs=16, total_timesteps=2_048, learning_starts=512, num_updates=4)
     name = f"{args.env_id}__torchrl_ddpg__{args.seed}__{int(time.time())}".replace("/", "_")
@@ -173,22 +172,11 @@ def main(args: Args) -> Path:
     collector.shutdown()
     seconds = time.perf_counter() - start
 
-    save_program(folder / "policy", network, vector_env.arguments, torch.zeros(2, num_observations, device=args.device))
-    policies = {
-        "policy": load_policy(folder / "policy", args.device)[0],
-        "random": RandomPolicy(vector_env.single_action_space, args.seed),
-    }
-    num_scenes = 10 if args.quick else 100
-    means = {kind: evaluate_policy(policy, vector_env.arguments, num_scenes) for kind, policy in policies.items()}
-    print(f"{num_scenes} held-out scenes   return     SBD")
-    for kind, mean in means.items():
-        print(f"{kind:20} {mean['return']:8.3f} {mean['sbd']:7.3f}")
-        for key, value in mean.items():
-            writer.add_scalar(f"eval/{key}" if kind == "policy" else f"eval/random_{key}", value, global_step)
     writer.close()
-    report = {**means, "seed": args.seed, "total_timesteps": global_step, "seconds": seconds}
-    write_json(folder / "evaluation.json", report)
-    return folder
+    save_program(folder, network, vector_env.arguments, torch.zeros(2, num_observations, device=args.device))
+    policy, arguments = load_policy(folder, args.device)
+    about = {"seed": args.seed, "total_timesteps": global_step, "seconds": seconds}
+    compare_with_random(policy, arguments, folder, 10 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":
