@@ -266,7 +266,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         return dynamics.label_prediction(self.state, self.cut_off)
 
     def get_state(self, env_ids: Sequence[int] | None = None) -> Snapshot:
-        """Copy the episodes of the slots `env_ids` (None for all), generators included."""
+        """Copy the episodes of the slots `env_ids` (None for all; one may stand twice), generators included."""
         slots = self._parse_env_ids(env_ids)
         index = torch.tensor(slots, dtype=torch.int64)
         on_device = index.to(self.device)
@@ -288,6 +288,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         slots = self._parse_env_ids(env_ids)
         if len(slots) != len(snapshot.samplers):
             raise ValueError(f"env_ids must name {len(snapshot.samplers)} slots as the snapshot does, got {len(slots)}")
+        if len(set(slots)) < len(slots):
+            raise ValueError(f"env_ids must be different slots, got {slots}")
         if self._state is None and len(slots) < self.num_envs:
             raise RuntimeError(f"the first set_state must fill all {self.num_envs} slots, got {slots}")
         sizes = (self._max_steps, self.scenes.max_instances, *self.pretrained.size)
@@ -417,8 +419,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def _parse_env_ids(self, env_ids: Sequence[int] | None) -> list[int]:
         slots = list(range(self.num_envs) if env_ids is None else env_ids)
-        if len(set(slots)) < len(slots) or not all(0 <= slot < self.num_envs for slot in slots):
-            raise ValueError(f"env_ids must be different slots from 0 to {self.num_envs - 1}, got {slots}")
+        if not all(0 <= slot < self.num_envs for slot in slots):
+            raise ValueError(f"env_ids must be slots from 0 to {self.num_envs - 1}, got {slots}")
         return slots
 
     def _parse_options(self, options: Mapping[str, Any] | None) -> tuple[list[int] | None, Tensor]:

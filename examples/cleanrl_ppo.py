@@ -30,7 +30,7 @@ class Args:
     """Of the network, the actions and the scenes."""
     env_id: str = "ACIS/Leaves-v0"
     """A registered environment with bundled scenes."""
-    total_timesteps: int = 150_000
+    total_timesteps: int = 40_000
     """Steps, summed over the slots."""
     num_envs: int = 32
     """Scenes side by side."""
@@ -38,7 +38,7 @@ class Args:
     """Steps of every slot between updates."""
     learning_rate: float = 1e-3
     """Of Adam; falls linearly to zero."""
-    gamma: float = 0.9
+    gamma: float = 0.5
     """Discount per mask; most of a reward is owed to the last action."""
     gae_lambda: float = 0.9
     """Between the critic's word (0) and the rewards alone (1)."""
@@ -52,7 +52,7 @@ class Args:
     """Weight of the critic's loss."""
     max_grad_norm: float = 0.5
     """Gradients are clipped to this norm."""
-    log_std: float = -1.2
+    log_std: float = -1.5
     """First logarithm of the standard deviation of actions; the latent prior's is a third of an action of 1."""
     device: str = "cpu"
     """Of everything."""

@@ -39,7 +39,7 @@ class Args:
     """A registered environment that needs no further arguments."""
     num_envs: int = 32
     """Scenes side by side."""
-    total_timesteps: int = 80_000
+    total_timesteps: int = 40_000
     """Steps in all slots together."""
     learning_rate: float = 1e-3
     """Of Adam."""

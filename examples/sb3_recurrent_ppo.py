@@ -39,7 +39,7 @@ class Args:
     """A registered environment that needs no further arguments."""
     num_envs: int = 32
     """Scenes side by side."""
-    total_timesteps: int = 60_000
+    total_timesteps: int = 40_000
     """Steps in all slots together."""
     learning_rate: float = 1e-3
     """Of Adam."""
@@ -55,7 +55,7 @@ class Args:
     """Between the critic's word (0) and the rewards alone (1)."""
     log_std_init: float = -1.5
     """Logarithm of the first standard deviation of actions. An action of 1 is 3 standard deviations of the latent
-    prior, so this explores about as widely as the prior."""
+    prior, so this explores about two thirds as widely as the prior."""
     lstm_hidden_size: int = 128
     """Of the actor and of the critic."""
     device: str = "cpu"
