@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from numbers import Integral
@@ -144,7 +145,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.metadata = {**deepcopy(type(self).metadata), "autoreset_mode": self.autoreset_mode}
         autoencoder = self.pretrained.autoencoder.config
         self.observer = Observer(obs, obs_dtype, size, levels=len(autoencoder.decoder_widths)).to(device)
         length = autoencoder.latent_size + (self.rules.stop == "agent")
@@ -428,7 +429,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         options = options or {}
         if unknown := set(options) - {"scene_index", "reset_mask"}:
             raise ValueError(f"options may hold 'scene_index' and 'reset_mask', got {sorted(unknown)}")
-        mask = torch.as_tensor(options.get("reset_mask", np.ones(self.num_envs, dtype=bool)), device=self.device)
+        given = options.get("reset_mask")
+        mask = torch.as_tensor(np.ones(self.num_envs, dtype=bool) if given is None else given, device=self.device)
         if mask.shape != (self.num_envs,) or mask.dtype != torch.bool or not mask.any():
             raise ValueError(
                 f"options['reset_mask'] must be bool [num_envs] = [{self.num_envs}] with at least one True, "

@@ -351,3 +351,10 @@ def test_the_first_reset_begins_all_slots(make_vec):
         envs.reset(options={"reset_mask": np.array([True, False, True])})
     _, infos = envs.reset(options={"reset_mask": np.array([True, True, True]), "scene_index": [0, 1, 2]})
     assert infos["num_instances"].tolist() == [2, 3, 1]
+
+
+def test_options_of_none_are_no_options(make_vec, assert_same):
+    plain, spelled_out = (
+        make_vec(3).reset(seed=4, options=o) for o in (None, {"reset_mask": None, "scene_index": None})
+    )
+    assert_same(plain, spelled_out)
