@@ -69,8 +69,14 @@ def test_the_bundled_environment_passes_under_its_name(mode):
     check_vector_env(gym.make_vec("ACIS/Leaves-v0", num_envs=2, obs="coarse", **options), num_steps=3)
 
 
-def test_own_scenes_pass_under_their_name(scenes, pretrained):
-    check_vector_env(gym.make_vec("ACIS/Scenes-v0", num_envs=2, scenes=scenes, weights=pretrained), num_steps=4)
+@pytest.mark.parametrize("stop", ["ground_truth", "agent"])
+@pytest.mark.parametrize("obs", ["dict", "stacked", "coarse"])
+def test_every_registered_id_passes_with_every_observation_and_stop(scenes, pretrained, obs, stop):
+    options = {"num_envs": 2, "obs": obs, "stop": stop}
+    own = gym.make_vec("ACIS/Scenes-v0", scenes=scenes, weights=pretrained, **options)
+    check_vector_env(own, num_steps=4)
+    bundled = gym.make_vec("ACIS/Leaves-v0", scene_options={"length": 3, "max_leaves": 3}, **options)
+    check_vector_env(bundled, num_steps=3)
 
 
 def test_environments_of_gymnasium_pass():

@@ -22,11 +22,28 @@ COLOURFUL = {"rotation": 20, "brightness": 0.2, "saturation": 0.3}
 # Contracts of other libraries
 
 
+@pytest.fixture(params=["ACIS/Leaves-v0", "ACIS/Scenes-v0"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=["ground_truth", "agent"])
+def stop(request):
+    return request.param
+
+
+@pytest.fixture(params=["dict", "stacked", "coarse"])
+def obs(request):
+    return request.param
+
+
 @pytest.fixture
-def checked_env(make_networks):
+def checked_env(make_networks, name, stop, obs):
     """Leaves at 64x64, because stable-baselines3 warns of pictures smaller than 36x36."""
-    options = {"scenes": Leaves(length=5, max_leaves=4), "weights": make_networks(size=(64, 64))}
-    return gym.make("ACIS/Scenes-v0", render_mode="rgb_array", **options).unwrapped
+    options = {"scene_options": {"length": 5, "max_leaves": 4}}
+    if name == "ACIS/Scenes-v0":
+        options = {"scenes": Leaves(length=5, max_leaves=4), "weights": make_networks(size=(64, 64))}
+    return gym.make(name, render_mode="rgb_array", stop=stop, obs=obs, **options).unwrapped
 
 
 def test_gymnasium_finds_nothing_to_object_to(checked_env):
