@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from acis_env.files import write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +77,22 @@ def test_an_example_runs_in_its_quick_setting(name, tmp_path, capsys):
         assert all(0 <= mean["sbd"] <= 1 for mean in means)
 
 
+def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path, capsys):
+    module = load(ROOT / "examples" / "compare_libraries.py")
+    for seed, begun, sbd in ((1, 10, 0.9), (1, 20, 0.5), (2, 15, 0.6)):
+        folder = tmp_path / f"ACIS-Leaves-v0__some_ppo__{seed}__{begun}"
+        means = {"policy": {"return": 3.0, "sbd": sbd}, "random": {"return": 2.0, "sbd": 0.4}}
+        write_json(folder / "evaluation.json", {**means, "total_timesteps": 100, "seconds": 120})
+        with SummaryWriter(str(folder)) as writer:
+            for step in (10, 100):
+                writer.add_scalar("charts/episodic_return", step / 100, step)
+    module.main(module.Args(runs=tmp_path, picture=tmp_path / "curves.png"))
+    assert "| `some_ppo` | 100 | 2 | 3.00 | 2.00 | 0.500, 0.600 | 0.400 |" in capsys.readouterr().out
+    assert (tmp_path / "curves.png").stat().st_size > 0
+    with pytest.raises(SystemExit, match="no finished run"):
+        module.main(module.Args(runs=tmp_path / "none"))
+
+
 def test_every_example_is_run():
-    others = {"random_agent", "quickstart_seeds", "compare_objectives"}  # the first above, the others take long
+    others = {"random_agent", "compare_libraries", "quickstart_seeds", "compare_objectives"}  # tested above, or long
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
