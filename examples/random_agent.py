@@ -5,7 +5,7 @@ python examples/random_agent.py --steps 100
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gymnasium as gym
 import torch
@@ -26,10 +26,14 @@ class Args:
     """Slot i is seeded seed + i."""
     device: str = "cpu"
     """Where everything stays."""
+    quick: bool = False
+    """Fewer steps."""
 
 
 def main(args: Args) -> None:
     """Print the mean potential per instance and SBD of the episodes that ended."""
+    if args.quick:
+        args = replace(args, steps=30)
     env = gym.make_vec("ACIS/Leaves-v0", num_envs=args.num_envs, device=args.device)
     generator = torch.Generator(args.device).manual_seed(args.seed)
     env.reset(seed=args.seed)

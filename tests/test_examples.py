@@ -35,7 +35,7 @@ def test_the_first_program_of_the_readme_runs_and_finishes_episodes(capsys):
 def test_the_random_agent_earns_less_than_half_of_what_there_is(capsys):
     module = load(ROOT / "examples" / "random_agent.py")
     torch.manual_seed(0)
-    module.main(module.Args(num_envs=4, steps=30))
+    module.main(module.Args(num_envs=4, quick=True))
     episodes, dice, sbd = re.fullmatch(
         r"(\d+) episodes: Dice per instance ([\d.]+), SBD ([\d.]+)\n", capsys.readouterr().out
     ).groups()
