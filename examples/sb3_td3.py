@@ -143,7 +143,7 @@ def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
         args = replace(args, num_envs=8, total_timesteps=512, learning_starts=128, gradient_steps=1)
-    name = f"{args.env_id}__sb3_td3__{args.seed}__{int(time.time())}".replace("/", "_")
+    name = f"{args.env_id}__sb3_td3__{args.seed}__{int(time.time())}".replace("/", "-")
     folder = args.run_dir / name
     env, model = build(args)
     writer = SummaryWriter(str(folder))

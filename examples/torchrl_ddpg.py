@@ -99,7 +99,7 @@ def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
         args = replace(args, num_envs=16, total_timesteps=2_048, learning_starts=512, num_updates=4)
-    name = f"{args.env_id}__torchrl_ddpg__{args.seed}__{int(time.time())}".replace("/", "_")
+    name = f"{args.env_id}__torchrl_ddpg__{args.seed}__{int(time.time())}".replace("/", "-")
     folder = args.run_dir / name
     writer = SummaryWriter(str(folder))
     torch.manual_seed(args.seed)
