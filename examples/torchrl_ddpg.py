@@ -39,32 +39,35 @@ class Args:
     """A registered environment with bundled scenes."""
     num_envs: int = 64
     """Scenes side by side."""
-    total_timesteps: int = 76_800
+    total_timesteps: int = 80_000
     """Steps, summed over the scenes."""
-    learning_starts: int = 7_680
+    learning_starts: int = 10_240
     """Steps of uniformly random actions before the first update."""
     num_steps: int = 4
     """Steps of every slot between updates."""
-    num_updates: int = 16
+    num_updates: int = 8
     """Updates after every `num_envs * num_steps` steps; many more, and the critic learns the buffer by heart."""
+    action_scale: float = 1.5
+    """Standard deviations of the latent prior that an action of 1 stands for; actors tend to the border."""
     batch_size: int = 256
     """Transitions of an update."""
     buffer_size: int = 100_000
     """Transitions that are kept."""
     hidden: int = 256
-    """Width of the two hidden layers of actor and critic."""
+    """Width of the hidden layers of actor and critic."""
+    dropout: float = 0.1
+    """Share of the critic's units that is dropped."""
     learning_rate: float = 1e-3
     """Of the critic."""
     actor_learning_rate: float = 3e-4
     """Of the actor."""
     gamma: float = 0.5
     """Discount per predicted mask; most of a reward is owed to the last action, and what follows is noise to it."""
-    action_penalty: float = 0.1
-    """Weight of the mean square of the actions in the actor's loss. Without it the actor is soon at the corners of
-    the action space, where the critic knows little and the gradient of tanh vanishes."""
-    tau: float = 0.01
+    saturation_cost: float = 0.002
+    """Weight of the square of the actor's outputs before `tanh`; not part of DDPG."""
+    tau: float = 0.02
     """Share of the new weights in the target networks, per update."""
-    exploration_noise: float = 0.4
+    exploration_noise: float = 0.3
     """Standard deviation of the noise on the actions."""
     device: str = "cpu"
     """Where everything stays."""
@@ -74,25 +77,46 @@ class Args:
     """The run's folder is made in here."""
 
 
-def mlp(num_inputs: int, hidden: int, num_outputs: int) -> nn.Sequential:
-    """Two hidden layers, normalised so that a critic does not grow without bound; the outputs begin near zero."""
-    last = nn.Linear(hidden, num_outputs)
-    nn.init.uniform_(last.weight, -3e-3, 3e-3)
-    nn.init.zeros_(last.bias)
-    widths = (num_inputs, hidden), (hidden, hidden)
-    layers = [layer for i, o in widths for layer in (nn.Linear(i, o), nn.LayerNorm(o), nn.ReLU())]
-    return nn.Sequential(*layers, last)
+class Normalise(nn.Module):
+    """Centres and scales observations `[B, o]` by the statistics of others `[n, o]`."""
+
+    def __init__(self, observations: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", observations.mean(0))
+        self.register_buffer("scale", 1 / (observations.std(0) + 0.01))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return (observation - self.mean) * self.scale
 
 
 class Critic(nn.Module):
-    """Value `[B, 1]` of observations `[B, o]` and actions `[B, a]`."""
+    """Value `[B, 1]` of an action `[B, a]`: products of features of the state and of the action.
 
-    def __init__(self, num_observations: int, num_actions: int, hidden: int) -> None:
+    What a code is worth depends on where its mask falls, so the two act on each other. Dropout, because the critic
+    would sooner learn the buffer by heart.
+    """
+
+    def __init__(self, normalise: Normalise, num_actions: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.body = mlp(num_observations + num_actions, hidden, 1)
+        num_observations = len(normalise.mean)
+        self.state = nn.Sequential(
+            normalise, nn.Linear(num_observations, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
+        )
+        self.action = nn.Sequential(nn.Linear(num_actions, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+        self.value = nn.Sequential(
+            nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        return self.body(torch.cat((observation, action), dim=-1))
+        return self.value(self.state(observation) * self.action(action))
+
+
+def make_actor(normalise: Normalise, num_actions: int, hidden: int) -> nn.Sequential:
+    """Actions `[B, a]` in [-1, 1]; they begin near the middle, where `tanh` has its slope."""
+    last = nn.Linear(hidden, num_actions)
+    nn.init.uniform_(last.weight, -3e-3, 3e-3)
+    first = nn.Linear(len(normalise.mean), hidden)
+    return nn.Sequential(normalise, first, nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last, nn.Tanh())
 
 
 def main(args: Args) -> None:
@@ -112,16 +136,18 @@ def main(args: Args) -> None:
         obs="coarse",
         device=args.device,
         sampler="shuffle",
+        action_scale=args.action_scale,
         autoreset_mode="Disabled",
     )
     env = TransformedEnv(SegmentationTorchRLEnv(vector_env), Compose(RewardSum(), StepCounter()))
     env.set_seed(args.seed)
-    num_observations, num_actions = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
+    seen = env.rollout(20, break_when_any_done=False)["observation"].flatten(0, 1)
+    normalise, num_actions = Normalise(seen), env.action_spec.shape[-1]
 
-    network = nn.Sequential(mlp(num_observations, args.hidden, num_actions), nn.Tanh()).to(args.device)
+    network = make_actor(normalise, num_actions, args.hidden).to(args.device)
     actor = TensorDictModule(network, in_keys=["observation"], out_keys=["action"])
     critic = ValueOperator(
-        Critic(num_observations, num_actions, args.hidden).to(args.device), in_keys=["observation", "action"]
+        Critic(normalise, num_actions, args.hidden, args.dropout).to(args.device), in_keys=["observation", "action"]
     )
     noise = AdditiveGaussianModule(env.action_spec, args.exploration_noise, args.exploration_noise)
     collector = Collector(
@@ -150,6 +176,8 @@ def main(args: Args) -> None:
         if ended.any():
             writer.add_scalar("charts/episodic_return", data["next", "episode_reward"][ended].mean(), global_step)
             writer.add_scalar("charts/episodic_length", data["next", "step_count"][ended].float().mean(), global_step)
+            if global_step % 5_120 == 0:
+                print(f"step {global_step}: return {data['next', 'episode_reward'][ended].mean():.3f}", flush=True)
         buffer.extend(data.select(*TRANSITION).reshape(-1))
         if global_step < args.learning_starts:
             continue
@@ -160,7 +188,7 @@ def main(args: Args) -> None:
             critic_loss.backward()
             critic_optimizer.step()
             actor_loss, _ = loss.loss_actor(batch)
-            penalty = args.action_penalty * network(batch["observation"]).square().mean()
+            penalty = args.saturation_cost * network[:-1](batch["observation"]).square().mean()
             actor_optimizer.zero_grad()
             (actor_loss + penalty).backward()
             actor_optimizer.step()
@@ -173,7 +201,7 @@ def main(args: Args) -> None:
     seconds = time.perf_counter() - start
 
     writer.close()
-    save_program(folder, network, vector_env.arguments, torch.zeros(2, num_observations, device=args.device))
+    save_program(folder, network, vector_env.arguments, seen[:2])
     policy, arguments = load_policy(folder, args.device)
     about = {"seed": args.seed, "total_timesteps": global_step, "seconds": seconds}
     compare_with_random(policy, arguments, folder, 10 if args.quick else 100, **about)
