@@ -20,7 +20,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecMonitor
-from stable_baselines3.td3.policies import TD3Policy
+from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
@@ -124,7 +124,14 @@ class ProductCritic(ContinuousCritic):
 
 
 class ProductPolicy(TD3Policy):
-    """Stable-Baselines3's policy with those critics."""
+    """Stable-Baselines3's policy with those critics, and an actor that cannot retreat to the corners of the actions."""
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
+        """As in the parent class, but what `tanh` gets has a mean square of 1."""
+        actor = super().make_actor(features_extractor)
+        *layers, squash = actor.mu
+        actor.mu = nn.Sequential(*layers, nn.RMSNorm(actor.action_space.shape[0], elementwise_affine=False), squash)
+        return actor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
         """As in the parent class."""
