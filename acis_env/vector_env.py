@@ -365,7 +365,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def _begin_after_end(self, was_over: Tensor) -> None:
         """Reset the slots that are over before a step, or refuse to step them."""
-        if self._state is None or not was_over.any():
+        # In SAME_STEP none ever waits, so nobody need ask the device.
+        if self._state is None or self.autoreset_mode is AutoresetMode.SAME_STEP or not was_over.any():
             return
         slots = was_over.nonzero()[:, 0].tolist()
         if self.autoreset_mode is AutoresetMode.DISABLED:
@@ -386,7 +387,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             rewards = torch.where(stops, -rules.count_penalty * missing, rewards)
             terminated = stops
         else:
-            after = dynamics.hold(before, after, is_fresh)
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP:  # no slot is fresh in the other modes
+                after = dynamics.hold(before, after, is_fresh)
             terminated = dynamics.is_complete(after) & ~is_fresh
         self._state, self._before_reset = after, None
         rewards = torch.where(is_fresh, 0.0, rewards)

@@ -116,7 +116,7 @@ class Critic(nn.Module):
     """Value of an action: products of features of the state and of the action.
 
     What a code is worth depends on where its mask falls, so the two act on each other. A perceptron on both side by
-    side explains a third of the variance of rewards of random actions it has not seen, this one a half.
+    side was the poorer fit to rewards of actions that it had not seen.
     """
 
     def __init__(self, observation_size: int, action_size: int, dropout: float, width: int = 256) -> None:
