@@ -494,7 +494,8 @@ def check_refusal(player: Player) -> None:
     else:
         return
     try:
-        returned = player.env.step(mapped(player.own_kind, player.actions[0]))
+        # not the first action: a new episode in the same scene would look as the old one did after it
+        returned = player.env.step(mapped(player.own_kind, player.actions[-1]))
     except Exception:  # whatever it raises: that is the refusal
         return
     after = mapped(to_numpy, dict(zip(STEP_PARTS, returned, strict=True)))
