@@ -33,7 +33,7 @@ class Args:
     """Of the networks, the noise and the scenes."""
     env_id: str = "ACIS/Leaves-v0"
     """A registered environment with bundled scenes."""
-    total_timesteps: int = 80_000
+    total_timesteps: int = 60_000
     """Steps, summed over the slots."""
     num_envs: int = 64
     """Scenes side by side."""

@@ -39,7 +39,7 @@ class Args:
     """A registered environment with bundled scenes."""
     num_envs: int = 64
     """Scenes side by side."""
-    total_timesteps: int = 80_000
+    total_timesteps: int = 40_960
     """Steps, summed over the scenes."""
     learning_starts: int = 10_240
     """Steps of uniformly random actions before the first update."""
