@@ -138,6 +138,11 @@ def compact_labels(label_maps: Tensor, max_instances: int) -> Tensor:
     return new_labels.gather(1, labels).view_as(label_maps)
 
 
+def label_dtype(largest: int) -> torch.dtype:
+    """The smallest integer type that holds labels up to `largest`: uint8, int16 or int32."""
+    return next(t for t in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(t).max)
+
+
 def _sampling_grid(geometry: Tensor, height: int, width: int) -> Tensor:
     """Where each pixel of the result lies in the source, `[B, H, W, 2]` as `grid_sample` takes it.
 

@@ -49,6 +49,10 @@ Conditioning = tuple[Tensor, ...]
 """The context's share of every convolution of the decoder: `[B, C_s, H_s, W_s]` for each stage."""
 
 
+CPU_CHUNK = 8
+"""Masks that a CPU decodes at a time: the feature maps of more would be paged in anew at every step."""
+
+
 class StatePyramid(nn.Module):
     """The context at every resolution of the decoder, by repeated Gaussian smoothing and halving.
 
@@ -66,11 +70,12 @@ class StatePyramid(nn.Module):
         self.register_buffer("kernel", (kernel / kernel.sum()).expand(channels, 1, 4, 4).contiguous())
 
     def forward(self, context: Tensor) -> list[Tensor]:
-        """Levels `[B, C, H / 2^k, W / 2^k]` for k = 0..levels, finest first."""
+        """Levels `[B, C, H / 2^k, W / 2^k]` for k = 0..levels, finest first, of at most so many `channels`."""
         pyramid = [context]
         for _ in range(self.levels):
             finest = pyramid[-1]
-            pyramid.append(F.conv2d(finest, self.kernel, stride=2, padding=1, groups=finest.shape[1]))
+            channels = finest.shape[1]
+            pyramid.append(F.conv2d(finest, self.kernel[:channels], stride=2, padding=1, groups=channels))
         return pyramid
 
 
@@ -81,22 +86,35 @@ class UpsampleConv(nn.Module):
     into a 4x4 kernel of a transposed convolution with stride 2. Exact up to rounding.
     """
 
-    fold: Tensor
+    folded: Tensor | None
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__()
         conv = nn.Conv2d(in_channels, out_channels, 3, bias=bias)  # for its initialisation
         self.weight = conv.weight
         self.bias = conv.bias
-        fold = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float32)
-        self.register_buffer("fold", fold, persistent=False)
+        self.register_buffer("folded", None, persistent=False)
+        self.register_load_state_dict_post_hook(_fold_again)  # type: ignore[no-untyped-call]
+
+    def freeze(self) -> None:
+        """Fold once and for all, since the weights will not change any more unless others are loaded."""
+        self.folded = self._fold()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, in, h, w]` to `[B, out, 2h, 2w]`."""
-        weight = torch.einsum("ua,oiab,vb->iouv", self.fold, self.weight, self.fold)
-        weight = weight.contiguous(memory_format=torch.channels_last)
+        weight = self._fold() if self.folded is None or self.weight.requires_grad else self.folded
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
         return F.conv_transpose2d(padded, weight, self.bias, stride=2, padding=3)
+
+    def _fold(self) -> Tensor:
+        fold = self.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+        folded = torch.einsum("ua,oiab,vb->iouv", fold, self.weight, fold)
+        return folded.contiguous(memory_format=torch.channels_last)
+
+
+def _fold_again(module: UpsampleConv, _: object) -> None:
+    if module.folded is not None:
+        module.freeze()
 
 
 class MaskDecoder(nn.Module):
@@ -139,17 +157,27 @@ class MaskDecoder(nn.Module):
         """Mask logits `[B, 1, H, W]` of `latent` `[B, l]`."""
         x = F.leaky_relu(self.expand(F.leaky_relu(self.hidden(latent)))).view(-1, *self.coarse)
         for conv, share in zip(self.convs, conditioning[:-1], strict=True):
-            x = F.leaky_relu(conv(x) + share)
-        mask_logits: Tensor = self.head(x) + conditioning[-1]
-        return mask_logits
+            x = F.leaky_relu_(conv(x).add_(share))  # in place: these are the largest tensors of a step
+        mask_logits: Tensor = self.head(x).add_(conditioning[-1])
+        # Autocast may have made them bfloat16, which is too coarse for probabilities.
+        return mask_logits.to(torch.promote_types(mask_logits.dtype, torch.float32))
 
     def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
-        """Soft masks `[B, 1, H, W]` in (0, 1) of `latent` `[B, l]`."""
-        return torch.sigmoid(self.logits(latent, conditioning))
+        """Soft masks `[B, 1, H, W]` float32 in (0, 1) of `latent` `[B, l]`."""
+        if latent.device.type != "cpu" or len(latent) <= CPU_CHUNK or torch.is_grad_enabled():
+            return torch.sigmoid_(self.logits(latent, conditioning))
+        masks = latent.new_empty(len(latent), 1, *self.config.size)
+        for first in range(0, len(latent), CPU_CHUNK):
+            chunk = slice(first, first + CPU_CHUNK)
+            torch.sigmoid(self.logits(latent[chunk], tuple(share[chunk] for share in conditioning)), out=masks[chunk])
+        return masks
 
     def freeze(self) -> MaskDecoder:
         """Exclude the decoder from all training; gradients still flow through it to the latent."""
         self.requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, UpsampleConv):
+                module.freeze()
         return self.eval()
 
 

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from acis_env.augment import compact_labels
+from acis_env.augment import compact_labels, label_dtype
 from acis_env.decoder import Conditioning, MaskDecoder
-from acis_env.reward import SCORES, ScoreFunction, ScoreName, greedy, instance_areas, potential, score
+from acis_env.matching import match
+from acis_env.reward import SCORES, ScoreFunction, ScoreName, greedy, instance_areas, score
 
 Index = slice | Tensor
 """A slice, or indices `[K]` int64, or a mask `[B]` bool, along the batch axis."""
@@ -78,12 +79,12 @@ class EnvState:
 
     context: Tensor  # [B, 12, H, W] in [0, 1]: image, foreground, angles
     conditioning: Conditioning  # the context's share in the decoder
-    label_map: Tensor  # [B, H, W] int64, ground truth, 0 = background
+    label_map: Tensor  # [B, H, W] of `label_dtype`, ground truth, 0 = background
     areas: Tensor  # [B, N] pixels of each instance, zero for padding
     num_instances: Tensor  # [B] int64
     accumulated_mask: Tensor  # [B, 1, H, W] in [0, 1], M_t
     predicted_mask: Tensor  # [B, 1, H, W] in [0, 1], m_t; zero before the first step
-    owner: Tensor  # [B, H, W] int64, the prediction (1..t) that is largest at a pixel, 0 = none yet
+    owner: Tensor  # [B, H, W] of `label_dtype`, the prediction (1..t) that is largest at a pixel, 0 = none yet
     scores: Tensor  # [B, T, N], zero for steps not yet taken
     noise: Tensor  # [B, T, N], of the assignment, Eq. (2)
     assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none
@@ -105,10 +106,10 @@ class EnvState:
         """The episodes at `index` (views for a slice)."""
         return self.map(lambda x: x[index])
 
-    def merge(self, index: Tensor, other: EnvState) -> EnvState:
-        """A copy with the episodes at `index` `[K]` int64 replaced by the `K` episodes of `other`."""
-        parts = iter(other.tensors())
-        return self.map(lambda x: x.index_copy(0, index, next(parts)))
+    def write(self, index: Tensor, other: EnvState) -> None:
+        """Put the `K` episodes of `other` in place of those at `index` `[K]` int64, in the same memory."""
+        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+            mine.index_copy_(0, index, theirs)
 
     def tensors(self) -> list[Tensor]:
         """All tensors, in the order in which `map` visits them."""
@@ -145,25 +146,25 @@ def reset(
         step_limit: steps after which the episodes are truncated; None is none.
     """
     batch, _, height, width = context.shape
-    empty = torch.zeros(batch, 1, height, width, device=context.device)
-    no_scores = torch.zeros(batch, max_steps, max_instances, device=context.device)
+    device = context.device
+    no_mask, no_scores = (batch, 1, height, width), (batch, max_steps, max_instances)
     with torch.no_grad():
         conditioning = decoder.condition(context)
     return EnvState(
         context=context,
         conditioning=conditioning,
-        label_map=label_map,
+        label_map=label_map.to(label_dtype(max_instances)),
         areas=instance_areas(label_map, max_instances),
         num_instances=label_map.flatten(1).amax(1),
-        accumulated_mask=empty if accumulated_mask is None else accumulated_mask,
-        predicted_mask=empty,
-        owner=torch.zeros_like(label_map),
-        scores=no_scores,
-        noise=no_scores if noise is None else noise,
-        assignment=torch.full((batch, max_steps), -1, device=context.device),
-        potential=torch.zeros(batch, device=context.device),
-        step_count=torch.zeros(batch, dtype=torch.int64, device=context.device),
-        step_limit=torch.full((batch,), max_steps + 1 if step_limit is None else step_limit, device=context.device),
+        accumulated_mask=torch.zeros(no_mask, device=device) if accumulated_mask is None else accumulated_mask,
+        predicted_mask=torch.zeros(no_mask, device=device),
+        owner=torch.zeros(batch, height, width, dtype=label_dtype(max_steps), device=device),
+        scores=torch.zeros(no_scores, device=device),
+        noise=torch.zeros(no_scores, device=device) if noise is None else noise,
+        assignment=torch.full((batch, max_steps), -1, device=device),
+        potential=torch.zeros(batch, device=device),
+        step_count=torch.zeros(batch, dtype=torch.int64, device=device),
+        step_limit=torch.full((batch,), max_steps + 1 if step_limit is None else step_limit, device=device),
     )
 
 
@@ -190,7 +191,7 @@ def prefill(label_map: Tensor, remaining: int | Tensor, priority: Tensor) -> tup
 
 
 def step(
-    state: EnvState, latent: Tensor, decoder: MaskDecoder, rules: Rules = DEFAULT_RULES
+    state: EnvState, latent: Tensor, decoder: Callable[[Tensor, Conditioning], Tensor], rules: Rules = DEFAULT_RULES
 ) -> tuple[EnvState, Tensor]:
     """Add one mask to every scene, Eq. (3); the reward `[B]` is the growth of the potential, Eq. (5).
 
@@ -207,12 +208,12 @@ def step(
             assignment, gain = greedy(step_scores, state.assignment, step_count)
             new_potential = state.potential + gain
         else:
-            assignment, new_potential = potential(scores, step_count, state.num_instances, state.noise)
+            assignment, new_potential = match(scores, step_count, state.num_instances, state.assignment, state.noise)
             # Without noise it never falls, but for rounding.
             is_noisy = (state.noise != 0).flatten(1).any(1)
             new_potential = torch.where(is_noisy, new_potential, torch.maximum(new_potential, state.potential))
         larger = predicted_mask[:, 0] > state.accumulated_mask[:, 0]
-        owner = torch.where(larger, step_count[:, None, None], state.owner)
+        owner = torch.where(larger, step_count.to(state.owner.dtype)[:, None, None], state.owner)
         is_surplus = step_count > state.num_instances
         reward = new_potential - state.potential - rules.count_penalty * is_surplus
     next_state = replace(
@@ -260,4 +261,4 @@ def label_prediction(state: EnvState, cut_off: float = 0.5) -> Tensor:
 
     An overlap goes to the mask of the highest probability; pixels below `cut_off` are background.
     """
-    return torch.where(state.accumulated_mask[:, 0] >= cut_off, state.owner, 0)
+    return torch.where(state.accumulated_mask[:, 0] >= cut_off, state.owner, 0).long()

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn.functional import pad
 
 METRIC_NAMES = (
     "sbd",
@@ -58,27 +61,45 @@ def segmentation_metrics(prediction: NDArray[Any], ground_truth: NDArray[Any]) -
     Raises:
         ValueError: a map is not a matrix of non-negative integers, or the two differ in shape.
     """
-    table = contingency_table(prediction, ground_truth)
-    overlap = table[1:, 1:]
-    predicted_area, true_area = table[1:].sum(axis=1), table[:, 1:].sum(axis=0)
-    area = predicted_area[:, None] + true_area[None, :]
-    dice, iou = 2 * overlap / area, overlap / (area - overlap)  # every label has a pixel, so no 0 / 0
-    best_iou = iou.max(axis=0, initial=0.0)
+    table = torch.from_numpy(contingency_table(prediction, ground_truth))
+    values = torch.cat(list(_table_metrics(table[None]).values())).tolist()
+    return dict(zip(METRIC_NAMES, values, strict=True))
 
-    is_false_positive, is_false_negative = overlap.sum(axis=1) == 0, overlap.sum(axis=0) == 0
-    difference_in_count = len(predicted_area) - len(true_area)
-    return {
-        "sbd": min(_mean(dice.max(axis=1, initial=0.0)), _mean(dice.max(axis=0, initial=0.0))),
-        "dic": float(difference_in_count),
-        "abs_dic": float(abs(difference_in_count)),
-        "fbd": _ratio(2 * overlap.sum(), predicted_area.sum() + true_area.sum()),
-        "mucov": _mean(best_iou),
-        "mwcov": _ratio((true_area * best_iou).sum(), true_area.sum()),
-        "avg_fp": float(is_false_positive.sum()),
-        "avg_fn": float(is_false_negative.sum()),
-        "fp_rate": _mean(is_false_positive),
-        "fn_rate": _mean(is_false_negative),
-    }
+
+def batch_metrics(
+    predictions: Tensor, label_maps: Tensor, max_predictions: int, max_instances: int
+) -> dict[str, Tensor]:
+    """The measures of `segmentation_metrics` for each image of a batch, on its device and without a wait for it.
+
+    A label that occurs nowhere in an image does not count. Labels are not looked at: one beyond its maximum is an
+    index error, or is taken for another label.
+
+    Args:
+        predictions: `[B, H, W]` in 0..max_predictions, any integer dtype; 0 is background.
+        label_maps: `[B, H, W]` in 0..max_instances, any integer dtype, on the same device.
+        max_predictions: largest label there can be in a prediction, `T`.
+        max_instances: largest label there can be in a label map, `N`.
+
+    Returns:
+        The ten measures `[B]` by name, in the order of `METRIC_NAMES`.
+
+    Raises:
+        ValueError: the two are no batches of maps of an integer dtype, or differ in shape.
+    """
+    for name, maps in (("predictions", predictions), ("label_maps", label_maps)):
+        if maps.dim() != 3:
+            raise ValueError(f"{name} must be [B, H, W], got {list(maps.shape)}")
+        if maps.is_floating_point() or maps.is_complex() or maps.dtype == torch.bool:
+            raise ValueError(f"{name} must have an integer dtype, got {maps.dtype}")
+    if predictions.shape != label_maps.shape:
+        raise ValueError(
+            f"predictions must have the shape of label_maps, {list(label_maps.shape)}, got {list(predictions.shape)}"
+        )
+    shape = len(predictions), max_predictions + 1, max_instances + 1
+    pairs = (predictions.long() * shape[2] + label_maps).flatten(1)
+    counts = torch.zeros(shape, dtype=torch.int64, device=pairs.device).flatten(1)
+    tables = counts.scatter_add(1, pairs, torch.ones_like(counts[:, :1]).expand_as(pairs)).view(shape)
+    return {name: values.float() for name, values in _table_metrics(tables).items()}
 
 
 def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -133,7 +154,7 @@ def dice_star(masks: NDArray[Any], label_map: NDArray[Any]) -> float:
     check_label_map("label_map", label_map)
     num_instances = len(np.setdiff1d(label_map, [0]))
     matched = matched_dice(masks[:num_instances], label_map)
-    return _ratio(matched.sum(), num_instances)
+    return float(matched.sum()) / num_instances if num_instances else 0.0
 
 
 def contingency_table(prediction: NDArray[Any], ground_truth: NDArray[Any]) -> NDArray[np.int64]:
@@ -188,14 +209,43 @@ def _consecutive(label_map: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
     return inverse.ravel().astype(np.int64) + (1 - has_background), len(labels) - has_background
 
 
-def _mean(values: NDArray[Any]) -> float:
-    """Mean of a vector; 0 if it is empty."""
-    return _ratio(values.sum(), len(values))
+def _table_metrics(tables: Tensor) -> dict[str, Tensor]:
+    """All measures, `[B]` float64, in the order of `METRIC_NAMES`.
+
+    Args:
+        tables: `[B, T + 1, N + 1]` int64, pixels shared by every predicted label and every true one, as
+            `contingency_table`; a label whose row or column is all zero does not count.
+    """
+    tables = tables.double()
+    # The background keeps its place with an area and overlaps of 0, so that no axis is empty, and counts no more
+    # than an absent label does.
+    overlap = pad(tables[:, 1:, 1:], (1, 0, 1, 0))
+    predicted_area, true_area = pad(tables[:, 1:].sum(2), (1, 0)), pad(tables[:, :, 1:].sum(1), (1, 0))
+    num_predictions, num_instances = (predicted_area > 0).sum(1), (true_area > 0).sum(1)
+    area = predicted_area[:, :, None] + true_area[:, None]
+    dice, best_iou = _ratio(2 * overlap, area), _ratio(overlap, area - overlap).amax(1)
+    predicted_dice, true_dice = _ratio(dice.amax(2).sum(1), num_predictions), _ratio(dice.amax(1).sum(1), num_instances)
+
+    difference_in_count = (num_predictions - num_instances).double()
+    false_positives = ((predicted_area > 0) & (overlap.sum(2) == 0)).sum(1).double()
+    false_negatives = ((true_area > 0) & (overlap.sum(1) == 0)).sum(1).double()
+    return {
+        "sbd": torch.minimum(predicted_dice, true_dice),
+        "dic": difference_in_count,
+        "abs_dic": difference_in_count.abs(),
+        "fbd": _ratio(2 * overlap.sum((1, 2)), predicted_area.sum(1) + true_area.sum(1)),
+        "mucov": _ratio(best_iou.sum(1), num_instances),
+        "mwcov": _ratio((true_area * best_iou).sum(1), true_area.sum(1)),
+        "avg_fp": false_positives,
+        "avg_fn": false_negatives,
+        "fp_rate": _ratio(false_positives, num_predictions),
+        "fn_rate": _ratio(false_negatives, num_instances),
+    }
 
 
-def _ratio(numerator: float | np.generic, denominator: float | np.generic) -> float:
-    """Quotient; 0 where there is nothing to divide by."""
-    return float(numerator) / float(denominator) if denominator else 0.0
+def _ratio(numerator: Tensor, count: Tensor) -> Tensor:
+    """Quotient by a count of pixels or labels; 0 where that is 0, for so is the numerator then."""
+    return numerator / count.clamp_min(1)
 
 
 def _check_masks(masks: NDArray[Any], shape: tuple[int, ...]) -> None:

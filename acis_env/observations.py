@@ -46,7 +46,7 @@ class Observer:
             levels: halvings of the coarsest level, whose size is `(h, w)`.
         """
         self.kind, self.dtype = kind, dtype
-        self.pyramid = StatePyramid(levels, sum(CHANNELS.values()))
+        self.pyramid = StatePyramid(levels)
         self.space = self._space(size, levels)
 
     def to(self, device: str | torch.device) -> Observer:
@@ -54,20 +54,33 @@ class Observer:
         self.pyramid.to(device)
         return self
 
-    @torch.no_grad()
     def __call__(self, state: EnvState) -> Observation:
         """Observations of `B` scenes, in memory of their own."""
-        image, others = state.context[:, :IMAGE_CHANNELS], state.context[:, FOREGROUND:]
-        planes = torch.cat((image, state.accumulated_mask.detach(), others), dim=1)
+        return self.observe(self.condition(state.context), state.accumulated_mask)
+
+    @torch.no_grad()
+    def condition(self, context: Tensor) -> Tensor:
+        """What observations of `context` `[B, 12, H, W]` hold of it, constant over an episode."""
+        return self._planes(context)
+
+    @torch.no_grad()
+    def observe(self, conditioning: Tensor, mask: Tensor) -> Observation:
+        """Observations of `B` conditioned contexts and masks `[B, 1, H, W]`, in memory of their own."""
+        image, others = conditioning[:, :IMAGE_CHANNELS], conditioning[:, FOREGROUND:]
+        planes = torch.cat((image, self._planes(mask), others), dim=1)
         if self.kind == "coarse":
-            coarsest: Tensor = self.pyramid(planes)[-1].flatten(1)
-            return coarsest.clamp(0, 1)
-        if self.dtype == "uint8":
-            planes = to_uint8(planes)
+            return planes.flatten(1)
         if self.kind == "stacked":
             return planes
         parts = planes.split(list(CHANNELS.values()), dim=1)
         return {name: part.contiguous() for name, part in zip(CHANNELS, parts, strict=True)}
+
+    def _planes(self, values: Tensor) -> Tensor:
+        """`[B, C, H, W]` in [0, 1] as they are observed."""
+        if self.kind == "coarse":
+            coarsest: Tensor = self.pyramid(values)[-1]
+            return coarsest.clamp(0, 1)
+        return to_uint8(values) if self.dtype == "uint8" else values
 
     def _space(self, size: tuple[int, int], levels: int) -> gym.Space[Any]:
         high, dtype = (255, np.uint8) if self.dtype == "uint8" else (1, np.float32)

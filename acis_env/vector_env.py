@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env import dynamics
+from acis_env.arguments import build, check_arguments, parse_env_ids, parse_options, parse_seed
 from acis_env.augment import NUM_PARAMETERS, Augmentation
 from acis_env.datasets import Scene, SceneDataset, open_scenes
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import MaskDecoder
 from acis_env.dynamics import EnvState, Rules
-from acis_env.metrics import segmentation_metrics
+from acis_env.matching import from_scratch
+from acis_env.metrics import batch_metrics
 from acis_env.networks import check_device
 from acis_env.observations import Observation, ObservationDtype, ObservationKind, Observer
 from acis_env.rendering import episode_frame
@@ -89,6 +90,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         obs_dtype: ObservationDtype = "uint8",
         action_scale: float = 3.0,
         cut_off: float = 0.5,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        compile: bool = False,
         **rules: Any,
     ) -> None:
         """Open the scenes and load the frozen networks.
@@ -111,6 +114,9 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             obs_dtype: of the planes of an observation: "uint8" in [0, 255] or "float32" in [0, 1].
             action_scale: standard deviations of the latent prior that an action of 1 stands for.
             cut_off: probability in (0, 1) below which a pixel of the label map is background.
+            precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
+                off by some thousandths.
+            compile: pass the decoder through `torch.compile`, which takes half a minute once.
             rules: the fields of `Rules`: `score`, `reward`, `matching_noise`, `stop`, `count_penalty`,
                 `sequence_length`, `prefill`.
 
@@ -121,18 +127,20 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "rules")}
         self.arguments = arguments | rules
         check_device(device)
-        _check_arguments(self.arguments)
-        self.rules = _open("rules", Rules, rules)
+        check_arguments(self.arguments)
+        self.rules = build("rules", Rules, rules)
         self.pretrained = weights if isinstance(weights, Pretrained) else load_pretrained(weights)
         self.pretrained.to(device)
         self.pretrained.context_network.eval()  # batch statistics would tie the slots to each other
         self.decoder: MaskDecoder = self.pretrained.autoencoder.decoder.freeze()
+        self._decode: Callable[..., Tensor] = torch.compile(self.decoder) if compile else self.decoder
+        self.precision = precision
         self.device = torch.device(device)
         size = self.pretrained.size
         if isinstance(scenes, str | Path):
             scenes = open_scenes(str(scenes), split, size, scene_options)
         self.scenes = PackedScenes(scenes, size, device)
-        changes = None if augmentation is None else _open("augmentation", Augmentation, augmentation)
+        changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
         self.source = SceneSource(self.scenes, self.pretrained, context, changes)
         self.action_scale = action_scale
         self.cut_off = cut_off
@@ -153,11 +161,15 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self.single_action_space = gym.spaces.Box(-1, 1, (length,), np.float32)
 
         self.samplers = [SceneSampler(sampler, len(self.scenes)) for _ in range(num_envs)]
-        self._scene_index = torch.zeros(num_envs, dtype=torch.int64)
-        self._augmentation = torch.zeros(num_envs, NUM_PARAMETERS)
-        self._is_over = torch.ones(num_envs, dtype=torch.bool, device=device)
+        self._scene_index = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        self._augmentation = torch.zeros(num_envs, NUM_PARAMETERS, device=device)
         self._state: EnvState | None = None
-        self._before_reset: EnvState | None = None  # as in `render`; kept only where it can be drawn
+        self._view: Tensor | None = None  # what observations hold of each context
+        self._before_reset: dict[int, EnvState] = {}  # as in `render`; kept only where it can be drawn
+        # The host keeps count, so that it need not ask the device which episodes end.
+        self._is_over = np.ones(num_envs, dtype=bool)
+        self._steps_left = np.zeros(num_envs, dtype=np.int64)
+        self._is_finite = torch.ones(num_envs, dtype=torch.bool, device=device)  # actions since the last look
 
     # The batched spaces of many large pictures take seconds and gigabytes, and stepping does not need them.
 
@@ -173,7 +185,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     @property
     def state(self) -> EnvState:
-        """The episodes under way.
+        """The episodes under way; the next reset of a slot writes into the same memory.
 
         Raises:
             RuntimeError: before the first `reset`, or after `close`.
@@ -197,14 +209,16 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             RuntimeError: the first reset has a `reset_mask` that leaves a slot without an episode.
         """
         super().reset(seed=seed if isinstance(seed, int) else None)
-        scene_indices, mask = self._parse_options(options)
-        slots = mask.nonzero()[:, 0].tolist()
+        scene_indices, mask = parse_options(options, self.num_envs)
+        seeds = parse_seed(seed, self.num_envs)
+        slots = mask.nonzero()[0].tolist()
         if self._state is None and len(slots) < self.num_envs:
             raise RuntimeError("the first reset must begin all slots: leave options['reset_mask'] out")
-        self._seed_slots(seed, slots)
-        chosen = None if scene_indices is None else [scene_indices[slot] for slot in slots]
-        self._begin(slots, chosen)
-        return self.observer(self.state), _with_masks(self._info(), mask)
+        for slot in slots:
+            if (own := seeds[slot]) is not None:
+                self.samplers[slot].seed(own)
+        self._begin(slots, None if scene_indices is None else [scene_indices[slot] for slot in slots])
+        return self._observe(), _with_masks(self._info(), torch.as_tensor(mask, device=self.device))
 
     def step(self, actions: Tensor | NDArray[np.float32]) -> tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Add one mask in every slot whose episode is under way; `autoreset_mode` decides about the others.
@@ -218,27 +232,27 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             infos.
 
         Raises:
-            ValueError: `actions` has another shape or holds NaN or infinity.
+            ValueError: `actions` has another shape or holds NaN or infinity. Other devices than the CPU are not asked
+                about the latter in each step, but at the next reset of a slot.
             RuntimeError: with automatic resets disabled, an episode is over.
         """
         actions = self._check_actions(actions)
-        was_over = self._is_over.clone()
-        self._begin_after_end(was_over)
-        rewards, terminated, truncated = self._advance(actions, was_over)
+        fresh = self._begin_after_end()
+        rewards, terminated, truncated = self._advance(actions, fresh)
         done = terminated | truncated
-        self._is_over = done.clone()
+        slots = self._find_over(done, fresh)
+        metrics = self._metrics(slots)
         infos: dict[str, Any] = {}
-        metrics = self._metrics(done)
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             infos = _with_masks(metrics, done)
-        elif metrics:
-            infos = {"final_obs": self.observer(self.state), "_final_obs": done.clone()}
+        elif slots:
+            infos = {"final_obs": self._observe(), "_final_obs": done.clone()}
             infos |= {"final_info": _with_masks(self._info() | metrics, done), "_final_info": done.clone()}
-            before_reset = self.state
-            self._begin(done.nonzero()[:, 0].tolist())
-            self._before_reset = before_reset if self.render_mode else None
+            before_reset = {slot: self._episode(slot) for slot in slots} if self.render_mode else {}
+            self._begin(slots)
+            self._before_reset = before_reset
         infos |= _with_masks(self._info(), torch.ones_like(done))
-        return self.observer(self.state), rewards, terminated, truncated, infos
+        return self._observe(), rewards, terminated, truncated, infos
 
     def render(
         self, env_ids: Sequence[int] | None = None, *, before_reset: bool = False
@@ -252,9 +266,9 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         """
         if self.render_mode is None:
             return None
-        slots = self._parse_env_ids(env_ids)
-        state = self._before_reset if before_reset and self._before_reset is not None else self.state
-        return tuple(self._frame(state.select(slice(slot, slot + 1))) for slot in slots)
+        slots = parse_env_ids(env_ids, self.num_envs)
+        shown = self._before_reset if before_reset else {}
+        return tuple(self._frame(shown[slot] if slot in shown else self._episode(slot)) for slot in slots)
 
     @property
     def scene(self) -> tuple[Scene, ...]:
@@ -268,12 +282,11 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def get_state(self, env_ids: Sequence[int] | None = None) -> Snapshot:
         """Copy the episodes of the slots `env_ids` (None for all; one may stand twice), generators included."""
-        slots = self._parse_env_ids(env_ids)
-        index = torch.tensor(slots, dtype=torch.int64)
-        on_device = index.to(self.device)
+        slots = parse_env_ids(env_ids, self.num_envs)
+        index = self._index(slots)
         return Snapshot(
-            state=self.state.select(on_device),
-            is_over=self._is_over[on_device],
+            state=self.state.select(index),
+            is_over=torch.from_numpy(self._is_over[slots]),
             scene_index=self._scene_index[index],
             augmentation=self._augmentation[index],
             samplers=tuple(self.samplers[slot].get_state() for slot in slots),
@@ -286,7 +299,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             ValueError: `env_ids` are not as many slots as the snapshot has, or the environment has other sizes.
             RuntimeError: the environment was never reset, and a slot would stay without an episode.
         """
-        slots = self._parse_env_ids(env_ids)
+        slots = parse_env_ids(env_ids, self.num_envs)
         if len(slots) != len(snapshot.samplers):
             raise ValueError(f"env_ids must name {len(snapshot.samplers)} slots as the snapshot does, got {len(slots)}")
         if len(set(slots)) < len(slots):
@@ -297,10 +310,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         theirs = (*snapshot.state.scores.shape[1:], *snapshot.state.context.shape[2:])
         if sizes != theirs:
             raise ValueError(f"snapshot must be of (steps, instances, height, width) = {sizes}, got {theirs}")
-        index = torch.tensor(slots, dtype=torch.int64)
-        state = snapshot.state.map(lambda x: x.to(self.device))
-        self._put(index, state, snapshot.scene_index, snapshot.augmentation)
-        self._is_over = self._is_over.index_copy(0, index.to(self.device), snapshot.is_over.to(self.device))
+        self._put(slots, snapshot.state.map(torch.clone), snapshot.scene_index, snapshot.augmentation)
+        self._is_over[slots] = snapshot.is_over.numpy(force=True)
         for slot, sampler_state in zip(slots, snapshot.samplers, strict=True):
             self.samplers[slot].set_state(sampler_state)
 
@@ -334,10 +345,16 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
                 raise ValueError(f"{name} must be one value for all {self.num_envs} slots, got {values!r}")
             values = values[0]
         self.rules = replace(self.rules, **{name: values})
+        if name == "reward" and values == "potential" and self._state is not None:
+            # The greedy assignment of the steps so far is not the best one, from which the potential goes on.
+            state = self._state
+            best, _ = from_scratch(state.scores, state.step_count, state.num_instances, state.noise)
+            self._state = replace(state, assignment=best)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the episodes; called once, by `close`."""
-        self._state = self._before_reset = None
+        self._state = self._view = None
+        self._before_reset = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickling keeps: arguments, rules as they are now, and the episodes."""
@@ -358,97 +375,89 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             scene_indices = [sampler.next() for sampler in samplers]
         generators = [sampler.generator for sampler in samplers]
         capacity, limit = self._max_steps, self.max_episode_steps
-        state, batch = self.source.begin(scene_indices, generators, self.rules, capacity, limit)
-        index = torch.tensor(slots, dtype=torch.int64)
-        self._put(index, state, batch.indices, batch.augmentation)
-        self._is_over = self._is_over.index_fill(0, index.to(self.device), False)
+        with self._autocast():
+            state, batch = self.source.begin(scene_indices, generators, self.rules, capacity, limit)
+        self._put(slots, state, batch.indices, batch.augmentation)
+        self._is_over[slots] = False
 
-    def _begin_after_end(self, was_over: Tensor) -> None:
-        """Reset the slots that are over before a step, or refuse to step them."""
-        # In SAME_STEP none ever waits, so nobody need ask the device.
-        if self._state is None or self.autoreset_mode is AutoresetMode.SAME_STEP or not was_over.any():
-            return
-        slots = was_over.nonzero()[:, 0].tolist()
+    def _begin_after_end(self) -> list[int]:
+        """Reset the slots that are over before a step, or refuse to step them; returns which they are."""
+        slots: list[int] = self._is_over.nonzero()[0].tolist()
+        if self._state is None or not slots:
+            return []
         if self.autoreset_mode is AutoresetMode.DISABLED:
             raise RuntimeError(f"the episodes in slots {slots} are over: call reset(options={{'reset_mask': ...}})")
         self._begin(slots)
+        return slots
 
     @torch.no_grad()
-    def _advance(self, actions: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rewards and flags of one step of the slots that are not `is_fresh`, which sit it out."""
+    def _advance(self, actions: Tensor, fresh: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards and flags of one step; the slots `fresh` sit it out."""
         before, rules = self.state, self.rules
         latent_size = self.pretrained.autoencoder.config.latent_size
         latent = actions[:, :latent_size] * self.action_scale
-        after, rewards = dynamics.step(before, latent, self.decoder, rules)
+        with self._autocast():
+            after, rewards = dynamics.step(before, latent, self._decode, rules)
         if rules.stop == "agent":
-            stops = (actions[:, latent_size] > 0) & ~is_fresh
-            after = dynamics.hold(before, after, is_fresh | stops)
-            missing = dynamics.num_missing(before)
-            rewards = torch.where(stops, -rules.count_penalty * missing, rewards)
-            terminated = stops
+            terminated = actions[:, latent_size] > 0
+            after = dynamics.hold(before, after, terminated)
+            rewards = torch.where(terminated, -rules.count_penalty * dynamics.num_missing(before), rewards)
         else:
-            if self.autoreset_mode is AutoresetMode.NEXT_STEP:  # no slot is fresh in the other modes
-                after = dynamics.hold(before, after, is_fresh)
-            terminated = dynamics.is_complete(after) & ~is_fresh
-        self._state, self._before_reset = after, None
-        rewards = torch.where(is_fresh, 0.0, rewards)
-        return rewards, terminated, dynamics.is_cut(after) & ~terminated & ~is_fresh
+            terminated = dynamics.is_complete(after)
+        truncated = dynamics.is_cut(after) & ~terminated
+        if fresh:
+            is_fresh = torch.zeros_like(terminated).index_fill_(0, self._index(fresh), True)
+            after = dynamics.hold(before, after, is_fresh)
+            rewards = rewards.masked_fill(is_fresh, 0)
+            terminated, truncated = terminated & ~is_fresh, truncated & ~is_fresh
+        self._state, self._before_reset = after, {}
+        return rewards, terminated, truncated
 
-    def _put(self, slots: Tensor, state: EnvState, scene_index: Tensor, augmentation: Tensor) -> None:
-        """Replace the episodes of `slots` `[K]`."""
-        self._before_reset = None
-        if self._state is None:
-            order = slots.argsort().to(self.device)
-            self._state = state.select(order)
+    def _find_over(self, done: Tensor, fresh: Sequence[int]) -> list[int]:
+        """The slots whose episodes this step has ended; where the agent ends them, the host has to wait for `done`."""
+        if self.rules.stop == "agent":
+            self._is_over = done.numpy(force=True).copy()
         else:
-            self._state = self._state.merge(slots.to(self.device), state)
-        self._scene_index = self._scene_index.index_copy(0, slots, scene_index)
-        self._augmentation = self._augmentation.index_copy(0, slots, augmentation)
-
-    def _seed_slots(self, seed: int | Sequence[int | None] | None, slots: Sequence[int]) -> None:
-        if seed is None:
-            return
-        seeds = seed if isinstance(seed, Sequence) and not isinstance(seed, str) else None
-        if isinstance(seed, Integral):
-            seeds = [int(seed) + slot for slot in range(self.num_envs)]
-        is_valid = seeds is not None and all(s is None or (isinstance(s, Integral) and s >= 0) for s in seeds)
-        if seeds is None or not is_valid or len(seeds) != self.num_envs:
-            raise ValueError(
-                f"seed must be an int or {self.num_envs} ints, one per slot and none negative, got {seed!r}"
-            )
-        for slot in slots:
-            if (own := seeds[slot]) is not None:
-                self.samplers[slot].seed(int(own))
-
-    def _parse_env_ids(self, env_ids: Sequence[int] | None) -> list[int]:
-        slots = list(range(self.num_envs) if env_ids is None else env_ids)
-        if not all(0 <= slot < self.num_envs for slot in slots):
-            raise ValueError(f"env_ids must be slots from 0 to {self.num_envs - 1}, got {slots}")
+            self._steps_left -= 1
+            self._steps_left[fresh] += 1
+            self._is_over = self._steps_left <= 0
+            self._is_over[fresh] = False
+        slots: list[int] = self._is_over.nonzero()[0].tolist()
         return slots
 
-    def _parse_options(self, options: Mapping[str, Any] | None) -> tuple[list[int] | None, Tensor]:
-        """The scene for each slot, where chosen, and the slots to reset, `[num_envs]` bool."""
-        options = options or {}
-        if unknown := set(options) - {"scene_index", "reset_mask"}:
-            raise ValueError(f"options may hold 'scene_index' and 'reset_mask', got {sorted(unknown)}")
-        given = options.get("reset_mask")
-        mask = torch.as_tensor(np.ones(self.num_envs, dtype=bool) if given is None else given, device=self.device)
-        if mask.shape != (self.num_envs,) or mask.dtype != torch.bool or not mask.any():
-            raise ValueError(
-                f"options['reset_mask'] must be bool [num_envs] = [{self.num_envs}] with at least one True, "
-                f"got {mask.dtype} {mask.tolist()}"
-            )
-        return self._parse_scene_index(options.get("scene_index")), mask
+    def _put(self, slots: Sequence[int], state: EnvState, scene_index: Tensor, augmentation: Tensor) -> None:
+        """Replace the episodes of `slots`."""
+        self._before_reset = {}
+        index = self._index(slots)
+        view = self.observer.condition(state.context)
+        if self._state is None or self._view is None or len(slots) == self.num_envs:
+            order = index.argsort()
+            is_in_order = list(slots) == list(range(self.num_envs))
+            self._state, self._view = (state, view) if is_in_order else (state.select(order), view[order])
+        else:
+            self._state.write(index, state)
+            self._view.index_copy_(0, index, view)
+        self._scene_index.index_copy_(0, index, scene_index.to(self.device))
+        self._augmentation.index_copy_(0, index, augmentation.to(self.device))
+        left = torch.minimum(state.num_instances, state.step_limit) - state.step_count
+        self._steps_left[list(slots)] = left.numpy(force=True)
+        self._raise_if_not_finite()
 
-    def _parse_scene_index(self, value: ArrayLike | None) -> list[int] | None:
-        if value is None:
-            return None
-        chosen = np.asarray(value)
-        if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (self.num_envs,)):
-            raise ValueError(
-                f"options['scene_index'] must be an int or [num_envs] = [{self.num_envs}] ints, got {value!r}"
-            )
-        return [int(index) for index in np.broadcast_to(chosen, self.num_envs)]
+    def _index(self, slots: Sequence[int]) -> Tensor:
+        """`slots` on the device, `[K]` int64, without waiting for it."""
+        index = torch.tensor(slots, dtype=torch.int64)
+        return (
+            index.pin_memory().to(self.device, non_blocking=True)
+            if self.device.type == "cuda"
+            else index.to(self.device)
+        )
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _observe(self) -> Observation:
+        assert self._view is not None
+        return self.observer.observe(self._view, self.state.accumulated_mask)
 
     def _check_actions(self, actions: Tensor | NDArray[np.float32]) -> Tensor:
         tensor = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
@@ -459,10 +468,17 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
                 f"actions must be [num_envs, {entries}] = {list(expected)}, got {list(tensor.shape)}; "
                 "was the decoder pre-trained with another latent size?"
             )
-        if not torch.isfinite(tensor).all():
-            slots = (~torch.isfinite(tensor)).any(1).nonzero()[:, 0].tolist()
+        self._is_finite &= torch.isfinite(tensor).all(1)
+        if self.device.type == "cpu":
+            self._raise_if_not_finite()
+        return tensor.nan_to_num(0).clamp_(-1, 1)
+
+    def _raise_if_not_finite(self) -> None:
+        """Look at what `_check_actions` saw; waits for the device."""
+        if not self._is_finite.all():
+            slots = (~self._is_finite).nonzero()[:, 0].tolist()
+            self._is_finite.fill_(True)
             raise ValueError(f"actions must be finite, got NaN or infinity in slots {slots}")
-        return tensor.clamp(-1, 1)
 
     def _info(self) -> dict[str, Tensor]:
         state = self.state
@@ -471,30 +487,29 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             "num_instances": state.num_instances.clone(),
             "step_count": state.step_count.clone(),
             "assignment": state.assignment.clone(),
-            "scene_index": self._scene_index.to(self.device, copy=True),
-            "augmentation": self._augmentation.to(self.device, copy=True),
+            "scene_index": self._scene_index.clone(),
+            "augmentation": self._augmentation.clone(),
         }
 
-    def _metrics(self, done: Tensor) -> dict[str, Tensor]:
-        """Metrics `[num_envs]` of the label maps of the slots that are `done`, zero elsewhere; nothing if none is."""
-        slots = done.nonzero()[:, 0]
-        if len(slots) == 0:
+    def _metrics(self, slots: Sequence[int]) -> dict[str, Tensor]:
+        """Metrics `[num_envs]` of the label maps of `slots`, zero elsewhere; nothing if there are none."""
+        if not slots:
             return {}
-        episodes = self.state.select(slots)
-        predictions = dynamics.label_prediction(episodes, self.cut_off).numpy(force=True)
-        label_maps = episodes.label_map.numpy(force=True)
-        rows = [segmentation_metrics(p, truth) for p, truth in zip(predictions, label_maps, strict=True)]
-        found: dict[str, Tensor] = {}
-        for key in rows[0]:
-            values = torch.tensor([row[key] for row in rows], dtype=torch.float32, device=self.device)
-            found[key] = torch.zeros(self.num_envs, device=self.device).index_copy(0, slots, values)
-        is_success = (found["avg_fp"] == 0) & (found["avg_fn"] == 0) & (found["dic"] == 0) & done
-        return {**found, "is_success": is_success}
+        index = self._index(slots)
+        episodes = self.state.select(index)
+        predictions = dynamics.label_prediction(episodes, self.cut_off)
+        metrics = batch_metrics(predictions, episodes.label_map, self._max_steps, self.scenes.max_instances)
+        is_success = (metrics["avg_fp"] == 0) & (metrics["avg_fn"] == 0) & (metrics["dic"] == 0)
+        found = {**metrics, "is_success": is_success}
+        return {key: value.new_zeros(self.num_envs).index_copy_(0, index, value) for key, value in found.items()}
+
+    def _episode(self, slot: int) -> EnvState:
+        """A copy of the episode in `slot`."""
+        return self.state.select(self._index([slot]))
 
     def _scene(self, slot: int) -> Scene:
-        episode = self.state.select(slice(slot, slot + 1))
         name = self.scenes.scene(int(self._scene_index[slot])).name
-        return Scene(*_picture(episode), name)
+        return Scene(*_picture(self._episode(slot)), name)
 
     def _frame(self, episode: EnvState) -> NDArray[np.uint8]:
         prediction = dynamics.label_prediction(episode, self.cut_off)[0].numpy(force=True)
@@ -506,14 +521,6 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         return tuple(value) if is_one_each else (value,) * self.num_envs
 
 
-def _open(name: str, kind: type[Any], arguments: Mapping[str, Any]) -> Any:
-    """`kind(**arguments)`; an unknown keyword is a ValueError."""
-    known = [f.name for f in fields(kind)]
-    if unknown := sorted(set(arguments) - set(known)):
-        raise ValueError(f"{name} may hold {known}, got {unknown}")
-    return kind(**arguments)
-
-
 def _picture(episode: EnvState) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Image `[3, H, W]` and label map `[H, W]` of one episode."""
     image = (episode.context[0, :3] * 255).round().byte().numpy(force=True)
@@ -523,26 +530,3 @@ def _picture(episode: EnvState) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 def _with_masks(info: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
     """Add Gymnasium's `_key` for every key: the slots in which it holds."""
     return {**info, **{f"_{key}": mask.clone() for key in info}}
-
-
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    limit = arguments["max_episode_steps"]
-    modes = tuple(mode.value for mode in AutoresetMode)
-    choices = {
-        "render_mode": (None, "rgb_array"),
-        "context": ("predicted", "oracle"),
-        "obs": ("dict", "stacked", "coarse"),
-        "obs_dtype": ("uint8", "float32"),
-        "sampler": ("random", "shuffle", "sequential"),
-        "autoreset_mode": (*modes, *AutoresetMode),
-    }
-    checks = [(name, arguments[name] in allowed, f"one of {allowed}") for name, allowed in choices.items()]
-    checks += [
-        ("num_envs", arguments["num_envs"] >= 1, "at least 1"),
-        ("max_episode_steps", limit is None or limit >= 1, "None or at least 1"),
-        ("action_scale", arguments["action_scale"] > 0, "positive"),
-        ("cut_off", 0 < arguments["cut_off"] < 1, "between 0 and 1"),
-    ]
-    for name, holds, expected in checks:
-        if not holds:
-            raise ValueError(f"{name} must be {expected}, got {arguments[name]!r}")

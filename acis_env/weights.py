@@ -32,6 +32,9 @@ class Pretrained:
     context_network: ContextNetwork
     autoencoder: MaskAutoencoder
 
+    def __post_init__(self) -> None:
+        self.autoencoder.decoder.freeze()
+
     def to(self, device: str | torch.device) -> Pretrained:
         """Move both networks to `device`, in place."""
         self.context_network.to(device)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acis_env.augment import label_dtype
 from acis_env.datasets.scene import Scene, SceneDataset, relabel
 from acis_env.networks import parse_size
 
@@ -24,7 +25,7 @@ class PackedScenes:
     Attributes:
         dataset: the scenes at their native resolution.
         images: `[S, 3, H, W]` uint8; zero for scenes not asked for yet, so read it through `gather`.
-        label_maps: `[S, H, W]` uint8 or int16, labels 1..N without gaps; also filled on demand.
+        label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps; also filled on demand.
         max_instances: that of `dataset`; small instances are lost in resizing, none are added.
     """
 
@@ -54,9 +55,10 @@ class PackedScenes:
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = dataset.max_instances
-        label_dtype = torch.uint8 if self.max_instances <= torch.iinfo(torch.uint8).max else torch.int16
         self.images = torch.zeros(len(dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
-        self.label_maps = torch.zeros(len(dataset), *self.size, dtype=label_dtype, device=self.device)
+        self.label_maps = torch.zeros(
+            len(dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
+        )
         # The name of a scene is known once it is packed, so it also tells which scenes are.
         self._names: list[str | None] = [None] * len(dataset)
         self._num_missing = len(dataset)

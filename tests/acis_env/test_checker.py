@@ -131,12 +131,16 @@ class NumpyBufferOfRows(SegmentationVectorEnv):
 
 
 class InternalFlags(SegmentationVectorEnv):
-    """Shows the tensor that says who is over; the next step makes another."""
+    """Shows the memory that says who is over; the next step begins with a copy of it."""
+
+    def _begin_after_end(self):
+        self._is_over = self._is_over.copy()
+        return super()._begin_after_end()
 
     def step(self, actions):
         observations, rewards, terminated, truncated, infos = super().step(actions)
         if not truncated.any():
-            terminated = self._is_over if self.autoreset_mode is not SAME_STEP else terminated
+            terminated = torch.from_numpy(self._is_over) if self.autoreset_mode is not SAME_STEP else terminated
         return observations, rewards, terminated, truncated, infos
 
 
@@ -330,28 +334,30 @@ class NoTorchMasks(SegmentationVectorEnv):
 class BeginsByItself(SegmentationVectorEnv):
     """Resets finished slots although nobody asked for it."""
 
-    def _begin_after_end(self, was_over):
-        if was_over.any():
-            self._begin(was_over.nonzero()[:, 0].tolist())
+    def _begin_after_end(self):
+        slots = self._is_over.nonzero()[0].tolist()
+        if slots:
+            self._begin(slots)
+        return slots
 
 
 class PaysForIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = self._is_over
+        was_over = torch.from_numpy(self._is_over.copy())
         observations, rewards, *rest = super().step(actions)
         return observations, rewards + was_over, *rest
 
 
 class FlagsIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = self._is_over
+        was_over = torch.from_numpy(self._is_over.copy())
         observations, rewards, terminated, *rest = super().step(actions)
         return observations, rewards, terminated | was_over, *rest
 
 
 class TakesIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = self._is_over
+        was_over = torch.from_numpy(self._is_over.copy())
         observations, *rest = super().step(actions)
         return torch.where(was_over[:, None], actions[:, :1].abs(), observations), *rest
 

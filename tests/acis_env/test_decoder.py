@@ -9,7 +9,14 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from acis_env.context import oracle_context
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder, StatePyramid, UpsampleConv, kl_to_prior
+from acis_env.decoder import (
+    CPU_CHUNK,
+    AutoencoderConfig,
+    MaskAutoencoder,
+    StatePyramid,
+    UpsampleConv,
+    kl_to_prior,
+)
 from acis_env.networks import TrunkConfig
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.1, 0.2, 0.3)
@@ -180,6 +187,46 @@ def test_a_frozen_decoder_takes_no_gradient_but_passes_it_on_to_the_latent(make_
     assert (code.grad.abs().sum(1) > 0).all()
     assert all(parameter.grad is None for parameter in decoder.parameters())
     assert all(parameter.requires_grad for parameter in autoencoder.encoder.parameters())
+
+
+def test_a_frozen_decoder_follows_weights_that_are_loaded_or_trained_later(make_networks, context, latent):
+    frozen, other = make_networks().autoencoder.decoder.freeze(), make_networks().autoencoder.decoder
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.1)
+    other.freeze()
+    context, code = context.float(), latent.float()
+    expected = other(code, other.condition(context))
+    assert not torch.allclose(frozen(code, frozen.condition(context)), expected, atol=1e-3)
+    frozen.load_state_dict(other.state_dict())
+    torch.testing.assert_close(frozen(code, frozen.condition(context)), expected)
+    frozen.requires_grad_(True)(code, frozen.condition(context)).sum().backward()
+    assert all(parameter.grad is not None for parameter in frozen.parameters())
+
+
+def test_a_batch_larger_than_a_chunk_is_decoded_as_scenes_are_alone(make_networks):
+    decoder = make_networks().autoencoder.decoder.freeze()
+    rng = torch.Generator().manual_seed(0)
+    size = 2 * CPU_CHUNK + 3
+    context, code = torch.rand(size, 12, 32, 32, generator=rng), torch.randn(size, 4, generator=rng)
+    conditioning = decoder.condition(context)
+    with torch.no_grad():
+        masks = decoder(code, conditioning)
+    assert masks.shape == (size, 1, 32, 32)
+    torch.testing.assert_close(masks, torch.sigmoid(decoder.logits(code, conditioning)))
+
+
+def test_autocast_decodes_in_half_the_bits_and_returns_float32(make_networks, context, latent):
+    decoder = make_networks().autoencoder.decoder.freeze()
+    context, code = context.float(), latent.float()
+    exact = decoder(code, decoder.condition(context))
+    with torch.autocast("cpu", torch.bfloat16):
+        conditioning = decoder.condition(context)
+        masks = decoder(code, conditioning)
+    assert {share.dtype for share in conditioning} == {torch.bfloat16}
+    assert masks.dtype == torch.float32
+    torch.testing.assert_close(masks, exact, atol=0.02, rtol=0)
+    assert not torch.equal(masks, exact)
 
 
 def test_the_divergence_from_the_prior_is_that_of_two_gaussians():

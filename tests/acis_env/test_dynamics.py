@@ -9,7 +9,8 @@ import torch
 from acis_env import dynamics
 from acis_env.context import oracle_context
 from acis_env.dynamics import Rules, is_complete, label_prediction, prefill, reset, step
-from acis_env.reward import instance_areas, potential, score
+from acis_env.matching import from_scratch
+from acis_env.reward import instance_areas, score
 
 
 class SpelledOut:
@@ -87,7 +88,8 @@ def test_a_new_episode_has_seen_nothing(play, batch):
     assert state.num_instances.tolist() == [2, 3, 1, 4, 3]
     assert state.areas[2].tolist() == [17 * 21, 0, 0, 0]
     torch.testing.assert_close(state.context, context)
-    torch.testing.assert_close(state.label_map, label_maps)
+    assert state.label_map.dtype == state.owner.dtype == torch.uint8
+    assert torch.equal(state.label_map.long(), label_maps)
     for empty in (state.accumulated_mask, state.predicted_mask, state.owner, state.scores, state.potential):
         assert not empty.any()
     assert (state.assignment == -1).all()
@@ -128,7 +130,7 @@ def test_the_reward_is_the_growth_of_the_potential_of_all_masks_so_far(play, bat
     scores = torch.stack([score(state.predicted_mask[:, 0], batch[1], areas, name) for state in states[1:]], dim=1)
     before = torch.zeros(5)
     for taken, reward in enumerate(rewards, start=1):
-        _, after = potential(scores, torch.full((5,), taken), states[0].num_instances)
+        _, after = from_scratch(scores, torch.full((5,), taken), states[0].num_instances)
         torch.testing.assert_close(reward, after - before, atol=1e-5, rtol=0)
         before = after
 
@@ -307,16 +309,21 @@ def test_selected_episodes_are_the_ones_at_the_index(play):
             assert torch.equal(part, torch.stack([whole[i] for i in order]))
 
 
-def test_merging_replaces_the_episodes_at_the_index_and_no_others(play):
+def test_writing_replaces_the_episodes_at_the_index_and_no_others_in_the_same_memory(play):
     states, _ = play(3)
-    old, new = states[3], states[1].select(torch.tensor([4, 2]))
-    before = [tensor.clone() for tensor in old.tensors()]
-    merged = old.merge(torch.tensor([1, 3]), new)
-    for result, kept, fresh, original in zip(merged.tensors(), old.tensors(), new.tensors(), before, strict=True):
+    written, new = states[3].map(torch.clone), states[1].select(torch.tensor([4, 2]))
+    memory = [tensor.data_ptr() for tensor in written.tensors()]
+    written.write(torch.tensor([1, 3]), new)
+    for result, kept, fresh in zip(written.tensors(), states[3].tensors(), new.tensors(), strict=True):
         assert torch.equal(result[[0, 2, 4]], kept[[0, 2, 4]])
         assert torch.equal(result[[1, 3]], fresh)
-        assert torch.equal(kept, original)
-    assert merged.step_count.tolist() == [3, 1, 3, 1, 3]
+    assert written.step_count.tolist() == [3, 1, 3, 1, 3]
+    assert [tensor.data_ptr() for tensor in written.tensors()] == memory
+
+
+def test_no_two_tensors_of_a_new_episode_share_memory(play):
+    tensors = play(0)[0][0].tensors()
+    assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
 
 
 def test_mapping_visits_every_tensor_of_a_state(play):

@@ -13,7 +13,8 @@ from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 
 from acis_env import Leaves, SegmentationEnv
 from acis_env.context import oracle_context
-from acis_env.reward import assign, instance_areas, score
+from acis_env.matching import assign
+from acis_env.reward import instance_areas, score
 from acis_env.weights import save_weights
 
 COLOURFUL = {"rotation": 20, "brightness": 0.2, "saturation": 0.3}

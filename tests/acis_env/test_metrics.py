@@ -4,10 +4,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acis_env.metrics import METRIC_NAMES, contingency_table, dice_star, matched_dice, mean_metrics
+from acis_env.metrics import METRIC_NAMES, batch_metrics, contingency_table, dice_star, matched_dice, mean_metrics
 from acis_env.metrics import segmentation_metrics as metrics_of
 
 EMPTY = np.zeros((4, 5), np.int32)
@@ -76,11 +77,71 @@ def label_map_pairs(draw):
     return maps
 
 
+def random_label_maps(rng, size, labels, dtype):
+    """Label maps `[B, H, W]`, one of each set of `labels`."""
+    return torch.from_numpy(np.stack([rng.choice(own, size) for own in labels]).astype(dtype))
+
+
 @settings(max_examples=150, deadline=None)
 @given(label_map_pairs())
 def test_every_measure_agrees_with_its_definition_on_random_label_maps(maps):
     prediction, ground_truth = maps
     assert metrics_of(prediction, ground_truth) == pytest.approx(metrics_by_definition(prediction, ground_truth))
+
+
+@pytest.mark.parametrize("size", [(9, 11), (3, 2), (1, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_every_measure_of_a_batch_agrees_with_its_definition(size, dtype):
+    # Absent labels, no background, a single label, none at all; the last pair is empty on both sides.
+    predicted = [[0, 1, 2, 3], [0, 2, 5], [5, 5, 1], [4], [0], [0, 0, 0, 0, 1, 5], [0], [0, 1, 2, 3, 4, 5], [0]]
+    true = [[0, 1, 2, 3], [0, 1, 7], [0, 0, 7], [0, 0, 2], [0, 3, 4], [0], [7], [0, 0, 0, 1, 2, 3, 4, 5, 6, 7], [0]]
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        predictions = random_label_maps(rng, size, predicted, dtype)
+        label_maps = random_label_maps(rng, size, true, dtype)
+        metrics = batch_metrics(predictions, label_maps, max_predictions=5, max_instances=7)
+        assert tuple(metrics) == METRIC_NAMES
+        assert {(values.shape, values.dtype) for values in metrics.values()} == {((9,), torch.float32)}
+        for image, maps in enumerate(zip(predictions.numpy(), label_maps.numpy(), strict=True)):
+            measured = {name: float(values[image]) for name, values in metrics.items()}
+            assert measured == pytest.approx(metrics_by_definition(*maps), rel=1e-6)
+
+
+def test_an_image_measures_the_same_alone_in_a_batch_and_with_room_for_more_labels():
+    rng = np.random.default_rng(0)
+    predictions = random_label_maps(rng, (8, 8), [[0, 1, 2], [0, 1], [0, 0, 0, 2]], np.int64)
+    label_maps = random_label_maps(rng, (8, 8), [[0, 1], [0, 2], [0, 1, 2]], np.int64)
+    together, roomy = batch_metrics(predictions, label_maps, 2, 2), batch_metrics(predictions, label_maps, 9, 30)
+    for image, (prediction, label_map) in enumerate(zip(predictions, label_maps, strict=True)):
+        alone = metrics_of(prediction.numpy(), label_map.numpy())
+        assert {name: float(values[image]) for name, values in together.items()} == pytest.approx(alone)
+        assert {name: float(values[image]) for name, values in roomy.items()} == pytest.approx(alone)
+
+
+def test_a_batch_without_room_for_any_label_has_measures_of_zero():
+    nothing = torch.zeros(2, 4, 4, dtype=torch.int64)
+    assert all(values.tolist() == [0, 0] for values in batch_metrics(nothing, nothing, 0, 0).values())
+
+
+def test_a_batch_is_measured_without_a_look_at_any_value():
+    # The meta device holds no values: a wait for the device, or a choice that depends on one, raises.
+    maps = torch.zeros(3, 8, 8, dtype=torch.int64, device="meta")
+    for values in batch_metrics(maps, maps, 5, 4).values():
+        assert (values.shape, values.dtype, values.device.type) == ((3,), torch.float32, "meta")
+
+
+@pytest.mark.parametrize(
+    ("predictions", "label_maps", "message"),
+    [
+        (torch.zeros(2, 4, 4), torch.zeros(2, 4, 4).int(), "predictions must have an integer dtype, got torch.float32"),
+        (torch.zeros(2, 4, 4).int(), torch.zeros(2, 4, 4).bool(), "label_maps must have an integer dtype"),
+        (torch.zeros(4, 4).int(), torch.zeros(2, 4, 4).int(), r"predictions must be \[B, H, W\], got \[4, 4\]"),
+        (torch.zeros(2, 4, 5).int(), torch.zeros(2, 4, 4).int(), r"label_maps, \[2, 4, 4\], got \[2, 4, 5\]"),
+    ],
+)
+def test_a_bad_batch_of_label_maps_is_refused_by_name(predictions, label_maps, message):
+    with pytest.raises(ValueError, match=message):
+        batch_metrics(predictions, label_maps, 3, 3)
 
 
 def test_hand_checked_scene_with_a_split_instance_and_a_spurious_mask():

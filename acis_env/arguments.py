@@ -1,0 +1,90 @@
+"""Checks of what users pass to the environments; each error names the argument, the value and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check the keyword arguments of `SegmentationVectorEnv` that no other class checks."""
+    limit = arguments["max_episode_steps"]
+    modes = tuple(mode.value for mode in AutoresetMode)
+    choices = {
+        "render_mode": (None, "rgb_array"),
+        "context": ("predicted", "oracle"),
+        "obs": ("dict", "stacked", "coarse"),
+        "obs_dtype": ("uint8", "float32"),
+        "sampler": ("random", "shuffle", "sequential"),
+        "autoreset_mode": (*modes, *AutoresetMode),
+        "precision": ("float32", "bfloat16"),
+    }
+    checks = [(name, arguments[name] in allowed, f"one of {allowed}") for name, allowed in choices.items()]
+    checks += [
+        ("num_envs", arguments["num_envs"] >= 1, "at least 1"),
+        ("max_episode_steps", limit is None or limit >= 1, "None or at least 1"),
+        ("action_scale", arguments["action_scale"] > 0, "positive"),
+        ("cut_off", 0 < arguments["cut_off"] < 1, "between 0 and 1"),
+    ]
+    for name, holds, expected in checks:
+        if not holds:
+            raise ValueError(f"{name} must be {expected}, got {arguments[name]!r}")
+
+
+def build(name: str, kind: type[Any], arguments: Mapping[str, Any]) -> Any:
+    """`kind(**arguments)`; an unknown keyword is a ValueError that names `name`."""
+    known = [f.name for f in fields(kind)]
+    if unknown := sorted(set(arguments) - set(known)):
+        raise ValueError(f"{name} may hold {known}, got {unknown}")
+    return kind(**arguments)
+
+
+def parse_env_ids(env_ids: Sequence[int] | None, num_envs: int) -> list[int]:
+    """The slots meant; None means all."""
+    slots = list(range(num_envs) if env_ids is None else env_ids)
+    if not all(0 <= slot < num_envs for slot in slots):
+        raise ValueError(f"env_ids must be slots from 0 to {num_envs - 1}, got {slots}")
+    return slots
+
+
+def parse_seed(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """A seed for each slot, None where it goes on."""
+    seeds: list[Any] = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed] * num_envs
+    if len(seeds) != num_envs or not all(s is None or (isinstance(s, Integral) and int(s) >= 0) for s in seeds):
+        raise ValueError(f"seed must be an int or {num_envs} ints, one per slot and none negative, got {seed!r}")
+    offsets = range(num_envs) if isinstance(seed, Integral) else [0] * num_envs
+    return [None if s is None else int(s) + offset for s, offset in zip(seeds, offsets, strict=True)]
+
+
+def parse_options(options: Mapping[str, Any] | None, num_envs: int) -> tuple[list[int] | None, NDArray[np.bool_]]:
+    """The scene for each slot, where chosen, and the slots to reset, `[num_envs]` bool."""
+    options = options or {}
+    if unknown := set(options) - {"scene_index", "reset_mask"}:
+        raise ValueError(f"options may hold 'scene_index' and 'reset_mask', got {sorted(unknown)}")
+    given = options.get("reset_mask")
+    if given is None:
+        mask = np.full(num_envs, True)
+    else:
+        mask = given.numpy(force=True) if isinstance(given, Tensor) else np.asarray(given)
+    if mask.shape != (num_envs,) or mask.dtype != bool or not mask.any():
+        raise ValueError(
+            f"options['reset_mask'] must be bool [num_envs] = [{num_envs}] with at least one True, "
+            f"got {mask.dtype} {mask.tolist()}"
+        )
+    return _parse_scene_index(options.get("scene_index"), num_envs), mask
+
+
+def _parse_scene_index(value: ArrayLike | None, num_envs: int) -> list[int] | None:
+    if value is None:
+        return None
+    chosen = np.asarray(value)
+    if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (num_envs,)):
+        raise ValueError(f"options['scene_index'] must be an int or [num_envs] = [{num_envs}] ints, got {value!r}")
+    return [int(index) for index in np.broadcast_to(chosen, num_envs)]
