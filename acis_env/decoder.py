@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env.networks import CONTEXT_CHANNELS, ContextNormaliser, Trunk, TrunkConfig, parse_size
+from acis_env.precision import widen
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,7 @@ class MaskDecoder(nn.Module):
         for conv, share in zip(self.convs, conditioning[:-1], strict=True):
             x = F.leaky_relu_(conv(x).add_(share))  # in place: these are the largest tensors of a step
         mask_logits: Tensor = self.head(x).add_(conditioning[-1])
-        # Autocast may have made them bfloat16, which is too coarse for probabilities.
-        return mask_logits.to(torch.promote_types(mask_logits.dtype, torch.float32))
+        return widen(mask_logits)
 
     def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
         """Soft masks `[B, 1, H, W]` float32 in (0, 1) of `latent` `[B, l]`."""

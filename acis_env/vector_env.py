@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -28,6 +28,7 @@ from acis_env.matching import from_scratch
 from acis_env.metrics import batch_metrics
 from acis_env.networks import check_device
 from acis_env.observations import Observation, ObservationDtype, ObservationKind, Observer
+from acis_env.precision import Precision, autocast
 from acis_env.rendering import episode_frame
 from acis_env.sampling import SamplerName, SceneSampler
 from acis_env.scene_source import ContextName, SceneSource
@@ -90,7 +91,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         obs_dtype: ObservationDtype = "uint8",
         action_scale: float = 3.0,
         cut_off: float = 0.5,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
         compile: bool = False,
         **rules: Any,
     ) -> None:
@@ -375,7 +376,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             scene_indices = [sampler.next() for sampler in samplers]
         generators = [sampler.generator for sampler in samplers]
         capacity, limit = self._max_steps, self.max_episode_steps
-        with self._autocast():
+        with autocast(self.device, self.precision):
             state, batch = self.source.begin(scene_indices, generators, self.rules, capacity, limit)
         self._put(slots, state, batch.indices, batch.augmentation)
         self._is_over[slots] = False
@@ -396,7 +397,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         before, rules = self.state, self.rules
         latent_size = self.pretrained.autoencoder.config.latent_size
         latent = actions[:, :latent_size] * self.action_scale
-        with self._autocast():
+        with autocast(self.device, self.precision):
             after, rewards = dynamics.step(before, latent, self._decode, rules)
         if rules.stop == "agent":
             terminated = actions[:, latent_size] > 0
@@ -451,9 +452,6 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             if self.device.type == "cuda"
             else index.to(self.device)
         )
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _observe(self) -> Observation:
         assert self._view is not None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from acis_env.decoder import AutoencoderConfig, MaskEncoder
 from acis_env.networks import FOREGROUND, Trunk
+from acis_env.precision import full_precision, widen
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,19 @@ class Actor(nn.Module):
     def forward(self, conditioning: tuple[Tensor, Tensor], mask: Tensor, memory: Tensor) -> ActorOutput:
         """The policy in `s_t`: a conditioned context, `M_t` `[B, 1, H, W]` and `h_t`."""
         share, foreground = conditioning
-        features = self.trunk(share, mask)
-        states: list[Tensor] = []
-        x = features
-        for layer, cell in enumerate(self.lstm):
-            x, c = cell(x, (memory[:, 2 * layer], memory[:, 2 * layer + 1]))
-            states += [x, c]
-        joint = torch.cat([x, features], dim=1)
-        mean, log_variance = (self.skip(features) + self.head(joint)).chunk(2, dim=1)
-        # The unit only reads the state: its loss, whose scale is its own, does not shape the policy.
-        uncovered = (foreground * (1 - mask)).sum((1, 2, 3)) / foreground.sum((1, 2, 3)).clamp_min(1)
-        reading = torch.cat([joint, uncovered[:, None]], dim=1).detach()
-        continue_logit = self.continue_logit(reading)
+        features = widen(self.trunk(share, mask))
+        with full_precision(mask.device):
+            states: list[Tensor] = []
+            x = features
+            for layer, cell in enumerate(self.lstm):
+                x, c = cell(x, (memory[:, 2 * layer], memory[:, 2 * layer + 1]))
+                states += [x, c]
+            joint = torch.cat([x, features], dim=1)
+            mean, log_variance = (self.skip(features) + self.head(joint)).chunk(2, dim=1)
+            # The unit only reads the state: its loss, whose scale is its own, does not shape the policy.
+            uncovered = (foreground * (1 - mask)).sum((1, 2, 3)) / foreground.sum((1, 2, 3)).clamp_min(1)
+            reading = torch.cat([joint, uncovered[:, None]], dim=1).detach()
+            continue_logit = self.continue_logit(reading)
         # Wider than the prior there is nothing to explore, and a start without KL term has nothing that says so.
         return ActorOutput(mean, log_variance.clamp(-10, 0), continue_logit, reading, torch.stack(states, dim=1))
 

@@ -22,6 +22,7 @@ from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import load_context_network, load_pretrained
 from agents.agent import Agent
 from agents.config import PRESETS, JsonObject, TrainConfig
+from agents.distributed import join_group
 from agents.evaluation import Evaluation, agent_segmenter, compare, format_table, write_report
 from agents.policies import CARD, load_policy, policy_segmenter
 from agents.quickstart import ITERATIONS, quickstart
@@ -124,10 +125,16 @@ class Train:
             raise ValueError(
                 f"--out {self.out} holds a run already: choose another folder, or pass --resume {self.out}"
             )
-        trainer = Trainer(self.config, self.out) if self.resume is None else Trainer.resume(self.resume)
-        print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
-        trainer.run()
-        print(f"done: evaluate with `acis evaluate {trainer.folder}`")
+        with join_group() as group:
+            if self.resume is None:
+                trainer = Trainer(self.config, self.out, group=group)
+            else:
+                trainer = Trainer.resume(self.resume, group)
+            if group.is_main:
+                print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
+            trainer.run()
+            if group.is_main:
+                print(f"done: evaluate with `acis evaluate {trainer.folder}`")
 
 
 Evaluated = tuple[PackedScenes, dict[str, Any], list[Evaluation]]
@@ -228,6 +235,40 @@ class Segment:
             print(f"{path}: {len(result.order)} instances, {end}; {picture_out}")
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Measure how fast everything is, beside a straightforward implementation in the same process."""
+
+    suites: tuple[str, ...] = ()
+    """Which parts to measure, of decoder, scores, matching, policy, step, reset, vector, growth, training, inference
+    and gpu; by default all of them."""
+    weights: tuple[str, ...] = ()
+    """Folders of pre-trained networks, used at the size that they are for; the bundled ones are for 64x64, and at
+    other sizes weights are random."""
+    repeats: int = 20
+    """Timed calls of everything."""
+    quick: bool = False
+    """Little pictures and few calls, to see that it runs: the numbers mean nothing."""
+    max_envs: int = 64
+    """Largest number of environments in the suite growth."""
+    threads: int = 1
+    """Of PyTorch on the CPU."""
+    out: Path = Path("runs/bench")
+    """Folder of `report.json` and the curves."""
+    device: str = "cpu"
+    """Where to run."""
+
+    def run(self) -> None:
+        """Measure, print the tables, write the report."""
+        checkout = Path(__file__).parents[1]
+        if not (checkout / "benchmarks" / "suites.py").is_file():
+            raise ValueError("the benchmarks are not installed with the package: run `acis bench` from a checkout")
+        sys.path.insert(0, str(checkout))  # an editable installation finds the packages that are shipped, and no others
+        from benchmarks.suites import run_suites
+
+        run_suites(self)
+
+
 def read_image(path: Path) -> Picture:
     """Read an image file as RGB `[h, w, 3]` uint8.
 
@@ -250,6 +291,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Segment, tyro.conf.subcommand("segment")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 
@@ -259,7 +301,8 @@ def main(arguments: list[str] | None = None) -> None:
     cascade = (tyro.conf.CascadeSubcommandArgs,)
     command = tyro.cli(Command, prog="acis", description=__doc__, args=arguments, config=cascade)
     try:
-        check_device(command.config.device if isinstance(command, Train) else command.device)
+        if not isinstance(command, Train):  # a trainer looks by itself, once it knows its place among others
+            check_device(command.device)
         command.run()
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"acis: {error}")

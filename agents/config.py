@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from acis_env.augment import Augmentation
+from acis_env.precision import Precision
 from acis_env.reward import ScoreName
 from agents.actor import ActorConfig
 from agents.critic import CriticConfig
@@ -78,7 +79,13 @@ class TrainConfig:
     device: str = "cpu"
     """Where to train."""
     batch_size: int = 16
-    """Scenes per iteration."""
+    """Scenes per iteration, of all processes together."""
+    accumulate: int = 1
+    """Micro-batches per update, for small GPUs: each process goes through its scenes in so many parts."""
+    precision: Precision = "float32"
+    """Of convolutions and decoder while training; weights, scores and losses are float32 in any case."""
+    compile: bool = False
+    """Whether actor and critic are compiled (`torch.compile`), which takes a minute and pays on GPUs."""
     score: ScoreName = "dice"
     """Score of the reward, and of the objectives named after it."""
     gamma: float = 0.9
@@ -126,6 +133,11 @@ class TrainConfig:
     """Iterations between checkpoints."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise ValueError(
+                f"accumulate must be from 1 to batch_size, so that no micro-batch is empty, got {self.accumulate} with "
+                f"batch_size {self.batch_size}"
+            )
         objectives = {phase.objective for phase in self.phases}
         if {"ac", "ac-score"} <= objectives:
             raise ValueError(

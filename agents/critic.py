@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from acis_env.decoder import AutoencoderConfig, MaskEncoder
 from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk
+from acis_env.precision import full_precision, widen
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ class Critic(nn.Module):
         masks = [predicted_mask, mask]
         if self.config.products:
             masks += [predicted_mask * mask, predicted_mask * context[:, FOREGROUND:]]
-        features = self.trunk(share, torch.cat(masks, dim=1))
+        features = widen(self.trunk(share, torch.cat(masks, dim=1)))
         if self.config.remaining_steps:
             steps = F.one_hot(remaining.clamp(0, self.config.max_steps), self.config.max_steps + 1)
             features = torch.cat([features, steps.to(features)], dim=1)
-        values: Tensor = self.head(features)[:, 0]
+        with full_precision(mask.device):
+            values: Tensor = self.head(features)[:, 0]
         return values
 
     @torch.no_grad()

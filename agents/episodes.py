@@ -11,10 +11,51 @@ from torch import Tensor
 from acis_env import dynamics
 from acis_env.decoder import MaskDecoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
+from acis_env.precision import Precision, autocast
 from agents.actor import Actor
 
-Sampler = Callable[[Tensor, Tensor], Tensor]
-"""Draws actions `[k, l]` from the mean and the standard deviation of the policy, both `[k, l]`."""
+Sampler = Callable[[int, Tensor, Tensor], Tensor]
+"""Draws the actions `[k, l]` of step `t` from `t`, the mean and the standard deviation of the policy, both `[k, l]`."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Fresh episodes in some scenes of a batch."""
+
+    state: EnvState  # of b scenes, sorted by falling number of instances
+    places: Tensor  # [b] int64 on the host, rising, where they stand in the batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The scenes of an iteration, longest episode first, of which each process holds a share in micro-batches.
+
+    What is drawn at random is drawn for the whole batch, and what is averaged is averaged over it, so that it does
+    not matter how the scenes are shared out.
+    """
+
+    lengths: Tensor  # [B] int64 on the host, instances of every scene, falling
+    parts: list[MicroBatch]  # of this process
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def num_steps(self) -> int:
+        """Of all scenes."""
+        return int(self.lengths.sum())
+
+    def number_steps(self, places: Tensor) -> Tensor:
+        """Numbers, in 0..num_steps - 1, of all steps of the scenes at `places`: int64 on the host.
+
+        The steps of the batch are counted as `Episodes` lists them: the first step of every scene, then the second.
+        """
+        numbers, start = [places[:0]], 0
+        for t in range(int(self.lengths[0])):
+            running = int((self.lengths > t).sum())
+            numbers.append(start + places[places < running])
+            start += running
+        return torch.cat(numbers)
 
 
 @dataclass(frozen=True)
@@ -35,7 +76,7 @@ class Episodes:
     """Whole episodes of `B` scenes, sorted by falling length."""
 
     context: Tensor  # [B, 12, H, W]
-    label_map: Tensor  # [B, H, W] int64
+    label_map: Tensor  # [B, H, W] integers
     steps: list[Step]  # T
     assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none or not taken
     potential: Tensor  # [B], of the finished episodes
@@ -62,6 +103,7 @@ def run_episodes(
     rules: Rules = DEFAULT_RULES,
     sampler: Sampler | None = None,
     truncate: bool = True,
+    precision: Precision = "float32",
 ) -> Episodes:
     """Let `actor` segment every scene of `state` with as many steps as it has instances.
 
@@ -74,36 +116,42 @@ def run_episodes(
         rules: of the reward.
         sampler: draws the actions; None takes the mean.
         truncate: cut the gradient between steps (one-step BPTT), else let it run through `M_t` and `h_t`.
+        precision: of the networks.
     """
     context, label_map, lengths = state.context, state.label_map, state.num_instances
-    context_share, foreground = actor.condition(context)
+    device = context.device
+    with autocast(device, precision):
+        context_share, foreground = actor.condition(context)
     memory = actor.initial_memory(len(state))
     steps: list[Step] = []
-    finished: list[EnvState] = []
+    assignments, potentials = [], []
     readings, targets = [], []
     for t, (visited, running) in enumerate(_active_counts(lengths)):
-        state, memory = state.select(slice(visited)), memory[:visited]
+        state = state.select(slice(visited))
+        memory = memory[:visited].clone()  # compiled networks would be compiled anew for a view
         mask = state.accumulated_mask.detach() if truncate else state.accumulated_mask
-        out = actor((context_share[:visited], foreground[:visited]), mask, memory)
+        with autocast(device, precision):
+            out = actor((context_share[:visited], foreground[:visited]), mask, memory)
         readings.append(out.reading)
         targets.append((lengths[:visited] > t).float())
-        finished.append(state.select(slice(running, visited)))
+        assignments.append(state.assignment[running:])
+        potentials.append(state.potential[running:])
         if running == 0:
             break
         state = state.select(slice(running))
         mean, log_variance = out.mean[:running], out.log_variance[:running]
-        latent = mean if sampler is None else sampler(mean, torch.exp(0.5 * log_variance))
-        state, reward = dynamics.step(state, latent, decoder, rules)
+        latent = mean if sampler is None else sampler(t, mean, torch.exp(0.5 * log_variance))
+        with autocast(device, precision):
+            state, reward = dynamics.step(state, latent, decoder, rules)
         memory = out.memory.detach() if truncate else out.memory
         taken = (mask[:running], mean, log_variance, latent, state.predicted_mask, reward)
         steps.append(Step(*taken, remaining=lengths[:running] - t))
-    finished.reverse()  # the longest episodes end last and stand first
     return Episodes(
         context=context,
         label_map=label_map,
         steps=steps,
-        assignment=torch.cat([s.assignment for s in finished]),
-        potential=torch.cat([s.potential for s in finished]),
+        assignment=torch.cat(assignments[::-1]),  # the longest episodes end last and stand first
+        potential=torch.cat(potentials[::-1]),
         readings=torch.cat(readings),
         continue_targets=torch.cat(targets),
     )

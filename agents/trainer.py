@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -18,14 +20,16 @@ from acis_env.datasets import PackedScenes, Scene, SceneDataset, open_scenes
 from acis_env.dynamics import EnvState
 from acis_env.files import write_json
 from acis_env.networks import check_device
+from acis_env.precision import autocast
 from acis_env.sampling import draw_batch, iteration_generator
 from acis_env.weights import Pretrained, config_from_dict, load_pretrained
 from agents.actor_critic import ActorCritic, Losses
 from agents.agent import Agent, load_checkpoint, save_checkpoint
 from agents.config import Phase, TrainConfig
-from agents.episodes import sort_by_length
+from agents.distributed import ALONE, Group, check_share
+from agents.episodes import Batch, MicroBatch, sort_by_length
 from agents.evaluation import agent_segmenter, evaluate, scene_sheet
-from agents.replay import ReplayBuffer, transitions
+from agents.replay import ReplayBuffer
 
 FORMAT = "acis-run-1"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
@@ -40,7 +44,8 @@ class Trainer:
     - TensorBoard events.
 
     All random numbers of an iteration are drawn from generators that depend on the seed and the iteration alone,
-    so a run that was interrupted and resumed draws what it would have drawn.
+    so a run that was interrupted and resumed draws what it would have drawn, and so do runs in more processes.
+    Each process of `group` trains on its share of every batch; the main one writes.
     """
 
     def __init__(
@@ -50,12 +55,14 @@ class Trainer:
         train: SceneDataset | None = None,
         val: SceneDataset | None = None,
         pretrained: Pretrained | None = None,
+        group: Group = ALONE,
     ) -> None:
         """Open scenes and networks; the data sets and networks given take the place of those in `config`."""
         if not config.phases:
             raise ValueError("phases must hold at least one phase, got none; a preset has some")
+        check_share(group, config.device, config.batch_size, config.accumulate)
         check_device(config.device)
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.group = config, folder, group
         torch.manual_seed(config.seed)
         self.pretrained = (pretrained or load_pretrained(config.weights)).to(config.device)
         size = self.pretrained.size
@@ -63,14 +70,14 @@ class Trainer:
         val = val or open_scenes(config.scenes, "val", size, config.val_options)
         self.train_scenes = PackedScenes(train, size, config.device)
         self.val_scenes = PackedScenes(FirstScenes(val, config.eval_scenes), size, config.device)
-        self.learner = ActorCritic(self.pretrained.autoencoder, config)
-        self.replay = ReplayBuffer(config.replay_size)
+        self.learner = ActorCritic(self.pretrained.autoencoder, config, group)
+        self.replay = ReplayBuffer(config.replay_size, group)
         self.iteration = 0
         self.history: list[dict[str, float]] = []
 
     @classmethod
-    def resume(cls, folder: Path) -> Trainer:
-        """Continue the run in `folder` from its last checkpoint.
+    def resume(cls, folder: Path, group: Group = ALONE) -> Trainer:
+        """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
         Raises:
             FileNotFoundError: there is none.
@@ -80,9 +87,9 @@ class Trainer:
         state = load_checkpoint(path)
         if state.get("format") != FORMAT:
             raise ValueError(f"{path}: expected a run of format {FORMAT!r}, got {state.get('format')!r}")
-        trainer = cls(config_from_dict(TrainConfig, state["config"], str(path)), folder)
+        trainer = cls(config_from_dict(TrainConfig, state["config"], str(path)), folder, group=group)
         trainer.learner.load_state_dict(state["learner"])
-        trainer.replay.load_state_dict(state["replay"])
+        trainer.replay.load_state_dict(state["replay"], trainer.config.device)
         trainer.iteration, trainer.history = state["iteration"], state["history"]
         return trainer
 
@@ -94,14 +101,15 @@ class Trainer:
         Raises:
             FloatingPointError: a loss or a gradient is not finite; names the iteration.
         """
-        write_json(self.folder / "config.json", asdict(self.config))
         total = sum(phase.iterations for phase in self.config.phases)
-        progress = tqdm(total=total, initial=self.iteration, desc="training")
-        with SummaryWriter(str(self.folder), purge_step=self.iteration) as writer:
+        progress = tqdm(total=total, initial=self.iteration, desc="training", disable=not self.group.is_main)
+        with self._open_log() as writer:
             try:
                 for phase, share in self._schedule():
                     progress.set_description(phase.name)
-                    self._log(writer, progress, self._train_iteration(phase, share))
+                    losses = self._train_iteration(phase, share)
+                    if writer is not None:
+                        self._log(writer, progress, losses)
                     self.iteration += 1
                     progress.update()
                     self._after_iteration(writer, total)
@@ -116,43 +124,61 @@ class Trainer:
         """One pass of the outer loop of Algorithm 1; `share` in [0, 1) of the phase is done."""
         config, generator = self.config, torch.Generator().manual_seed(self._seed())
         losses: Losses = {}
-        state = self._begin_episodes(phase)
+        batch = self._begin_episodes(phase)
         if phase.objective in ("critic", "ac", "ac-score"):
-            self.replay.add(transitions(self.learner.collect(state, generator), config.gamma))  # episode execution
+            self.replay.add(self.learner.collect(batch, generator))  # episode execution
             for _ in range(config.critic_updates):  # policy evaluation, Eq. (7)
                 losses |= self.learner.update_critic(self.replay.sample(config.critic_batch_size, generator))
         if phase.objective != "critic":  # policy iteration
             decay = 0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0
             monitor = self.iteration % config.monitor_every == 0
-            losses |= self.learner.update_actor(state, phase, generator, decay, monitor)
+            losses |= self.learner.update_actor(batch, phase, generator, decay, monitor)
         return losses
 
-    def _begin_episodes(self, phase: Phase) -> EnvState:
-        """Fresh episodes in a random batch of training scenes, the longest first."""
+    def _begin_episodes(self, phase: Phase) -> Batch:
+        """Fresh episodes in a random batch of training scenes, of which this process takes its share."""
         generator = iteration_generator(self.config.seed, self.iteration)
-        batch = draw_batch(self.train_scenes, self.config.batch_size, self.config.augmentation, generator)
-        context = self.pretrained.context_network.context(batch.images)
-        capacity = self.train_scenes.max_instances
-        label_map, given = batch.label_maps, torch.zeros_like(context[:, :1])
+        drawn = draw_batch(self.train_scenes, self.config.batch_size, self.config.augmentation, generator)
+        label_map, given = drawn.label_maps, torch.zeros_like(drawn.label_maps, dtype=torch.float32)[:, None]
         if phase.sequence_length is not None:
-            priority = torch.from_numpy(generator.random((len(context), capacity), dtype=np.float32))
-            label_map, given = dynamics.prefill(label_map, phase.sequence_length, priority.to(context.device))
-        context, label_map, given = sort_by_length(context, label_map, given)
-        return dynamics.reset(context, label_map, self.learner.decoder, capacity, capacity, given)
+            shape = (len(label_map), self.train_scenes.max_instances)
+            priority = torch.from_numpy(generator.random(shape, dtype=np.float32))
+            label_map, given = dynamics.prefill(label_map, phase.sequence_length, priority.to(label_map.device))
+        images, label_map, given = sort_by_length(drawn.images, label_map, given)
+        lengths = label_map.flatten(1).amax(1).long().cpu()
+        num_parts = self.group.world_size * self.config.accumulate
+        parts = []
+        for first in range(self.group.rank, num_parts, self.group.world_size):
+            places = torch.arange(first, len(lengths), num_parts)  # of the sorted scenes, so that all parts cost alike
+            parts.append(MicroBatch(self._reset(images[places], label_map[places], given[places]), places))
+        return Batch(lengths, parts)
+
+    def _reset(self, images: Tensor, label_map: Tensor, given: Tensor) -> EnvState:
+        context, capacity = self.pretrained.context_network.context(images), self.train_scenes.max_instances
+        with autocast(context.device, self.config.precision):
+            return dynamics.reset(context, label_map, self.learner.decoder, capacity, capacity, given)
+
+    def _open_log(self) -> AbstractContextManager[SummaryWriter | None]:
+        """Write the configuration, and open the writer of events; the main process alone has one."""
+        if not self.group.is_main:
+            return nullcontext()
+        write_json(self.folder / "config.json", asdict(self.config))
+        writer: AbstractContextManager[SummaryWriter] = SummaryWriter(str(self.folder), purge_step=self.iteration)
+        return writer
 
     def _schedule(self) -> Iterator[tuple[Phase, float]]:
         """The phase of every iteration that is left, and the share of the phase that is done."""
         start = 0
         for phase in self.config.phases:
             for i in range(max(self.iteration - start, 0), phase.iterations):
-                if i == 0 and phase is self.config.phases[-1]:
+                if i == 0 and phase is self.config.phases[-1] and self.group.is_main:
                     self.agent().save(self.folder / "initial.pt")
                 yield phase, i / phase.iterations
             start += phase.iterations
 
-    def _after_iteration(self, writer: SummaryWriter, total: int) -> None:
+    def _after_iteration(self, writer: SummaryWriter | None, total: int) -> None:
         is_last = self.iteration == total
-        if is_last or self.iteration % self.config.eval_every == 0:
+        if writer is not None and (is_last or self.iteration % self.config.eval_every == 0):
             self._evaluate(writer)
         if is_last or self.iteration % self.config.checkpoint_every == 0:
             self.save()
@@ -170,9 +196,10 @@ class Trainer:
         write_json(self.folder / "history.json", {"history": self.history})
 
     def _log(self, writer: SummaryWriter, progress: tqdm[Any], losses: Losses) -> None:
-        for tag, value in losses.items():
+        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))  # the host waits once
+        for tag, value in values.items():
             writer.add_scalar(tag, value, self.iteration)
-        shown = {"score": f"{float(losses['rollout/score_per_instance']):.3f}"} if "rollout/return" in losses else {}
+        shown = {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/return" in values else {}
         if self.history:
             shown |= {f"val_{key}": f"{self.history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
         progress.set_postfix(shown)
@@ -184,7 +211,10 @@ class Trainer:
         return Agent(self.learner.actor, self.pretrained, max_steps, config.cut_off)
 
     def save(self) -> None:
-        """Write the agent, then the checkpoint."""
+        """Write the agent, then the checkpoint; every process has to call it."""
+        replay = self.replay.state_dict()
+        if not self.group.is_main:
+            return
         self.agent().save(self.folder / "agent.pt")
         content = {
             "format": FORMAT,
@@ -192,7 +222,7 @@ class Trainer:
             "iteration": self.iteration,
             "history": self.history,
             "learner": self.learner.state_dict(),
-            "replay": self.replay.state_dict(),
+            "replay": replay,
         }
         save_checkpoint(content, self.folder / "checkpoint.pt")
 

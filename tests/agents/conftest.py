@@ -20,7 +20,7 @@ from agents.actor_critic import ActorCritic
 from agents.agent import Agent
 from agents.config import Phase, TrainConfig
 from agents.critic import CriticConfig
-from agents.episodes import sort_by_length
+from agents.episodes import Batch, MicroBatch, sort_by_length
 
 SIZE = (32, 32)
 TRUNK = TrunkConfig(widths=(4, 6, 8), features=16, downsample="stride")
@@ -71,7 +71,7 @@ def random_networks(size=SIZE, seed=0):
     return Pretrained(context_network.eval(), autoencoder.eval())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_tiny():
     """A function of size and seed."""
     return random_networks
@@ -91,7 +91,7 @@ def tiny_weights(tiny, tmp_path):
     return tmp_path / "weights"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config():
     """Settings for `tiny`: small networks and batches, no phases."""
     return CONFIG
@@ -118,6 +118,18 @@ def begin(leaves):
         return dynamics.reset(context, label_map, pretrained.autoencoder.decoder, capacity, capacity)
 
     return begin_episodes
+
+
+@pytest.fixture
+def deal():
+    """A function that deals fresh episodes into `parts` micro-batches, as to a player who gets all cards."""
+
+    def deal_state(state, parts=1):
+        places = torch.arange(len(state))
+        dealt = [MicroBatch(state.select(places[part::parts]), places[part::parts]) for part in range(parts)]
+        return Batch(state.num_instances, dealt)
+
+    return deal_state
 
 
 @pytest.fixture

@@ -31,14 +31,21 @@ def unchanged(module, before):
 
 
 @pytest.fixture
-def state(begin, tiny):
-    return begin(tiny, SEVERAL_LEAVES)
+def fresh(begin, deal, tiny):
+    return deal(begin(tiny, SEVERAL_LEAVES))
+
+
+def explore(learner, batch, generator=None):
+    """The episodes that `learner.collect` makes its experience of."""
+    generator = generator or noise()
+    with torch.no_grad():
+        return learner.play(batch.parts[0], learner.draw_noise(batch, generator, learner.config.exploration))
 
 
 @pytest.fixture
-def batch(make_learner, begin, tiny):
+def batch(make_learner, begin, deal, tiny):
     """The steps of one episode in each of twelve scenes."""
-    return transitions(make_learner().collect(begin(tiny), noise()), gamma=0.9)
+    return make_learner().collect(deal(begin(tiny)), noise())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def batch(make_learner, begin, tiny):
     ],
 )
 def test_the_actor_ascends_the_gradient_that_finite_differences_find(
-    make_learner, make_phase, begin, tiny, monkeypatch, objective, indices
+    make_learner, make_phase, begin, deal, tiny, monkeypatch, objective, indices
 ):
     targets = Episodes.targets
     monkeypatch.setattr(Episodes, "targets", lambda self, t: targets(self, t).double())
@@ -63,17 +70,17 @@ def test_the_actor_ascends_the_gradient_that_finite_differences_find(
     state = begin(tiny, indices)
     wide = {name: getattr(state, name).double() for name in ("context", "accumulated_mask", "predicted_mask")}
     state = replace(state, conditioning=tuple(share.double() for share in state.conditioning), **wide)
-    phase = make_phase(objective, kl_weight=0.3)
+    fresh, phase = deal(state), make_phase(objective, kl_weight=0.3)
     learner.actor_optimizer = torch.optim.SGD(learner.actor.policy_parameters())
 
     def objective_value():
-        losses = learner.update_actor(state, replace(phase, learning_rate=0.0), noise())
+        losses = learner.update_actor(fresh, replace(phase, learning_rate=0.0), noise())
         return float(losses["actor/objective"] - 0.3 * losses["actor/kl"])
 
     named = dict(learner.actor.named_parameters())
     before = bits(learner.actor)
     learner.update_actor(
-        state, replace(phase, learning_rate=1.0), noise()
+        fresh, replace(phase, learning_rate=1.0), noise()
     )  # a plain step with rate 1: the gradient itself
     ascent = {name: parameter.data - before[name] for name, parameter in named.items()}
     learner.actor.load_state_dict(before)
@@ -91,14 +98,14 @@ def test_the_actor_ascends_the_gradient_that_finite_differences_find(
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_updates_change_the_actor_through_the_frozen_networks_but_not_these(
-    make_learner, make_phase, state, batch, tiny, objective
+    make_learner, make_phase, fresh, batch, tiny, objective
 ):
     learner = make_learner(phases=(make_phase(objective),))
     parts = (tiny.autoencoder, tiny.context_network, learner.critic)
     frozen = [bits(part) for part in parts]
     trunk, termination = bits(learner.actor.trunk), bits(learner.actor.termination)
     for _ in range(2):
-        learner.update_actor(state, replace(make_phase(objective), learning_rate=1e-2), noise())
+        learner.update_actor(fresh, replace(make_phase(objective), learning_rate=1e-2), noise())
     assert all(unchanged(part, before) for part, before in zip(parts, frozen, strict=True))
     # There is no KL term, so all that reaches the trunk has come through the decoder.
     assert not torch.equal(learner.actor.trunk.context_conv.weight, trunk["context_conv.weight"])
@@ -117,22 +124,22 @@ def test_updates_change_the_actor_through_the_frozen_networks_but_not_these(
     [("bl-bce", SEVERAL_LEAVES), ("bl-score", SEVERAL_LEAVES), ("ac", ONE_LEAF), ("ac-score", SEVERAL_LEAVES)],
 )
 def test_an_objective_rises_when_it_is_followed_on_the_same_scenes(
-    make_learner, make_phase, begin, tiny, objective, indices
+    make_learner, make_phase, begin, deal, tiny, objective, indices
 ):
-    learner, state, phase = make_learner(), begin(tiny, indices), make_phase(objective)
+    learner, fresh, phase = make_learner(), deal(begin(tiny, indices)), make_phase(objective)
     values = [
-        float(learner.update_actor(state, replace(phase, learning_rate=1e-2), noise())["actor/objective"])
+        float(learner.update_actor(fresh, replace(phase, learning_rate=1e-2), noise())["actor/objective"])
         for _ in range(20)
     ]
     assert min(values[-5:]) > max(values[:3])
 
 
-def test_the_kl_term_pulls_the_policy_towards_the_prior(make_learner, make_phase, state):
+def test_the_kl_term_pulls_the_policy_towards_the_prior(make_learner, make_phase, fresh):
     divergences = {}
     for weight in (0.0, 10.0):
         learner, phase = make_learner(), make_phase("bl-score", kl_weight=weight)
         divergences[weight] = [
-            float(learner.update_actor(state, replace(phase, learning_rate=1e-2), noise())["actor/kl"])
+            float(learner.update_actor(fresh, replace(phase, learning_rate=1e-2), noise())["actor/kl"])
             for _ in range(20)
         ]
     assert divergences[10.0][0] == divergences[0.0][0]
@@ -140,27 +147,27 @@ def test_the_kl_term_pulls_the_policy_towards_the_prior(make_learner, make_phase
     assert divergences[10.0][-1] < divergences[0.0][-1]
 
 
-def test_policy_and_termination_unit_learn_at_their_own_decayed_rates(make_learner, make_phase, state):
+def test_policy_and_termination_unit_learn_at_their_own_decayed_rates(make_learner, make_phase, fresh):
     learner, phase = make_learner(termination_learning_rate=3e-2), make_phase("bl-score", learning_rate=1e-2)
-    learner.update_actor(state, phase, noise(), decay=0.1)
+    learner.update_actor(fresh, phase, noise(), decay=0.1)
     assert learner.actor_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
     assert learner.termination_optimizer.param_groups[0]["lr"] == pytest.approx(3e-3)
 
 
-def test_the_termination_unit_takes_as_many_steps_as_it_is_told(make_learner, make_phase, state):
+def test_the_termination_unit_takes_as_many_steps_as_it_is_told(make_learner, make_phase, fresh):
     counts = []
     for updates in (1, 3):
         learner = make_learner(termination_updates=updates)
-        learner.update_actor(state, make_phase("bl-score"), noise())
+        learner.update_actor(fresh, make_phase("bl-score"), noise())
         steps = [s["step"] for s in learner.termination_optimizer.state_dict()["state"].values()]
         counts.append({int(step) for step in steps})
     assert counts == [{1}, {3}]
 
 
-def test_the_termination_unit_learns_more_than_how_often_to_stop(make_learner, make_phase, state):
+def test_the_termination_unit_learns_more_than_how_often_to_stop(make_learner, make_phase, fresh):
     learner, phase = make_learner(termination_learning_rate=0.1, termination_updates=1), make_phase("bl-score")
     losses = [
-        float(learner.update_actor(state, replace(phase, learning_rate=0.0), noise())["termination/loss"])
+        float(learner.update_actor(fresh, replace(phase, learning_rate=0.0), noise())["termination/loss"])
         for _ in range(40)
     ]
     share = 3 / 12  # of the states are terminal
@@ -184,8 +191,8 @@ def test_the_critic_of_ac_score_learns_what_follows_a_step_and_others_the_whole_
     assert float(learner.update_critic(batch)["critic/loss"]) == pytest.approx(float(targets.square().mean()))
 
 
-def test_what_follows_a_step_is_the_discounted_return_of_the_next(make_learner, begin, tiny):
-    episodes = make_learner().collect(begin(tiny), noise())
+def test_what_follows_a_step_is_the_discounted_return_of_the_next(make_learner, begin, deal, tiny):
+    episodes = explore(make_learner(), deal(begin(tiny)))
     returns = discounted_returns(episodes, gamma=0.9)
     for now, following, step in zip(returns, [*returns[1:], torch.zeros(0)], episodes.steps, strict=True):
         future = now - step.reward
@@ -194,19 +201,19 @@ def test_what_follows_a_step_is_the_discounted_return_of_the_next(make_learner, 
 
 
 @pytest.mark.parametrize("objective", ["ac", "ac-score"])
-def test_the_objective_adds_up_what_critic_and_score_say_of_every_mask(make_learner, make_phase, state, objective):
+def test_the_objective_adds_up_what_critic_and_score_say_of_every_mask(make_learner, make_phase, fresh, objective):
     learner = make_learner(phases=(make_phase(objective),))
     with torch.no_grad():
         for parameter in learner.critic.head[-1].parameters():
             parameter.zero_()
         learner.critic.head[-1].bias.fill_(7.0)  # a critic that says 7 to everything
     objective_value = float(
-        learner.update_actor(state, replace(make_phase(objective), learning_rate=0.0), noise())["actor/objective"]
+        learner.update_actor(fresh, replace(make_phase(objective), learning_rate=0.0), noise())["actor/objective"]
     )
     if objective == "ac":
         assert objective_value == pytest.approx(7)
     else:  # 4 + 3 + 2 masks, of which three are the last and have no future
-        lengths = state.num_instances.tolist()
+        lengths = fresh.lengths.tolist()
         assert lengths == [4, 3, 2]
         scores = objective_value - 7 * 6 / 9
         assert 0 < scores < 1
@@ -237,23 +244,23 @@ def test_a_loss_of_the_critic_that_is_not_finite_is_an_error_and_changes_nothing
 
 @pytest.mark.parametrize("where", ["bias", "weight"])
 def test_an_objective_of_the_actor_that_is_not_finite_is_an_error_and_changes_nothing(
-    make_learner, make_phase, state, where
+    make_learner, make_phase, fresh, where
 ):
     learner = make_learner()
     before = bits(learner.actor)
     with torch.no_grad():
         getattr(learner.critic.head[-1], where).fill_(torch.inf)  # a bias has no share in the gradient
     with pytest.raises(FloatingPointError, match="learning rate"):
-        learner.update_actor(state, replace(make_phase("ac"), learning_rate=1e-2), noise())
+        learner.update_actor(fresh, replace(make_phase("ac"), learning_rate=1e-2), noise())
     assert unchanged(learner.actor, before)
 
 
-def test_gradients_are_clipped_to_the_norm_of_the_objective(make_learner, make_phase, state):
+def test_gradients_are_clipped_to_the_norm_of_the_objective(make_learner, make_phase, fresh):
     for objective, expected in (("bl-score", 0.01), ("bl-bce", 3.0)):
         learner = make_learner(clip_norm=0.01, clip_norm_bce=3.0)
         learner.actor_optimizer = torch.optim.SGD(learner.actor.policy_parameters())
         before = bits(learner.actor)
-        norm = learner.update_actor(state, replace(make_phase(objective), learning_rate=1.0), noise())[
+        norm = learner.update_actor(fresh, replace(make_phase(objective), learning_rate=1.0), noise())[
             "actor/gradient_norm"
         ]
         assert norm > expected
@@ -262,27 +269,28 @@ def test_gradients_are_clipped_to_the_norm_of_the_objective(make_learner, make_p
         assert float(torch.cat([m.flatten() for m in moved]).norm()) == pytest.approx(expected, rel=1e-2)
 
 
-def test_collected_episodes_are_noisy_with_a_seed_and_carry_no_gradient(make_learner, state):
+def test_collected_episodes_are_noisy_with_a_seed_and_carry_no_gradient(make_learner, fresh):
     learner = make_learner()
-    first, again = (learner.collect(state, noise()) for _ in range(2))
-    other = learner.collect(state, torch.Generator().manual_seed(1))
+    first, again = (explore(learner, fresh) for _ in range(2))
+    other = explore(learner, fresh, torch.Generator().manual_seed(1))
     assert torch.equal(first.steps[0].latent, again.steps[0].latent)
     assert not torch.equal(first.steps[0].latent, other.steps[0].latent)
     assert not torch.equal(first.steps[0].latent, first.steps[0].mean)
-    assert not first.steps[0].predicted_mask.requires_grad
+    assert torch.equal(learner.collect(fresh, noise()).predicted_mask, transitions(first, gamma=0.9).predicted_mask)
+    assert not learner.collect(fresh, noise()).returns.requires_grad
 
 
-def test_exploration_adds_noise_of_the_level_drawn_for_each_scene(make_learner, begin, tiny):
-    state = begin(tiny)
+def test_exploration_adds_noise_of_the_level_drawn_for_each_scene(make_learner, begin, deal, tiny):
+    fresh = deal(begin(tiny))
     deviations = {}
     for level in (0.0, 5.0):
         learner = make_learner(exploration=(level,))
-        steps = learner.collect(state, noise()).steps
+        steps = explore(learner, fresh).steps
         offsets = torch.cat([(step.latent - step.mean) / torch.exp(0.5 * step.log_variance) for step in steps])
         deviations[level] = float(offsets.std())
     assert deviations[0.0] == pytest.approx(1, abs=0.15)
     assert deviations[5.0] > 5
-    mixed = make_learner(exploration=(0.0, 1000.0)).collect(state, noise())
+    mixed = explore(make_learner(exploration=(0.0, 1000.0)), fresh)
     far = [step.latent.abs().amax(1) > 50 for step in mixed.steps]
     for t, scenes_far in enumerate(far):
         assert torch.equal(scenes_far, far[0][: len(scenes_far)]), f"step {t} has another level than the first"
@@ -290,15 +298,15 @@ def test_exploration_adds_noise_of_the_level_drawn_for_each_scene(make_learner, 
     assert not far[0].all()
 
 
-def test_learning_goes_on_from_a_state_dict_as_if_there_had_been_no_break(make_learner, make_phase, state, batch):
+def test_learning_goes_on_from_a_state_dict_as_if_there_had_been_no_break(make_learner, make_phase, fresh, batch):
     phase = make_phase("ac")
     learner = make_learner()
     learner.update_critic(batch)
-    learner.update_actor(state, replace(phase, learning_rate=1e-3), noise())
+    learner.update_actor(fresh, replace(phase, learning_rate=1e-3), noise())
     other = make_learner(start_from_encoder=False)
     other.load_state_dict(deepcopy(learner.state_dict()))
     for each in (learner, other):
         each.update_critic(batch)
-        each.update_actor(state, replace(phase, learning_rate=1e-3), noise())
+        each.update_actor(fresh, replace(phase, learning_rate=1e-3), noise())
     assert unchanged(other.actor, bits(learner.actor))
     assert unchanged(other.critic, bits(learner.critic))

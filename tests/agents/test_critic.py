@@ -7,7 +7,6 @@ import torch
 
 from acis_env.networks import ANGLE_BINS, FOREGROUND
 from agents.critic import Critic
-from agents.replay import transitions
 
 LEFT, RIGHT = slice(0, 16), slice(16, 32)
 
@@ -97,9 +96,9 @@ def test_without_products_only_the_two_masks_are_seen(make_critic, state):
     assert not torch.allclose(value(critic, state, half(RIGHT), half(LEFT)), reference)
 
 
-def test_it_can_learn_the_returns_of_a_fixed_batch(make_learner, begin, tiny):
+def test_it_can_learn_the_returns_of_a_fixed_batch(make_learner, begin, deal, tiny):
     learner = make_learner(critic_learning_rate=1e-2)
-    batch = transitions(learner.collect(begin(tiny), torch.Generator().manual_seed(0)), gamma=0.9)
+    batch = learner.collect(deal(begin(tiny)), torch.Generator().manual_seed(0))
     before = learner.update_critic(batch)["critic/explained_variance"]
     for _ in range(150):
         losses = learner.update_critic(batch)

@@ -174,7 +174,7 @@ def run_with_handles(learner, state, truncate):
     """Episodes, and for every step a zero that was added to its action: a handle for gradients."""
     handles = []
 
-    def sampler(mean, deviation):
+    def sampler(t, mean, deviation):
         handles.append(torch.zeros_like(mean, requires_grad=True))
         return mean + handles[-1]
 

@@ -212,9 +212,9 @@ def states_of_run(config, folder, monkeypatch):
     """The fresh episodes and learning rates of every actor update."""
     trainer, seen = Trainer(config, folder), []
 
-    def update(state, phase, generator, decay, *rest):
-        seen.append((state, decay * phase.learning_rate))
-        return {}
+    def update(batch, phase, generator, decay, *rest):
+        seen.append((batch.parts[0].state, decay * phase.learning_rate))
+        return {"actor/objective": torch.zeros(())}
 
     monkeypatch.setattr(trainer.learner, "update_actor", update)
     trainer.run()

@@ -1,0 +1,28 @@
+"""Networks in bfloat16: the convolutions and the decoder, which are nearly all of the work, and nothing else.
+
+What is added up over pixels, steps or scenes stays float32: scores, memory, values, losses, weights and their moments.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which convolutions and linear maps compute in `precision`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """A context in which they compute in the precision of their input, whatever surrounds it."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def widen(x: Tensor) -> Tensor:
+    """`x` in float32, unless it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
