@@ -50,8 +50,8 @@ Conditioning = tuple[Tensor, ...]
 """The context's share of every convolution of the decoder: `[B, C_s, H_s, W_s]` for each stage."""
 
 
-CPU_CHUNK = 8
-"""Masks that a CPU decodes at a time: the feature maps of more would be paged in anew at every step."""
+CPU_CHUNK_PIXELS = 8 * 224 * 224
+"""Pixels that a CPU decodes at a time: the feature maps of more would be paged in anew at every step."""
 
 
 class StatePyramid(nn.Module):
@@ -164,11 +164,12 @@ class MaskDecoder(nn.Module):
 
     def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
         """Soft masks `[B, 1, H, W]` float32 in (0, 1) of `latent` `[B, l]`."""
-        if latent.device.type != "cpu" or len(latent) <= CPU_CHUNK or torch.is_grad_enabled():
+        size = max(CPU_CHUNK_PIXELS // (self.config.size[0] * self.config.size[1]), 1)
+        if latent.device.type != "cpu" or len(latent) <= size or torch.is_grad_enabled():
             return torch.sigmoid_(self.logits(latent, conditioning))
         masks = latent.new_empty(len(latent), 1, *self.config.size)
-        for first in range(0, len(latent), CPU_CHUNK):
-            chunk = slice(first, first + CPU_CHUNK)
+        for first in range(0, len(latent), size):
+            chunk = slice(first, first + size)
             torch.sigmoid(self.logits(latent[chunk], tuple(share[chunk] for share in conditioning)), out=masks[chunk])
         return masks
 

@@ -213,7 +213,8 @@ def step(
             is_noisy = (state.noise != 0).flatten(1).any(1)
             new_potential = torch.where(is_noisy, new_potential, torch.maximum(new_potential, state.potential))
         larger = predicted_mask[:, 0] > state.accumulated_mask[:, 0]
-        owner = torch.where(larger, step_count.to(state.owner.dtype)[:, None, None], state.owner)
+        # The newest prediction has the largest number, so the maximum is where(larger, step_count, owner), but faster.
+        owner = torch.maximum(state.owner, larger * step_count.to(state.owner.dtype)[:, None, None])
         is_surplus = step_count > state.num_instances
         reward = new_potential - state.potential - rules.count_penalty * is_surplus
     next_state = replace(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from acis_env.decoder import StatePyramid
 from acis_env.dynamics import EnvState
-from acis_env.networks import ANGLE_BINS, FOREGROUND, IMAGE_CHANNELS
+from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS
 
 ObservationKind = Literal["dict", "stacked", "coarse"]
 ObservationDtype = Literal["uint8", "float32"]
@@ -66,14 +66,12 @@ class Observer:
     @torch.no_grad()
     def observe(self, conditioning: Tensor, mask: Tensor) -> Observation:
         """Observations of `B` conditioned contexts and masks `[B, 1, H, W]`, in memory of their own."""
-        image, others = conditioning[:, :IMAGE_CHANNELS], conditioning[:, FOREGROUND:]
-        planes = torch.cat((image, self._planes(mask), others), dim=1)
-        if self.kind == "coarse":
-            return planes.flatten(1)
-        if self.kind == "stacked":
-            return planes
-        parts = planes.split(list(CHANNELS.values()), dim=1)
-        return {name: part.contiguous() for name, part in zip(CHANNELS, parts, strict=True)}
+        image, foreground, angles = conditioning.split([IMAGE_CHANNELS, 1, ANGLE_BINS], dim=1)
+        planes = {"image": image, "mask": self._planes(mask), "foreground": foreground, "angles": angles}
+        if self.kind == "dict":
+            return {name: part.clone(memory_format=torch.contiguous_format) for name, part in planes.items()}
+        stacked = torch.cat(list(planes.values()), dim=1)
+        return stacked.flatten(1) if self.kind == "coarse" else stacked
 
     def _planes(self, values: Tensor) -> Tensor:
         """`[B, C, H, W]` in [0, 1] as they are observed."""
@@ -116,4 +114,4 @@ def unpack(observation: Mapping[str, Any] | Tensor | NDArray[Any], device: torch
 
 def to_uint8(values: Tensor) -> Tensor:
     """[0, 1] to the nearest of 0..255."""
-    return (values * 255).round().to(torch.uint8)
+    return values.mul(255).round_().to(torch.uint8)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from acis_env.context import oracle_context
 from acis_env.decoder import (
-    CPU_CHUNK,
     AutoencoderConfig,
     MaskAutoencoder,
     StatePyramid,
@@ -204,10 +203,11 @@ def test_a_frozen_decoder_follows_weights_that_are_loaded_or_trained_later(make_
     assert all(parameter.grad is not None for parameter in frozen.parameters())
 
 
-def test_a_batch_larger_than_a_chunk_is_decoded_as_scenes_are_alone(make_networks):
+def test_a_batch_larger_than_a_chunk_is_decoded_as_scenes_are_alone(make_networks, monkeypatch):
+    monkeypatch.setattr("acis_env.decoder.CPU_CHUNK_PIXELS", 4 * 32 * 32)
     decoder = make_networks().autoencoder.decoder.freeze()
     rng = torch.Generator().manual_seed(0)
-    size = 2 * CPU_CHUNK + 3
+    size = 11
     context, code = torch.rand(size, 12, 32, 32, generator=rng), torch.randn(size, 4, generator=rng)
     conditioning = decoder.condition(context)
     with torch.no_grad():
