@@ -46,7 +46,7 @@ class Args:
     """A registered environment that needs no further arguments."""
     num_envs: int = 64
     """Scenes side by side."""
-    total_timesteps: int = 32_000
+    total_timesteps: int = 60_000
     """Steps in all slots together."""
     learning_rate: float = 5e-4
     """Of Adam."""
