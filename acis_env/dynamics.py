@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -212,7 +213,7 @@ def step(
             # Without noise it never falls, but for rounding.
             is_noisy = (state.noise != 0).flatten(1).any(1)
             new_potential = torch.where(is_noisy, new_potential, torch.maximum(new_potential, state.potential))
-        larger = predicted_mask[:, 0] > state.accumulated_mask[:, 0]
+        larger = _is_greater(predicted_mask[:, 0], state.accumulated_mask[:, 0])
         # The newest prediction has the largest number, so the maximum is where(larger, step_count, owner), but faster.
         owner = torch.maximum(state.owner, larger * step_count.to(state.owner.dtype)[:, None, None])
         is_surplus = step_count > state.num_instances
@@ -228,6 +229,13 @@ def step(
         step_count=step_count,
     )
     return next_state, reward
+
+
+def _is_greater(first: Tensor, second: Tensor) -> Tensor:
+    """`first > second`; on a CPU NumPy needs a third of torch's time for it."""
+    if first.device.type == "cpu":
+        return torch.from_numpy(np.greater(first.numpy(force=True), second.numpy(force=True)))
+    return first > second
 
 
 def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from PIL import Image, UnidentifiedImageError
 
+from acis_env.allocator import keep_freed_memory
 from acis_env.context import ContextConfig
 from acis_env.datasets import PackedScenes, SceneDataset, open_scenes
 from acis_env.decoder import AutoencoderConfig
@@ -297,6 +298,7 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `acis`. A mistake of the user ends it with one line that says what was wrong."""
+    keep_freed_memory()
     # Cascading lets the options of `train` also stand behind the preset.
     cascade = (tyro.conf.CascadeSubcommandArgs,)
     command = tyro.cli(Command, prog="acis", description=__doc__, args=arguments, config=cascade)
