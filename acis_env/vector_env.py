@@ -170,6 +170,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         # The host keeps count, so that it need not ask the device which episodes end.
         self._is_over = np.ones(num_envs, dtype=bool)
         self._steps_left = np.zeros(num_envs, dtype=np.int64)
+        self._asks_at_once = self.device.type == "cpu"
         self._is_finite = torch.ones(num_envs, dtype=torch.bool, device=device)  # actions since the last look
 
     # The batched spaces of many large pictures take seconds and gigabytes, and stepping does not need them.
@@ -467,7 +468,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
                 "was the decoder pre-trained with another latent size?"
             )
         self._is_finite &= torch.isfinite(tensor).all(1)
-        if self.device.type == "cpu":
+        if self._asks_at_once:
             self._raise_if_not_finite()
         return tensor.nan_to_num(0).clamp_(-1, 1)
 

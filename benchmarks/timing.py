@@ -75,6 +75,7 @@ def interleave(
 ) -> dict[str, Times]:
     """Call all functions in turn, `repeats` times, after a first round that is not timed.
 
+    Every round begins with the next of them, since a call finds in the caches what the one before it left there.
     Whatever else the machine does then falls on all of them alike, so that their ratio is steadier than their times.
 
     Args:
@@ -87,8 +88,10 @@ def interleave(
     for number in range(repeats + 1):
         if prepare is not None:
             prepare(number)
-        for name, call in calls.items():
-            elapsed = _milliseconds(call, device)
+        names = list(calls)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:  # each of them comes after each other one
+            elapsed = _milliseconds(calls[name], device)
             if number > 0:
                 samples[name].append(elapsed)
     return {name: Times(np.array(values)) for name, values in samples.items()}

@@ -562,3 +562,31 @@ def test_closing_twice_is_no_error_and_a_step_after_it_is(make_vec, make_env):
 def test_an_argument_of_the_slots_out_of_range_is_refused_by_name(make_vec, option, message):
     with pytest.raises(ValueError, match=message):
         make_vec(**option)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep", "Disabled"])
+def test_between_resets_a_step_on_a_gpu_never_makes_the_host_wait(make_vec, pretrained, mode):
+    envs = make_vec(4, device="cuda", weights=copy.deepcopy(pretrained), autoreset_mode=mode)
+    envs.reset(seed=0, options={"scene_index": 3})  # four instances
+    actions = torch.zeros(4, 4, device="cuda")
+    envs.step(actions)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            envs.step(actions)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_device_that_is_not_asked_in_each_step_tells_of_bad_actions_at_the_next_reset(make_vec, random_actions):
+    envs = make_vec(3)
+    envs._asks_at_once = False  # as on a GPU
+    envs.reset(seed=0, options={"scene_index": 3})
+    actions = random_actions(1, 3)[0]
+    actions[1, 0] = np.nan
+    _, rewards, *_ = envs.step(actions)
+    assert torch.isfinite(rewards).all()
+    with pytest.raises(ValueError, match=r"actions must be finite, got NaN or infinity in slots \[1\]"):
+        envs.reset(options={"reset_mask": np.array([True, False, False])})
+    envs.reset()

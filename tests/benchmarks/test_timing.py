@@ -17,7 +17,7 @@ def test_calls_take_turns_after_a_round_that_is_not_timed():
     log = []
     calls = {"a": lambda: log.append("a"), "b": lambda: log.append("b")}
     found = interleave(calls, 2, "cpu", prepare=log.append)
-    assert log == [0, "a", "b", 1, "a", "b", 2, "a", "b"]
+    assert log == [0, "a", "b", 1, "b", "a", 2, "a", "b"]
     assert {name: len(each.samples) for name, each in found.items()} == {"a": 2, "b": 2}
 
 
