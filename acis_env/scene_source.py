@@ -14,10 +14,16 @@ from acis_env.augment import Augmentation, augment
 from acis_env.context import oracle_context
 from acis_env.datasets.packed import PackedScenes
 from acis_env.dynamics import EnvState, Rules
+from acis_env.networks import CONTEXT_CHANNELS
 from acis_env.sampling import SceneBatch, load_batch
 from acis_env.weights import Pretrained
 
 ContextName = Literal["predicted", "oracle"]
+
+MAX_BATCH = 64
+"""Contexts that are predicted at a time on other devices than the CPU."""
+KEPT_BYTES = 2**29
+"""Memory for contexts of scenes without augmentation, which are the same whenever a scene is shown."""
 
 
 class SceneSource:
@@ -37,6 +43,9 @@ class SceneSource:
         self.scenes, self.pretrained = scenes, pretrained
         self.context_name = context
         self.augmentation = augmentation
+        height, width = scenes.size
+        self._capacity = KEPT_BYTES // (4 * CONTEXT_CHANNELS * height * width) if augmentation is None else 0
+        self._kept: dict[int, Tensor] = {}  # contexts [12, H, W] by scene
 
     def begin(
         self,
@@ -56,7 +65,7 @@ class SceneSource:
             step_limit: steps after which an episode is truncated; None is none.
         """
         batch = load_batch(self.scenes, indices, self.augmentation, generators)
-        context, label_map, given = self.context(batch.images, batch.label_maps), batch.label_maps, None
+        context, label_map, given = self._context(batch.indices, batch.images, batch.label_maps), batch.label_maps, None
         capacity, device = self.scenes.max_instances, self.scenes.device
         if rules.sequence_length is not None:
             drawn = np.stack([g.random(capacity + 1, dtype=np.float32) for g in generators])
@@ -80,7 +89,22 @@ class SceneSource:
         images, label_maps = self.scenes.gather(indices)
         if self.augmentation is not None:
             images, label_maps = augment(images, label_maps, augmentation, max_instances=self.scenes.max_instances)
-        return self.context(images, label_maps)
+        return self._context(indices, images, label_maps)
+
+    def _context(self, indices: Tensor, images: Tensor, label_maps: Tensor) -> Tensor:
+        """As `context`, of the scenes `indices` `[B]`; predictions are made once, as long as there is memory."""
+        if self.augmentation is not None or self.context_name == "oracle":
+            return self.context(images, label_maps)
+        wanted = indices.tolist()
+        missing = [place for place, scene in enumerate(wanted) if scene not in self._kept]
+        found: dict[int, Tensor] = {}
+        # A CPU predicts one at a time: in batches, convolutions would round by what else is missing.
+        for part in torch.tensor(missing, dtype=torch.int64).split(1 if images.device.type == "cpu" else MAX_BATCH):
+            chosen = part.to(images.device)
+            contexts = self.context(images[chosen], label_maps[chosen])
+            found |= {wanted[place]: context for place, context in zip(part.tolist(), contexts, strict=True)}
+        self._kept |= dict(list(found.items())[: max(self._capacity - len(self._kept), 0)])
+        return torch.stack([found[scene] if scene in found else self._kept[scene] for scene in wanted])
 
     @torch.no_grad()
     def context(self, images: Tensor, label_maps: Tensor) -> Tensor:

@@ -495,9 +495,9 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         if not slots:
             return {}
         index = self._index(slots)
-        episodes = self.state.select(index)
-        predictions = dynamics.label_prediction(episodes, self.cut_off)
-        metrics = batch_metrics(predictions, episodes.label_map, self._max_steps, self.scenes.max_instances)
+        predictions = dynamics.label_prediction(self.state, self.cut_off, index)
+        label_maps = self.state.label_map[index]
+        metrics = batch_metrics(predictions, label_maps, self._max_steps, self.scenes.max_instances)
         is_success = (metrics["avg_fp"] == 0) & (metrics["avg_fn"] == 0) & (metrics["dic"] == 0)
         found = {**metrics, "is_success": is_success}
         return {key: value.new_zeros(self.num_envs).index_copy_(0, index, value) for key, value in found.items()}

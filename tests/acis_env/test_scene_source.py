@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from acis_env.context import oracle_context
+from acis_env.context import ContextNetwork, oracle_context
 from acis_env.datasets import Scene
 
 COLOURFUL = {"rotation": 20, "brightness": 0.2, "saturation": 0.3}
@@ -222,3 +222,47 @@ def test_a_random_prefill_set_in_between_does_not_cut_the_episodes_under_way(mak
     envs.set_attr("sequence_length", 2)
     flags = [[bool(flag) for flag in envs.step(action)[2:4]] for action in actions[1:]]
     assert flags == [[False, False], [False, False], [True, False]]
+
+
+@pytest.fixture
+def count_predictions(monkeypatch):
+    """A function that says for how many pictures a context has been predicted so far."""
+    seen = []
+    predict = ContextNetwork.context
+
+    def predict_and_count(network, images):
+        seen.append(len(images))
+        return predict(network, images)
+
+    monkeypatch.setattr(ContextNetwork, "context", predict_and_count)
+    return lambda: sum(seen)
+
+
+def test_the_context_of_a_scene_is_predicted_once_and_does_not_depend_on_what_was_shown_before(
+    make_vec, count_predictions
+):
+    envs = make_vec(5)
+    envs.reset(options={"scene_index": [3, 1, 0, 2, 4]})
+    first = envs.state.context.clone()
+    assert count_predictions() == 5
+    envs.reset(options={"scene_index": [4, 2, 0, 1, 3]})
+    assert count_predictions() == 5
+    assert torch.equal(envs.state.context[[4, 3, 2, 1, 0]], first)
+    alone = make_vec(1)
+    alone.reset(options={"scene_index": 4})
+    assert torch.equal(alone.state.context[0], envs.state.context[0])
+
+
+def test_no_more_contexts_are_kept_than_there_is_memory_for(make_vec, count_predictions, monkeypatch):
+    monkeypatch.setattr("acis_env.scene_source.KEPT_BYTES", 2 * 4 * 12 * 32 * 32)
+    envs = make_vec(5)
+    for _ in range(2):
+        envs.reset(options={"scene_index": [0, 1, 2, 3, 4]})
+    assert count_predictions() == 5 + 3
+
+
+def test_contexts_of_augmented_scenes_are_predicted_anew(make_vec, count_predictions):
+    envs = make_vec(2, augmentation={})
+    for _ in range(2):
+        envs.reset(options={"scene_index": [0, 1]})
+    assert count_predictions() == 4
