@@ -12,6 +12,7 @@ import torch
 from acis_env.files import write_json
 from agents.cli import Bench
 from benchmarks import environment, gpu, learning, parts
+from benchmarks.techniques import techniques
 from benchmarks.timing import Row, machine, peak_memory, table
 
 SUITES: dict[str, Callable[[Bench], list[Row]]] = {
@@ -19,6 +20,7 @@ SUITES: dict[str, Callable[[Bench], list[Row]]] = {
     "scores": parts.scores,
     "matching": parts.matching,
     "policy": parts.policy,
+    "techniques": techniques,
     "step": environment.step,
     "reset": environment.reset,
     "vector": environment.vector,

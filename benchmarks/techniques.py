@@ -1,0 +1,137 @@
+"""Each technique of docs/performance.md beside the same thing without it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from acis_env.decoder import Conditioning, MaskDecoder
+from acis_env.observations import to_uint8
+from acis_env.reward import overlap
+from acis_env.weights import Pretrained
+from agents.cli import Bench
+from benchmarks.cases import NUM_INSTANCES, cases, contexts, grid, latents, leaves, make_env, shape_of
+from benchmarks.timing import Calls, Row, interleave
+
+SIZES = ((64, 64), (224, 224))
+
+
+@torch.no_grad()
+def techniques(args: Bench) -> list[Row]:
+    """At 64x64 and 224x224, eight scenes."""
+    return [
+        row
+        for pretrained, *_ in cases(args, SIZES)
+        for row in (*_decoder(args, pretrained), *_pixels(args, pretrained), *_reset(args, pretrained))
+    ]
+
+
+def _row(args: Bench, name: str, shape: str, ours: Callable[[], object], other: Callable[[], object], how: str) -> Row:
+    calls: Calls = {"ours": ours, how: other}
+    times = interleave(calls, args.repeats, args.device)
+    return Row(name, shape, times["ours"], times[how], how)
+
+
+def _decoder(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
+    decoder: MaskDecoder = pretrained.autoencoder.decoder.freeze()
+    context, latent = contexts(pretrained, batch), latents(pretrained, batch)
+    conditioning = decoder.condition(context)
+    shape = shape_of(decoder.config.size, batch)
+    unfolded = copy.deepcopy(decoder)
+    for conv in unfolded.convs:
+        conv.folded = None
+    nine_taps = NineTaps(decoder)
+
+    def decode() -> Tensor:
+        masks: Tensor = decoder(latent, conditioning)
+        return masks
+
+    return [
+        _row(
+            args,
+            "context's share kept",
+            shape,
+            decode,
+            lambda: decoder(latent, decoder.condition(context)),
+            "made anew",
+        ),
+        _row(args, "four taps", shape, decode, lambda: nine_taps(latent, conditioning), "nine taps"),
+        _row(args, "weights folded once", shape, decode, lambda: unfolded(latent, conditioning), "at every step"),
+    ]
+
+
+class NineTaps(nn.Module):
+    """The decoder with its context's share kept, but upsampling before each 3x3 convolution, channels first."""
+
+    def __init__(self, decoder: MaskDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+        """Soft masks `[B, 1, H, W]`, scene by scene."""
+        masks = [self._decode(latent[i : i + 1], tuple(s[i : i + 1] for s in conditioning)) for i in range(len(latent))]
+        return torch.cat(masks)
+
+    def _decode(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+        d = self.decoder
+        x = F.leaky_relu(d.expand(F.leaky_relu(d.hidden(latent)))).view(-1, *d.coarse)
+        for conv, share in zip(d.convs, conditioning[:-1], strict=True):
+            padded = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="replicate")
+            x = F.leaky_relu(F.conv2d(padded, conv.weight) + share.contiguous())
+        return torch.sigmoid(d.head(x) + conditioning[-1])
+
+
+def _pixels(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
+    size = pretrained.size
+    env = make_env(args, pretrained, grid(size, NUM_INSTANCES), batch)
+    env.reset(seed=0)
+    label_maps = env.state.label_map
+    first, second = (torch.rand(batch, *size, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    first, second = first.to(args.device), second.to(args.device)
+    shape = shape_of(size, batch)
+    rows = [
+        _row(
+            args,
+            "one pass over label maps",
+            shape,
+            lambda: overlap(first, label_maps, NUM_INSTANCES),
+            lambda: [((label_maps == n + 1) * first).sum((1, 2)) for n in range(NUM_INSTANCES)],
+            "one per instance",
+        )
+    ]
+    if torch.device(args.device).type == "cpu":
+        x, y = first.numpy(), second.numpy()
+        rows += [
+            _row(args, "a > b", shape, lambda: np.greater(x, y), lambda: first > second, "by torch"),
+            _row(
+                args,
+                "to uint8",
+                shape,
+                lambda: to_uint8(first),
+                lambda: (first * 255).round().to(torch.uint8),
+                "by torch",
+            ),
+        ]
+    return rows
+
+
+def _reset(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
+    size = pretrained.size
+    env = make_env(args, pretrained, leaves(size), batch)
+    forgetful = make_env(args, pretrained, leaves(size), batch, augmentation={})
+    options = {"scene_index": list(range(batch))}
+    return [
+        _row(
+            args,
+            "contexts of known scenes kept",
+            shape_of(size, batch),
+            lambda: env.reset(options=options),
+            lambda: forgetful.reset(options=options),
+            "predicted anew, of augmented scenes",
+        )
+    ]
