@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.decoder import Conditioning, MaskDecoder
+from acis_env.decoder import Conditioning, MaskDecoder, UpsampleConv
 from acis_env.observations import to_uint8
 from acis_env.reward import overlap
 from acis_env.weights import Pretrained
@@ -43,23 +43,21 @@ def _decoder(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
     conditioning = decoder.condition(context)
     shape = shape_of(decoder.config.size, batch)
     unfolded = copy.deepcopy(decoder)
-    for conv in unfolded.convs:
-        conv.folded = None
+    for conv in unfolded.modules():
+        if isinstance(conv, UpsampleConv):
+            conv.folded = None
     nine_taps = NineTaps(decoder)
 
     def decode() -> Tensor:
         masks: Tensor = decoder(latent, conditioning)
         return masks
 
+    def condition_and_decode() -> Tensor:
+        masks: Tensor = decoder(latent, decoder.condition(context))
+        return masks
+
     return [
-        _row(
-            args,
-            "context's share kept",
-            shape,
-            decode,
-            lambda: decoder(latent, decoder.condition(context)),
-            "made anew",
-        ),
+        _row(args, "context's share kept", shape, decode, condition_and_decode, "made anew"),
         _row(args, "four taps", shape, decode, lambda: nine_taps(latent, conditioning), "nine taps"),
         _row(args, "weights folded once", shape, decode, lambda: unfolded(latent, conditioning), "at every step"),
     ]
@@ -81,6 +79,7 @@ class NineTaps(nn.Module):
         d = self.decoder
         x = F.leaky_relu(d.expand(F.leaky_relu(d.hidden(latent)))).view(-1, *d.coarse)
         for conv, share in zip(d.convs, conditioning[:-1], strict=True):
+            assert isinstance(conv, UpsampleConv)
             padded = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="replicate")
             x = F.leaky_relu(F.conv2d(padded, conv.weight) + share.contiguous())
         return torch.sigmoid(d.head(x) + conditioning[-1])
