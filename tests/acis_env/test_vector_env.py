@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 from acis_env import SegmentationVectorEnv, vector_env
+from acis_env.matching import from_scratch
 
 COLOURFUL = {"rotation": 20, "brightness": 0.2, "saturation": 0.3}
 
@@ -590,3 +591,49 @@ def test_a_device_that_is_not_asked_in_each_step_tells_of_bad_actions_at_the_nex
     with pytest.raises(ValueError, match=r"actions must be finite, got NaN or infinity in slots \[1\]"):
         envs.reset(options={"reset_mask": np.array([True, False, False])})
     envs.reset()
+
+
+def test_in_bfloat16_episodes_are_those_of_float32_but_for_rounding(make_vec, random_actions):
+    exact, coarse = make_vec(3), make_vec(3, precision="bfloat16")
+    for envs in (exact, coarse):
+        envs.reset(seed=0, options={"scene_index": 3})
+    for action in random_actions(3, 3):
+        _, expected, *_ = exact.step(action)
+        _, rewards, *_ = coarse.step(action)
+        torch.testing.assert_close(rewards, expected, atol=0.05, rtol=0)
+    assert {share.dtype for share in coarse.state.conditioning} == {torch.bfloat16}
+    assert coarse.state.accumulated_mask.dtype == rewards.dtype == torch.float32
+    assert not torch.equal(coarse.state.accumulated_mask, exact.state.accumulated_mask)
+    with pytest.raises(ValueError, match=r"precision must be one of \('float32', 'bfloat16'\), got 'half'"):
+        make_vec(3, precision="half")
+
+
+def test_a_compiled_environment_decodes_by_the_compiled_decoder(make_vec, random_actions, monkeypatch):
+    compiled = []
+
+    def compile_module(module):
+        compiled.append(module)
+        return lambda *inputs: module(*inputs) / 2
+
+    monkeypatch.setattr(torch, "compile", compile_module)
+    plain, envs = make_vec(2), make_vec(2, compile=True)
+    assert compiled == [envs.decoder]
+    for each in (plain, envs):
+        each.reset(seed=0, options={"scene_index": 3})
+        each.step(random_actions(1, 2)[0])
+    assert torch.equal(envs.state.predicted_mask, plain.state.predicted_mask / 2)
+
+
+def test_the_potential_goes_on_from_the_best_assignment_after_a_greedy_stretch(make_vec, random_actions):
+    envs = make_vec(1, reward="greedy")
+    envs.reset(seed=0, options={"scene_index": 3})
+    first, second, third, _ = random_actions(4)
+    envs.step(first)
+    envs.step(second)
+    envs.set_attr("reward", "potential")
+    state = envs.state
+    best, _ = from_scratch(state.scores, state.step_count, state.num_instances)
+    assert torch.equal(state.assignment, best)
+    envs.step(third)
+    state = envs.state
+    assert torch.equal(state.potential, from_scratch(state.scores, state.step_count, state.num_instances)[1])
