@@ -1,5 +1,6 @@
 """The decision process on scenes checked by hand, and against slow loops over pixels."""
 
+import copy
 from dataclasses import fields
 
 import numpy as np
@@ -339,3 +340,17 @@ def test_a_label_map_does_not_change_the_transition(batch, decoder, latents):
     first, _ = dynamics.step(reset(context, label_maps, decoder, 4, 6), latents[0], decoder)
     second, _ = dynamics.step(reset(context, label_maps.flip(1), decoder, 4, 6), latents[0], decoder)
     assert torch.equal(first.accumulated_mask, second.accumulated_mask)
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(score="iou", reward="greedy", count_penalty=0.1)])
+def test_a_step_asks_no_device_for_a_value(play, decoder, latents, rules):
+    """Tensors of the meta device have none, so whatever would make the host wait on a GPU raises there."""
+    state = play(1)[0][-1].map(lambda x: x.to("meta"))
+    latent = latents[1].to("meta")
+    after, reward = step(state, latent, copy.deepcopy(decoder).to("meta"), rules)
+    after = dynamics.hold(state, after, reward > 0)
+    assert [x.shape for x in after.tensors()] == [x.shape for x in state.tensors()]
+    assert [x.dtype for x in after.tensors()] == [x.dtype for x in state.tensors()]
+    for flag in (is_complete(after), dynamics.is_cut(after)):
+        assert flag.shape == reward.shape == (5,)
+    assert label_prediction(after).shape == (5, 32, 32)
