@@ -1,6 +1,6 @@
 """The decision process on scenes checked by hand, and against slow loops over pixels."""
 
-import copy
+from copy import deepcopy
 from dataclasses import fields
 
 import numpy as np
@@ -347,7 +347,7 @@ def test_a_step_asks_no_device_for_a_value(play, decoder, latents, rules):
     """Tensors of the meta device have none, so whatever would make the host wait on a GPU raises there."""
     state = play(1)[0][-1].map(lambda x: x.to("meta"))
     latent = latents[1].to("meta")
-    after, reward = step(state, latent, copy.deepcopy(decoder).to("meta"), rules)
+    after, reward = step(state, latent, deepcopy(decoder).to("meta"), rules)
     after = dynamics.hold(state, after, reward > 0)
     assert [x.shape for x in after.tensors()] == [x.shape for x in state.tensors()]
     assert [x.dtype for x in after.tensors()] == [x.dtype for x in state.tensors()]
