@@ -103,6 +103,18 @@ def _pixels(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
             "one per instance",
         )
     ]
+    owner, larger = torch.zeros_like(label_maps), first > second
+    newest = torch.full((batch, 1, 1), 3, dtype=owner.dtype, device=args.device)
+    rows.append(
+        _row(
+            args,
+            "owners by a maximum",
+            shape,
+            lambda: torch.maximum(owner, larger * newest),
+            lambda: torch.where(larger, newest, owner),
+            "by a choice",
+        )
+    )
     if torch.device(args.device).type == "cpu":
         x, y = first.numpy(), second.numpy()
         rows += [
