@@ -3,6 +3,7 @@
 import gc
 import math
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -212,14 +213,14 @@ def test_ten_thousand_steps_keep_the_invariants_and_need_no_more_memory(make_vec
     tensors = live_tensors()
     tracemalloc.start()
     try:
-        play_at_random(ledger, rng, 10)
-        gc.collect()
-        early, _ = tracemalloc.get_traced_memory()
-        play_at_random(ledger, rng, 40)
-        gc.collect()
-        late, _ = tracemalloc.get_traced_memory()
+        traced = []
+        for steps in (10, 20, 20):
+            play_at_random(ledger, rng, steps)
+            gc.collect()
+            traced.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert live_tensors() == tensors
-    assert late - early < 48_000  # bytes: less than a number for each of 2000 steps of a slot
+    # What others leave to be collected may go meanwhile, and a cache may fill once; a leak is there in every stretch.
+    assert all(now <= then for now, then in zip(live_tensors(), tensors, strict=True))
+    assert min(late - early for early, late in pairwise(traced)) < 24_000  # bytes: a number for each of 1000 steps
     assert ledger.episodes > 800
