@@ -26,4 +26,4 @@ def count_faults(keep):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_memory_that_is_kept_is_not_paged_in_again():
-    assert count_faults(keep=True) < 1000 < count_faults(keep=False)
+    assert count_faults(keep=True) < count_faults(keep=False) / 4
