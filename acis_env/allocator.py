@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Let the process keep memory that it has freed, up to 1 GiB, instead of giving it back to the system.
 
     Every step makes new tensors. Without this, glibc may give their memory back and take it again at each step, page
-    by page, which for large batches costs as much as a third of the step. It concerns the whole process, so programs
-    call it, and this package calls it in none of its functions but the command `acis`.
+    by page, which took more than a quarter of a step of 64 scenes at 224x224 (docs/performance.md). It concerns the
+    whole process, so programs call it, and this package calls it in none of its functions but the command `acis`.
 
     Returns:
         Whether the C library has such a setting (that of Linux has).

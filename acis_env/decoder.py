@@ -51,7 +51,7 @@ Conditioning = tuple[Tensor, ...]
 
 
 CPU_CHUNK_PIXELS = 8 * 224 * 224
-"""Pixels that a CPU decodes at a time: the feature maps of more would be paged in anew at every step."""
+"""Pixels that a CPU decodes at a time; with more, each mask takes longer."""
 
 
 class StatePyramid(nn.Module):

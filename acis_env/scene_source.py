@@ -96,7 +96,7 @@ class SceneSource:
         if self.augmentation is not None or self.context_name == "oracle":
             return self.context(images, label_maps)
         wanted = indices.tolist()
-        missing = [place for place, scene in enumerate(wanted) if scene not in self._kept]
+        missing = list({scene: place for place, scene in enumerate(wanted) if scene not in self._kept}.values())
         found: dict[int, Tensor] = {}
         # A CPU predicts one at a time: in batches, convolutions would round by what else is missing.
         for part in torch.tensor(missing, dtype=torch.int64).split(1 if images.device.type == "cpu" else MAX_BATCH):

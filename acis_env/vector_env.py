@@ -250,7 +250,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         elif slots:
             infos = {"final_obs": self._observe(), "_final_obs": done.clone()}
             infos |= {"final_info": _with_masks(self._info() | metrics, done), "_final_info": done.clone()}
-            before_reset = {slot: self._episode(slot) for slot in slots} if self.render_mode else {}
+            before_reset = {slot: self._episode(slot).map(torch.clone) for slot in slots} if self.render_mode else {}
             self._begin(slots)
             self._before_reset = before_reset
         infos |= _with_masks(self._info(), torch.ones_like(done))
@@ -312,7 +312,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         theirs = (*snapshot.state.scores.shape[1:], *snapshot.state.context.shape[2:])
         if sizes != theirs:
             raise ValueError(f"snapshot must be of (steps, instances, height, width) = {sizes}, got {theirs}")
-        self._put(slots, snapshot.state.map(torch.clone), snapshot.scene_index, snapshot.augmentation)
+        state = snapshot.state.map(lambda x: x.to(self.device, copy=True))  # the next reset writes into it
+        self._put(slots, state, snapshot.scene_index, snapshot.augmentation)
         self._is_over[slots] = snapshot.is_over.numpy(force=True)
         for slot, sampler_state in zip(slots, snapshot.samplers, strict=True):
             self.samplers[slot].set_state(sampler_state)
@@ -447,12 +448,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def _index(self, slots: Sequence[int]) -> Tensor:
         """`slots` on the device, `[K]` int64, without waiting for it."""
-        index = torch.tensor(slots, dtype=torch.int64)
-        return (
-            index.pin_memory().to(self.device, non_blocking=True)
-            if self.device.type == "cuda"
-            else index.to(self.device)
-        )
+        index = torch.tensor(slots, dtype=torch.int64, pin_memory=self.device.type == "cuda")
+        return index.to(self.device, non_blocking=True)
 
     def _observe(self) -> Observation:
         assert self._view is not None
@@ -503,8 +500,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         return {key: value.new_zeros(self.num_envs).index_copy_(0, index, value) for key, value in found.items()}
 
     def _episode(self, slot: int) -> EnvState:
-        """A copy of the episode in `slot`."""
-        return self.state.select(self._index([slot]))
+        """The episode in `slot`, in the memory of all."""
+        return self.state.select(slice(slot, slot + 1))
 
     def _scene(self, slot: int) -> Scene:
         name = self.scenes.scene(int(self._scene_index[slot])).name

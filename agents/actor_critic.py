@@ -83,7 +83,7 @@ class ActorCritic:
     def update_actor(
         self, batch: Batch, phase: Phase, generator: torch.Generator, decay: float = 1.0, monitor: bool = False
     ) -> Losses:
-        """Policy iteration: one step up the phase's objective, and one of the termination unit.
+        """Policy iteration: one step up the phase's objective, and a few of the termination unit.
 
         Args:
             batch: fresh episodes.

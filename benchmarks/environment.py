@@ -15,6 +15,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
+from acis_env.precision import autocast
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained
 from agents.cli import Bench
@@ -240,7 +241,7 @@ def decode(env: SegmentationVectorEnv, actions: torch.Tensor) -> Callable[[], ob
 
     @torch.no_grad()
     def forward() -> torch.Tensor:
-        with torch.autocast(env.device.type, torch.bfloat16, enabled=env.precision == "bfloat16"):
+        with autocast(env.device, env.precision):
             masks: torch.Tensor = env.decoder(actions * env.action_scale, env.state.conditioning)
         return masks
 

@@ -248,6 +248,9 @@ def test_the_context_of_a_scene_is_predicted_once_and_does_not_depend_on_what_wa
     envs.reset(options={"scene_index": [4, 2, 0, 1, 3]})
     assert count_predictions() == 5
     assert torch.equal(envs.state.context[[4, 3, 2, 1, 0]], first)
+    crowd = make_vec(3)
+    crowd.reset(options={"scene_index": 2})
+    assert count_predictions() == 5 + 1
     alone = make_vec(1)
     alone.reset(options={"scene_index": 4})
     assert torch.equal(alone.state.context[0], envs.state.context[0])

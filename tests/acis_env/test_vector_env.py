@@ -626,10 +626,14 @@ def test_a_compiled_environment_decodes_by_the_compiled_decoder(make_vec, random
 
 def test_the_potential_goes_on_from_the_best_assignment_after_a_greedy_stretch(make_vec, random_actions):
     envs = make_vec(1, reward="greedy")
-    envs.reset(seed=0, options={"scene_index": 3})
-    first, second, third, _ = random_actions(4)
-    envs.step(first)
-    envs.step(second)
+    for seed in range(20):  # until the greedy assignment is not the best one
+        envs.reset(seed=0, options={"scene_index": 3})
+        first, second, third = random_actions(3, seed=seed)
+        envs.step(first)
+        envs.step(second)
+        state = envs.state
+        if not torch.equal(state.assignment, from_scratch(state.scores, state.step_count, state.num_instances)[0]):
+            break
     envs.set_attr("reward", "potential")
     state = envs.state
     best, _ = from_scratch(state.scores, state.step_count, state.num_instances)
