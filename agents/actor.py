@@ -29,6 +29,8 @@ class ActorConfig:
     """Width of the layer before mean and log-variance."""
     termination_hidden: int = 64
     """Width of the layer before the termination logit."""
+    hard_mask: bool = False
+    """Read `M_t` rounded to 0 and 1; no gradient flows through it then."""
 
 
 class ActorOutput(NamedTuple):
@@ -79,6 +81,8 @@ class Actor(nn.Module):
     def forward(self, conditioning: tuple[Tensor, Tensor], mask: Tensor, memory: Tensor) -> ActorOutput:
         """The policy in `s_t`: a conditioned context, `M_t` `[B, 1, H, W]` and `h_t`."""
         share, foreground = conditioning
+        if self.config.hard_mask:
+            mask = (mask >= 0.5).to(mask)
         features = widen(self.trunk(share, mask))
         with full_precision(mask.device):
             states: list[Tensor] = []

@@ -20,8 +20,9 @@ from agents.actor import Actor
 from agents.config import Objective, Phase, TrainConfig
 from agents.critic import Critic
 from agents.distributed import ALONE, Group
-from agents.episodes import Batch, Episodes, MicroBatch, Sampler, run_episodes
-from agents.replay import Transitions, join, transitions
+from agents.episodes import Batch, Choice, Episodes, MicroBatch, Visit, choose_mean, run_episodes
+from agents.replay import Transitions, comparisons, join, transitions
+from agents.search import Candidates, Search, explore, look, rank_correlation
 
 Losses = dict[str, Tensor]
 """Detached scalars by TensorBoard tag."""
@@ -57,16 +58,42 @@ class ActorCritic:
         noise = self.draw_noise(batch, generator, self.config.exploration)
         collected = []
         for part in batch.parts:
-            episodes = self.play(part, noise)
+            episodes = self.play(part, self.sampler(part, noise))
             number = batch.number_steps(part.places)
             collected.append(transitions(episodes, self.config.gamma, number, batch.num_steps))
         return join(collected)
 
-    def update_critic(self, batch: Transitions) -> Losses:
-        """Policy evaluation: one step towards the Monte-Carlo returns, Eq. (7).
+    @torch.no_grad()
+    def compare(self, batch: Batch, generator: torch.Generator) -> Transitions:
+        """Episode execution, with the true values of several candidates in every state.
 
-        With the objective ac-score the immediate reward, whose gradient is known, is left out of them.
+        Half of the scenes follow the policy's mean and half the best candidate, since a judge's choices lie between.
         """
+        noise = self._draw_search(batch, generator)
+        follows_best = torch.rand(len(batch), 1, generator=generator) < 0.5
+        collected = []
+        for part in batch.parts:
+            search = self._search(part, noise)
+            episodes = self.play(part, explore(search, follows_best[part.places].to(part.state.context.device)))
+            collected.append(comparisons(episodes, search.tried, batch.number_steps(part.places), batch.num_steps))
+        return join(collected)
+
+    @torch.no_grad()
+    def correlate(self, batch: Transitions) -> Losses:
+        """How well the critic ranks the candidates of every state of `batch`, which `compare` gave."""
+        num_candidates = self.config.search.candidates
+        predicted, true = (x.view(num_candidates, -1) for x in (self._predict_returns(batch), batch.returns))
+        correlation = rank_correlation(predicted, true).sum() / (batch.total // num_candidates)
+        self.group.sum([correlation])
+        return {"critic/rank_correlation": correlation}
+
+    def update_critic(self, batch: Transitions, decay: float = 1.0) -> Losses:
+        """Policy evaluation: one step towards the Monte-Carlo returns, Eq. (7), or the values of candidates.
+
+        With the objective ac-score the immediate reward, whose gradient is known, is left out of the returns.
+        `decay` is a factor on the learning rate.
+        """
+        self.critic_optimizer.param_groups[0]["lr"] = decay * self.config.critic_learning_rate
         self.critic_optimizer.zero_grad(set_to_none=True)
         sums: list[Losses] = []
         for part in batch.split(self.config.accumulate):
@@ -94,14 +121,19 @@ class ActorCritic:
         """
         self.actor_optimizer.param_groups[0]["lr"] = decay * phase.learning_rate
         self.termination_optimizer.param_groups[0]["lr"] = decay * self.config.termination_learning_rate
-        samples = phase.objective in ("ac", "ac-score")
-        noise = self.draw_noise(batch, generator) if samples else None
+        samples, searches = phase.objective in ("ac", "ac-score"), phase.objective == "search"
+        noise = self._draw_search(batch, generator) if searches else self.draw_noise(batch, generator)
         self.actor_optimizer.zero_grad(set_to_none=True)
         sums: list[Losses] = []
         readings, continue_targets = [], []
         for part in batch.parts:
-            episodes = self.play(part, noise)
-            sums.append(self._add_gradients(episodes, phase, batch, samples and monitor))
+            tried: list[Candidates] = []
+            choose = self.sampler(part, noise) if samples else choose_mean
+            if searches:
+                search = self._search(part, noise)
+                choose, tried = look(search), search.tried
+            episodes = self.play(part, choose)
+            sums.append(self._add_gradients(episodes, phase, batch, samples and monitor, tried))
             readings.append(episodes.readings)
             continue_targets.append(episodes.continue_targets)
         clip = self.config.clip_norm_bce if phase.objective == "bl-bce" else self.config.clip_norm
@@ -122,15 +154,41 @@ class ActorCritic:
         level = torch.tensor(levels)[torch.randint(len(levels), (len(batch), 1, 1), generator=generator)]
         return torch.stack([policy, level * prior])
 
-    def play(self, part: MicroBatch, noise: Tensor | None) -> Episodes:
-        """Episodes with mean actions, or with the `noise` `[2, B, T, l]` that was drawn for the whole batch."""
-        sampler = None if noise is None else _sampler(*noise[:, part.places].to(part.state.context.device))
-        settings = (self.config.truncate, self.config.precision)
-        return run_episodes(self.actor, self.decoder, part.state, self.rules, sampler, *settings)
+    def play(self, part: MicroBatch, choose: Choice = choose_mean) -> Episodes:
+        """Episodes of the scenes in `part`."""
+        settings = (choose, self.config.bptt_steps, self.config.precision)
+        return run_episodes(self.actor, self.decoder, part.state, self.rules, *settings)
 
-    def _add_gradients(self, episodes: Episodes, phase: Phase, batch: Batch, monitor: bool) -> Losses:
-        """Descend from a micro-batch of `batch` to its share of the gradients; returns its share of the losses."""
-        terms, monitors = self._objective(episodes, phase.objective, monitor)
+    def sampler(self, part: MicroBatch, noise: Tensor) -> Choice:
+        """The reparametrisation trick, with the `noise` `[2, B, T, l]` that was drawn for the whole batch."""
+        policy, extra = noise[:, part.places].to(part.state.context.device)
+
+        def sample(visit: Visit) -> Tensor:
+            running, t = len(visit.state), visit.t
+            deviation = torch.exp(0.5 * visit.out.log_variance)
+            action: Tensor = visit.out.mean + deviation * policy[:running, t] + extra[:running, t]
+            return action
+
+        return sample
+
+    def _draw_search(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Random numbers `[K - 1, B, T, l]` of the candidates in all scenes of `batch`."""
+        num_others, latent_size = self.config.search.candidates - 1, self.decoder.config.latent_size
+        return torch.randn(num_others, len(batch), int(batch.lengths[0]), latent_size, generator=generator)
+
+    def _search(self, part: MicroBatch, noise: Tensor) -> Search:
+        noise = noise[:, part.places].to(part.state.context.device)
+        settings = (self.config.search, noise, self.config.gamma, self.rules, self.config.precision)
+        return Search(self.actor, self.decoder, *settings)
+
+    def _add_gradients(
+        self, episodes: Episodes, phase: Phase, batch: Batch, monitor: bool, tried: Sequence[Candidates]
+    ) -> Losses:
+        """Descend from a micro-batch of `batch` to its share of the gradients; returns its share of the losses.
+
+        With the objective search `tried` holds the candidates of every step.
+        """
+        terms, monitors = self._objective(episodes, phase.objective, monitor, tried)
         objective = torch.cat(terms).sum() / batch.num_steps
         mean, log_variance = (torch.cat([getattr(s, n) for s in episodes.steps]) for n in ("mean", "log_variance"))
         kl = kl_to_prior(mean, log_variance).sum() / batch.num_steps
@@ -164,20 +222,28 @@ class ActorCritic:
             losses, _ = self._descend(self.termination_optimizer, self.config.clip_norm, [{"loss": loss.detach()}])
         return losses["loss"]
 
-    def _objective(self, episodes: Episodes, objective: Objective, monitor: bool) -> tuple[list[Tensor], Losses]:
+    def _objective(
+        self, episodes: Episodes, objective: Objective, monitor: bool, tried: Sequence[Candidates] = ()
+    ) -> tuple[list[Tensor], Losses]:
         """The objective at every step, to be ascended, and what `monitor` asks for, summed over all steps."""
         if objective == "bl-bce":
             return [-_bce(step.predicted_mask, episodes.targets(t)) for t, step in enumerate(episodes.steps)], {}
         scores = self._scores(episodes) if objective != "ac" or monitor else []
         if objective == "bl-score":
             return scores, {}
+        if objective == "search":
+            best = [candidates.best for candidates in tried]
+            distances = [(step.mean - z).square().mean(1) for step, z in zip(episodes.steps, best, strict=True)]
+            return [s - self.config.search.weight * d for s, d in zip(scores, distances, strict=True)], {}
         values = self._values(episodes)
         monitors = {"critic/gradient_cosine": _gradient_cosine(episodes, values, scores)} if monitor else {}
         if objective == "ac":
             return values, monitors
-        # Nothing follows a last step, and there the critic has nothing to say.
-        triples = zip(scores, values, episodes.steps, strict=True)
-        return [score + value * (step.remaining > 1) for score, value, step in triples], monitors
+        # What follows is differentiated up to the cut, and from there on estimated. Nothing follows a last step.
+        window = self.config.bptt_steps or len(scores)
+        is_cut = [(t + 1) % window == 0 for t in range(len(scores))]
+        steps = zip(scores, values, episodes.steps, is_cut, strict=True)
+        return [score + value * (step.remaining > 1) * cut for score, value, step, cut in steps], monitors
 
     def _scores(self, episodes: Episodes) -> list[Tensor]:
         """Soft score of every mask with the instance it is assigned in the end."""
@@ -260,11 +326,6 @@ class ActorCritic:
             "critic_optimizer": self.critic_optimizer,
             "termination_optimizer": self.termination_optimizer,
         }
-
-
-def _sampler(policy: Tensor, extra: Tensor) -> Sampler:
-    """The reparametrisation trick, with noise `[b, T, l]` in units of the policy's deviation, and other noise."""
-    return lambda t, mean, deviation: mean + deviation * policy[: len(mean), t] + extra[: len(mean), t]
 
 
 def soft_score(masks: Tensor, targets: Tensor, name: ScoreName) -> Tensor:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.packed import resize_image
@@ -21,8 +21,10 @@ from acis_env.files import replacing
 from acis_env.observations import unpack
 from acis_env.weights import Pretrained, config_from_dict, load_state
 from agents.actor import Actor, ActorConfig
+from agents.critic import Critic, CriticConfig
+from agents.search import Judge, SearchConfig
 
-FORMAT = "acis-agent-1"
+FORMAT = "acis-agent-2"
 """Marks a file as an agent's, and the layout of what is in it."""
 
 
@@ -50,10 +52,19 @@ class Prediction:
 
 
 class Agent:
-    """Context network, actor and frozen decoder: all that inference needs. The critic is not needed (section 5.3)."""
+    """Context network, actor and frozen decoder: all that inference needs.
+
+    The critic is not needed (section 5.3), unless the agent has it judge several candidates in every state.
+    """
 
     def __init__(
-        self, actor: Actor, pretrained: Pretrained, max_steps: int = 21, cut_off: float = 0.5, action_scale: float = 3.0
+        self,
+        actor: Actor,
+        pretrained: Pretrained,
+        max_steps: int = 21,
+        cut_off: float = 0.5,
+        action_scale: float = 3.0,
+        judge: Judge | None = None,
     ) -> None:
         """Put an agent together.
 
@@ -63,7 +74,9 @@ class Agent:
             max_steps: cap on the number of masks of `segment`.
             cut_off: probability below which a pixel of the label map is background.
             action_scale: that of the environment: latent standard deviations of an action of 1.
+            judge: chooses the action; None takes the policy's mean.
         """
+        self.judge = judge
         self.actor = actor.eval()
         self.pretrained = pretrained
         self.decoder = pretrained.autoencoder.decoder
@@ -80,6 +93,8 @@ class Agent:
         """Move all weights to `device`, in place."""
         self.actor.to(device)
         self.pretrained.to(device)
+        if self.judge is not None:
+            self.judge.critic.to(device)
         return self
 
     @torch.no_grad()
@@ -96,7 +111,7 @@ class Agent:
             observation: of one environment or a batch, as the environments give it with `obs` "dict" or "stacked".
             state: what the last call returned; None begins new episodes everywhere.
             episode_start: `[B]`, True where a new episode begins.
-            deterministic: take the mean; else sample from the policy.
+            deterministic: take the mean, or the judge's choice; else sample from the policy.
 
         Returns:
             Actions `[l]` or `[B, l]` in [-1, 1], and the memory for the next call.
@@ -119,6 +134,8 @@ class Agent:
         latent = out.mean
         if not deterministic:
             latent = latent + torch.exp(0.5 * out.log_variance) * torch.randn_like(latent)
+        elif self.judge is not None:
+            latent = self.judge(self.judge.condition(context), mask, latent)
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
         return (action[0] if single else action), out.memory
 
@@ -146,7 +163,7 @@ class Agent:
 
     @torch.no_grad()
     def predict_masks(self, context: Tensor, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
-        """Run the mean policy on a batch until every termination unit has said stop.
+        """Run the deterministic policy on a batch until every termination unit has said stop.
 
         Args:
             context: `[B, 12, H, W]` in [0, 1].
@@ -156,6 +173,7 @@ class Agent:
         cap = self.max_steps if max_steps is None else max_steps
         limit = max(cap, min_steps)
         conditioning, shares = self.decoder.condition(context), self.actor.condition(context)
+        judged = None if self.judge is None else self.judge.condition(context)
         mask = torch.zeros_like(context[:, :1])
         memory = self.actor.initial_memory(len(context))
         num_masks = torch.full((len(context),), cap, device=context.device)
@@ -168,7 +186,8 @@ class Agent:
             stopped |= stops
             if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
                 break
-            predicted = self.decoder(out.mean, conditioning)
+            latent = out.mean if self.judge is None or judged is None else self.judge(judged, mask, out.mean)
+            predicted = self.decoder(latent, conditioning)
             masks.append(predicted[:, 0])
             mask, memory = torch.maximum(mask, predicted), out.memory
         return Prediction(
@@ -193,7 +212,10 @@ class Agent:
                 "max_steps": self.max_steps,
                 "cut_off": self.cut_off,
                 "action_scale": self.action_scale,
+                "critic": None if self.judge is None else asdict(self.judge.critic.config),
+                "search": None if self.judge is None else asdict(self.judge.config),
             },
+            "critic": {} if self.judge is None else self.judge.critic.state_dict(),
             "actor": self.actor.state_dict(),
             "context": context_network.state_dict(),
             "autoencoder": autoencoder.state_dict(),
@@ -220,11 +242,17 @@ class Agent:
         context_network = ContextNetwork(config_from_dict(ContextConfig, config["context"], source))
         autoencoder = MaskAutoencoder(config_from_dict(AutoencoderConfig, config["autoencoder"], source))
         actor = Actor(autoencoder.config, config_from_dict(ActorConfig, config["actor"], source))
-        for name, module in (("context", context_network), ("autoencoder", autoencoder), ("actor", actor)):
+        modules: dict[str, nn.Module] = {"context": context_network, "autoencoder": autoencoder, "actor": actor}
+        judge = None
+        if config["critic"] is not None:
+            critic = Critic(autoencoder.config, config_from_dict(CriticConfig, config["critic"], source))
+            judge = Judge(critic, autoencoder.decoder, config_from_dict(SearchConfig, config["search"], source))
+            modules["critic"] = critic
+        for name, module in modules.items():
             load_state(module, state[name], f"{source}: {name}")
             module.requires_grad_(False).eval()
         settings = {name: config[name] for name in ("max_steps", "cut_off", "action_scale")}
-        return cls(actor, Pretrained(context_network, autoencoder), **settings)
+        return cls(actor, Pretrained(context_network, autoencoder), **settings, judge=judge)
 
 
 def compose_label_map(masks: NDArray[np.float32], cut_off: float = 0.5) -> NDArray[np.int32]:

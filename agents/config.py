@@ -13,6 +13,7 @@ from acis_env.precision import Precision
 from acis_env.reward import ScoreName
 from agents.actor import ActorConfig
 from agents.critic import CriticConfig
+from agents.search import SearchConfig
 
 
 def _parse_json(arguments: list[str]) -> dict[str, Any]:
@@ -34,14 +35,16 @@ JsonObject = Annotated[
 ]
 """A dictionary that is written as a JSON object on the command line."""
 
-Objective = Literal["bl-bce", "bl-score", "ac", "ac-score", "critic"]
+Objective = Literal["bl-bce", "bl-score", "ac", "ac-score", "search", "critic", "judge"]
 """What the actor follows:
 
 bl-bce: cross-entropy of each mask with the instance that max-matching assigns to it (the paper's baseline BL).
 bl-score: the same with the soft score (Dice or IoU) in place of the cross-entropy.
 ac: the critic's value of each mask, through the frozen decoder (the paper's AC, Algorithm 1).
 ac-score: the soft score of the assigned instance plus the discounted value of what follows, by the critic.
+search: the soft score as in bl-score, while the mean is drawn towards the best of several candidates.
 critic: nothing; only the critic learns (the paper's warm-up).
+judge: likewise, but the critic learns to compare candidates in the same state, and the agent then acts by it.
 """
 
 
@@ -90,8 +93,11 @@ class TrainConfig:
     """Score of the reward, and of the objectives named after it."""
     gamma: float = 0.9
     """Discount per predicted mask."""
-    truncate: bool = True
-    """One-step BPTT; False lets the gradient run through the whole episode."""
+    bptt_steps: int | None = 1
+    """Steps after which the gradient through `M_t` and `h_t` is cut (1: BL-Trunc). None: it runs through the whole
+    episode (BL)."""
+    matching_noise: float = 0.0
+    """Standard deviation of the noise on the scores when masks are assigned to instances, Eq. (2)."""
     actor: ActorConfig = ActorConfig()
     """Sizes of the actor."""
     critic: CriticConfig = CriticConfig()
@@ -112,6 +118,8 @@ class TrainConfig:
     """Batches of episodes that the critic learns from (the paper: 1)."""
     exploration: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0)
     """Standard deviations of prior noise added to actions in collected episodes, one drawn per scene."""
+    search: SearchConfig = SearchConfig()
+    """Candidates of the objectives search and judge."""
     termination_updates: int = 8
     """Updates of the termination unit per actor update."""
     termination_learning_rate: float = 3e-3
@@ -138,11 +146,16 @@ class TrainConfig:
                 f"accumulate must be from 1 to batch_size, so that no micro-batch is empty, got {self.accumulate} with "
                 f"batch_size {self.batch_size}"
             )
+        if self.bptt_steps is not None and self.bptt_steps < 1:
+            raise ValueError(f"bptt_steps must be at least 1, or None, got {self.bptt_steps}")
+        if self.matching_noise < 0:
+            raise ValueError(f"matching_noise must be at least 0, got {self.matching_noise}")
         objectives = {phase.objective for phase in self.phases}
-        if {"ac", "ac-score"} <= objectives:
-            raise ValueError(
-                "phases must not mix the objectives 'ac' and 'ac-score': their critics learn other targets"
-            )
+        learned = sorted(objectives & {"ac", "ac-score", "judge"})
+        if len(learned) > 1:
+            raise ValueError(f"phases must not mix the objectives {learned}: their critics learn other targets")
+        if "judge" in objectives and self.critic.remaining_steps:
+            raise ValueError("critic.remaining_steps must be False with a judge, since nobody knows them at inference")
 
     @property
     def values_the_future(self) -> bool:

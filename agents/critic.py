@@ -54,7 +54,7 @@ class Critic(nn.Module):
         return self.trunk.condition(context), context
 
     def forward(
-        self, conditioning: tuple[Tensor, Tensor], mask: Tensor, predicted_mask: Tensor, remaining: Tensor
+        self, conditioning: tuple[Tensor, Tensor], mask: Tensor, predicted_mask: Tensor, remaining: Tensor | None = None
     ) -> Tensor:
         """Values `[B]`.
 
@@ -62,7 +62,10 @@ class Critic(nn.Module):
             conditioning: of `B` contexts.
             mask: `[B, 1, H, W]`, `M_t`.
             predicted_mask: `[B, 1, H, W]`, `m_t`, the action.
-            remaining: `[B]` int64, steps left including this one.
+            remaining: `[B]` int64, steps left including this one; a critic that does not see it needs none.
+
+        Raises:
+            ValueError: the critic sees the steps left, but they were not given.
         """
         share, context = conditioning
         masks = [predicted_mask, mask]
@@ -70,6 +73,8 @@ class Critic(nn.Module):
             masks += [predicted_mask * mask, predicted_mask * context[:, FOREGROUND:]]
         features = widen(self.trunk(share, torch.cat(masks, dim=1)))
         if self.config.remaining_steps:
+            if remaining is None:
+                raise ValueError("remaining must be given to a critic with remaining_steps, got None")
             steps = F.one_hot(remaining.clamp(0, self.config.max_steps), self.config.max_steps + 1)
             features = torch.cat([features, steps.to(features)], dim=1)
         with full_precision(mask.device):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,10 +13,24 @@ from acis_env import dynamics
 from acis_env.decoder import MaskDecoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from acis_env.precision import Precision, autocast
-from agents.actor import Actor
+from agents.actor import Actor, ActorOutput
 
-Sampler = Callable[[int, Tensor, Tensor], Tensor]
-"""Draws the actions `[k, l]` of step `t` from `t`, the mean and the standard deviation of the policy, both `[k, l]`."""
+
+class Visit(NamedTuple):
+    """The `k` scenes that act in step `t`, and what the actor says there."""
+
+    t: int
+    state: EnvState
+    out: ActorOutput
+
+
+Choice = Callable[[Visit], Tensor]
+"""Chooses the actions `[k, l]` of a step."""
+
+
+def choose_mean(visit: Visit) -> Tensor:
+    """The mean of the policy."""
+    return visit.out.mean
 
 
 @dataclass(frozen=True)
@@ -101,35 +116,39 @@ def run_episodes(
     decoder: MaskDecoder,
     state: EnvState,
     rules: Rules = DEFAULT_RULES,
-    sampler: Sampler | None = None,
-    truncate: bool = True,
+    choose: Choice = choose_mean,
+    bptt_steps: int | None = 1,
     precision: Precision = "float32",
+    memory: Tensor | None = None,
 ) -> Episodes:
-    """Let `actor` segment every scene of `state` with as many steps as it has instances.
+    """Let `actor` segment every scene of `state`, until it has as many masks as instances.
 
     Scenes that have ended cost nothing: step `t` runs on the first `k_t` scenes only.
 
     Args:
         actor: the policy; gradients reach it unless they are disabled outside.
         decoder: frozen.
-        state: fresh episodes, sorted by falling number of instances.
+        state: fresh episodes, or ones under way, sorted by falling number of steps left.
         rules: of the reward.
-        sampler: draws the actions; None takes the mean.
-        truncate: cut the gradient between steps (one-step BPTT), else let it run through `M_t` and `h_t`.
+        choose: takes the actions.
+        bptt_steps: the gradient through `M_t` and `h_t` is cut after every so many steps (BL-Trunc: 1); None: never.
         precision: of the networks.
+        memory: of the actor, in episodes that are under way; None in fresh ones.
     """
-    context, label_map, lengths = state.context, state.label_map, state.num_instances
+    context, label_map, lengths = state.context, state.label_map, state.num_instances - state.step_count
     device = context.device
     with autocast(device, precision):
         context_share, foreground = actor.condition(context)
-    memory = actor.initial_memory(len(state))
+    memory = actor.initial_memory(len(state)) if memory is None else memory
     steps: list[Step] = []
     assignments, potentials = [], []
     readings, targets = [], []
     for t, (visited, running) in enumerate(_active_counts(lengths)):
         state = state.select(slice(visited))
         memory = memory[:visited].clone()  # compiled networks would be compiled anew for a view
-        mask = state.accumulated_mask.detach() if truncate else state.accumulated_mask
+        if bptt_steps is not None and t % bptt_steps == 0:
+            memory, state = memory.detach(), replace(state, accumulated_mask=state.accumulated_mask.detach())
+        mask = state.accumulated_mask
         with autocast(device, precision):
             out = actor((context_share[:visited], foreground[:visited]), mask, memory)
         readings.append(out.reading)
@@ -138,13 +157,12 @@ def run_episodes(
         potentials.append(state.potential[running:])
         if running == 0:
             break
-        state = state.select(slice(running))
-        mean, log_variance = out.mean[:running], out.log_variance[:running]
-        latent = mean if sampler is None else sampler(t, mean, torch.exp(0.5 * log_variance))
+        state, out = state.select(slice(running)), ActorOutput(*(x[:running] for x in out))
+        latent = choose(Visit(t, state, out))
         with autocast(device, precision):
             state, reward = dynamics.step(state, latent, decoder, rules)
-        memory = out.memory.detach() if truncate else out.memory
-        taken = (mask[:running], mean, log_variance, latent, state.predicted_mask, reward)
+        memory = out.memory
+        taken = (mask[:running], out.mean, out.log_variance, latent, state.predicted_mask, reward)
         steps.append(Step(*taken, remaining=lengths[:running] - t))
     return Episodes(
         context=context,

@@ -12,6 +12,7 @@ from torch import Tensor
 from acis_env.observations import to_uint8
 from agents.distributed import ALONE, Group
 from agents.episodes import Episodes, discounted_returns
+from agents.search import Candidates
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,31 @@ def transitions(
         returns=torch.cat(discounted_returns(episodes, gamma)),
         number=torch.arange(len(scene)) if number is None else number,
         total=len(scene) if total is None else total,
+    )
+
+
+def comparisons(
+    episodes: Episodes, tried: Sequence[Candidates], number: Tensor | None = None, total: int | None = None
+) -> Transitions:
+    """The states of finished episodes, each as often as candidates were tried in it, with the candidates' values.
+
+    Args:
+        episodes: of the scenes of a micro-batch.
+        tried: at every step.
+        number: `[S]` int64 on the host, of each state in the batch; None if these are all its states.
+        total: states of the batch; None likewise.
+    """
+    states = transitions(episodes, 0.0, number, total)
+    masks = torch.cat([to_uint8(candidates.masks) for candidates in tried], dim=1)
+    values = torch.cat([candidates.values for candidates in tried], dim=1)
+    copies = [
+        replace(states, predicted_mask=masks[k], returns=values[k], number=states.number + k * states.total)
+        for k in range(len(values))
+    ]
+    return Transitions(
+        context=states.context,
+        **{name: torch.cat([getattr(copy, name) for copy in copies]) for name in ("scene", *DEVICE_COLUMNS, "number")},
+        total=len(copies) * states.total,
     )
 
 

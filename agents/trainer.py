@@ -30,6 +30,7 @@ from agents.distributed import ALONE, Group, check_share
 from agents.episodes import Batch, MicroBatch, sort_by_length
 from agents.evaluation import agent_segmenter, evaluate, scene_sheet
 from agents.replay import ReplayBuffer
+from agents.search import Judge
 
 FORMAT = "acis-run-1"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
@@ -125,13 +126,18 @@ class Trainer:
         config, generator = self.config, torch.Generator().manual_seed(self._seed())
         losses: Losses = {}
         batch = self._begin_episodes(phase)
-        if phase.objective in ("critic", "ac", "ac-score"):
-            self.replay.add(self.learner.collect(batch, generator))  # episode execution
+        decay = 0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0
+        monitor = self.iteration % config.monitor_every == 0
+        if phase.objective in ("critic", "ac", "ac-score", "judge"):
+            is_judge = phase.objective == "judge"
+            collected = (self.learner.compare if is_judge else self.learner.collect)(batch, generator)
+            if is_judge and monitor:
+                losses |= self.learner.correlate(collected)
+            self.replay.add(collected)  # episode execution
             for _ in range(config.critic_updates):  # policy evaluation, Eq. (7)
-                losses |= self.learner.update_critic(self.replay.sample(config.critic_batch_size, generator))
-        if phase.objective != "critic":  # policy iteration
-            decay = 0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0
-            monitor = self.iteration % config.monitor_every == 0
+                sample = self.replay.sample(config.critic_batch_size, generator)
+                losses |= self.learner.update_critic(sample, decay if is_judge else 1.0)
+        if phase.objective not in ("critic", "judge"):  # policy iteration
             losses |= self.learner.update_actor(batch, phase, generator, decay, monitor)
         return losses
 
@@ -139,24 +145,28 @@ class Trainer:
         """Fresh episodes in a random batch of training scenes, of which this process takes its share."""
         generator = iteration_generator(self.config.seed, self.iteration)
         drawn = draw_batch(self.train_scenes, self.config.batch_size, self.config.augmentation, generator)
+        capacity = self.train_scenes.max_instances
         label_map, given = drawn.label_maps, torch.zeros_like(drawn.label_maps, dtype=torch.float32)[:, None]
         if phase.sequence_length is not None:
-            shape = (len(label_map), self.train_scenes.max_instances)
-            priority = torch.from_numpy(generator.random(shape, dtype=np.float32))
+            priority = torch.from_numpy(generator.random((len(label_map), capacity), dtype=np.float32))
             label_map, given = dynamics.prefill(label_map, phase.sequence_length, priority.to(label_map.device))
-        images, label_map, given = sort_by_length(drawn.images, label_map, given)
+        noise = torch.from_numpy(generator.standard_normal((len(label_map), capacity, capacity), dtype=np.float32))
+        noise = noise.to(label_map.device)
+        images, label_map, given, noise = sort_by_length(drawn.images, label_map, given, noise)
         lengths = label_map.flatten(1).amax(1).long().cpu()
         num_parts = self.group.world_size * self.config.accumulate
         parts = []
         for first in range(self.group.rank, num_parts, self.group.world_size):
             places = torch.arange(first, len(lengths), num_parts)  # of the sorted scenes, so that all parts cost alike
-            parts.append(MicroBatch(self._reset(images[places], label_map[places], given[places]), places))
+            scenes = (images[places], label_map[places], given[places], noise[places])
+            parts.append(MicroBatch(self._reset(*scenes), places))
         return Batch(lengths, parts)
 
-    def _reset(self, images: Tensor, label_map: Tensor, given: Tensor) -> EnvState:
+    def _reset(self, images: Tensor, label_map: Tensor, given: Tensor, noise: Tensor) -> EnvState:
         context, capacity = self.pretrained.context_network.context(images), self.train_scenes.max_instances
         with autocast(context.device, self.config.precision):
-            return dynamics.reset(context, label_map, self.learner.decoder, capacity, capacity, given)
+            noise = self.config.matching_noise * noise
+            return dynamics.reset(context, label_map, self.learner.decoder, capacity, capacity, given, noise)
 
     def _open_log(self) -> AbstractContextManager[SummaryWriter | None]:
         """Write the configuration, and open the writer of events; the main process alone has one."""
@@ -208,7 +218,17 @@ class Trainer:
         """The agent as it is now; it shares the weights that are being trained."""
         config = self.config
         max_steps = config.max_steps or self.train_scenes.max_instances
-        return Agent(self.learner.actor, self.pretrained, max_steps, config.cut_off)
+        judge = Judge(self.learner.critic, self.learner.decoder, config.search) if self._has_judge() else None
+        return Agent(self.learner.actor, self.pretrained, max_steps, config.cut_off, judge=judge)
+
+    def _has_judge(self) -> bool:
+        """Whether the critic has begun to learn to compare."""
+        start = 0
+        for phase in self.config.phases:
+            if phase.objective == "judge":
+                return self.iteration > start
+            start += phase.iterations
+        return False
 
     def save(self) -> None:
         """Write the agent, then the checkpoint; every process has to call it."""

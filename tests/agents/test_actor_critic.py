@@ -39,7 +39,8 @@ def explore(learner, batch, generator=None):
     """The episodes that `learner.collect` makes its experience of."""
     generator = generator or noise()
     with torch.no_grad():
-        return learner.play(batch.parts[0], learner.draw_noise(batch, generator, learner.config.exploration))
+        choose = learner.sampler(batch.parts[0], learner.draw_noise(batch, generator, learner.config.exploration))
+        return learner.play(batch.parts[0], choose)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_the_actor_ascends_the_gradient_that_finite_differences_find(
 ):
     targets = Episodes.targets
     monkeypatch.setattr(Episodes, "targets", lambda self, t: targets(self, t).double())
-    learner = make_learner(truncate=False, clip_norm=1e9, clip_norm_bce=1e9)
+    learner = make_learner(bptt_steps=None, clip_norm=1e9, clip_norm_bce=1e9)
     for part in (learner.actor, learner.critic, learner.decoder):
         part.double()
     state = begin(tiny, indices)

@@ -306,7 +306,7 @@ def test_missing_truncated_and_foreign_files_are_named_in_the_error(agent, tmp_p
     with pytest.raises(ValueError, match=r"agent\.pt: expected a checkpoint, got Tensor"):
         Agent.load(path)
     save_checkpoint({"format": "acis-run-1"}, path)
-    with pytest.raises(ValueError, match=r"agent\.pt: expected an agent of format 'acis-agent-1', got 'acis-run-1'"):
+    with pytest.raises(ValueError, match=r"agent\.pt: expected an agent of format 'acis-agent-2', got 'acis-run-1'"):
         Agent.load(path)
 
 

@@ -170,24 +170,24 @@ def test_the_unit_reads_in_a_terminal_state_what_the_actor_sees_after_the_last_m
     assert not torch.equal(expected[0], expected[1])
 
 
-def run_with_handles(learner, state, truncate):
+def run_with_handles(learner, state, bptt_steps):
     """Episodes, and for every step a zero that was added to its action: a handle for gradients."""
     handles = []
 
-    def sampler(t, mean, deviation):
-        handles.append(torch.zeros_like(mean, requires_grad=True))
-        return mean + handles[-1]
+    def choose(visit):
+        handles.append(torch.zeros_like(visit.out.mean, requires_grad=True))
+        return visit.out.mean + handles[-1]
 
-    return run_episodes(learner.actor, learner.decoder, state, sampler=sampler, truncate=truncate), handles
+    return run_episodes(learner.actor, learner.decoder, state, choose=choose, bptt_steps=bptt_steps), handles
 
 
 def test_a_mask_has_no_gradient_to_the_action_before_it_if_truncated_and_has_one_else(learner, begin, tiny):
     state = begin(tiny, [1, 2])
-    for truncate in (True, False):
-        episodes, handles = run_with_handles(learner, state, truncate)
+    for bptt_steps in (1, None):
+        episodes, handles = run_with_handles(learner, state, bptt_steps)
         later, own = torch.autograd.grad(episodes.steps[1].predicted_mask.sum(), handles[:2], allow_unused=True)
         assert own.abs().min() > 0
-        assert (later is None) == truncate
+        assert (later is None) == (bptt_steps == 1)
     assert later.abs().max() > 0
 
 
@@ -195,8 +195,8 @@ def test_memory_carries_a_gradient_over_steps_only_if_not_truncated(learner, beg
     state = begin(tiny, [1, 2])
     torch.nn.init.zeros_(learner.actor.trunk.mask_conv.weight)  # memory is then the only way from step to step
     gradients = []
-    for truncate in (True, False):
-        episodes = run_episodes(learner.actor, learner.decoder, state, truncate=truncate)
+    for bptt_steps in (1, None):
+        episodes = run_episodes(learner.actor, learner.decoder, state, bptt_steps=bptt_steps)
         gradients.append(torch.autograd.grad(episodes.steps[1].mean.sum(), learner.actor.lstm[0].weight_ih)[0])
     truncated, whole = gradients
     assert truncated.abs().max() > 0
@@ -207,9 +207,9 @@ def test_memory_carries_a_gradient_over_steps_only_if_not_truncated(learner, beg
 def test_truncation_changes_gradients_except_in_episodes_of_one_step(learner, begin, tiny, indices, are_equal):
     state = begin(tiny, indices)
     gradients = []
-    for truncate in (True, False):
+    for bptt_steps in (1, None):
         learner.actor.zero_grad()
-        episodes = run_episodes(learner.actor, learner.decoder, state, truncate=truncate)
+        episodes = run_episodes(learner.actor, learner.decoder, state, bptt_steps=bptt_steps)
         torch.cat([step.predicted_mask.square().sum().view(1) for step in episodes.steps]).sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in learner.actor.policy_parameters() if p.grad is not None]))
     assert gradients[0].abs().max() > 0
