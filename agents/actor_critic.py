@@ -48,8 +48,9 @@ class ActorCritic:
         if config.compile:
             self.actor.compile(dynamic=True)  # fewer scenes are left from step to step
             self.critic.compile(dynamic=True)
-        self.actor_optimizer = torch.optim.Adam(self.actor.policy_parameters(), fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.critic_learning_rate, fused=True)
+        decay = config.weight_decay
+        self.actor_optimizer = torch.optim.Adam(self.actor.policy_parameters(), weight_decay=decay, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), weight_decay=decay, fused=True)
         self.termination_optimizer = torch.optim.Adam(self.actor.termination.parameters(), fused=True)
 
     @torch.no_grad()
@@ -82,7 +83,7 @@ class ActorCritic:
     def correlate(self, batch: Transitions) -> Losses:
         """How well the critic ranks the candidates of every state of `batch`, which `compare` gave."""
         num_candidates = self.config.search.candidates
-        predicted, true = (x.view(num_candidates, -1) for x in (self._predict_returns(batch), batch.returns))
+        predicted, true = (x.view(num_candidates, -1) for x in (self.predict_returns(batch), batch.returns))
         correlation = rank_correlation(predicted, true).sum() / (batch.total // num_candidates)
         self.group.sum([correlation])
         return {"critic/rank_correlation": correlation}
@@ -98,7 +99,7 @@ class ActorCritic:
         sums: list[Losses] = []
         for part in batch.split(self.config.accumulate):
             targets = part.returns - part.reward if self.config.values_the_future else part.returns
-            loss = F.mse_loss(self._predict_returns(part), targets, reduction="sum") / batch.total
+            loss = F.mse_loss(self.predict_returns(part), targets, reduction="sum") / batch.total
             loss.backward()
             moments = {"mean": targets.sum() / batch.total, "square": targets.square().sum() / batch.total}
             sums.append({"loss": loss.detach(), **moments})
@@ -267,7 +268,7 @@ class ActorCritic:
         self.critic.requires_grad_(True)
         return values
 
-    def _predict_returns(self, batch: Transitions) -> Tensor:
+    def predict_returns(self, batch: Transitions) -> Tensor:
         """The critic's value of every step that was kept, `[S]`."""
         scene = batch.scene.to(batch.context.device)
         with autocast(batch.context.device, self.config.precision):

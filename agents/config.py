@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -56,11 +56,18 @@ class Phase:
     objective: Objective
     iterations: int
     learning_rate: float = 3e-4
-    """Of the actor; falls to 0.3 and 0.1 of itself after 70 % and 90 % of the phase."""
+    """Of the actor."""
+    decay: tuple[tuple[float, float], ...] = ((0.7, 0.3), (0.9, 0.1))
+    """Pairs: from this share of the phase on, the learning rates of actor, termination unit and judge are multiplied
+    by this factor."""
     sequence_length: int | None = None
     """Longest episode: in a scene of more instances the others are given in `M_1`. None: all instances."""
     kl_weight: float = 0.0
     """Factor of the KL divergence of the policy from the latent prior."""
+
+    def decay_at(self, share: float) -> float:
+        """The factor when `share` of the phase is done."""
+        return next((factor for start, factor in reversed(self.decay) if share >= start), 1.0)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ class TrainConfig:
     """Sizes and inputs of the critic."""
     start_from_encoder: bool = True
     """Begin actor and critic as copies of the autoencoder's encoder; False is the paper's random start."""
+    weight_decay: float = 0.0
+    """L2 penalty in Adam, of actor and critic."""
     clip_norm: float = 1.0
     """Largest norm of the actor's and the critic's gradients."""
     clip_norm_bce: float = 200.0
@@ -158,9 +167,18 @@ class TrainConfig:
             raise ValueError("critic.remaining_steps must be False with a judge, since nobody knows them at inference")
 
     @property
+    def estimates_returns(self) -> bool:
+        """Whether there is a critic that learns from the returns of whole episodes."""
+        return any(phase.objective in ("critic", "ac", "ac-score") for phase in self.phases)
+
+    @property
     def values_the_future(self) -> bool:
         """Whether the critic estimates what follows a step, rather than the return from it on."""
         return any(phase.objective == "ac-score" for phase in self.phases)
+
+
+SMALL_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
+"""For the bundled networks, which are small, too."""
 
 
 def short_schedule(objective: Objective, iterations: int) -> tuple[Phase, ...]:
@@ -173,17 +191,66 @@ def short_schedule(objective: Objective, iterations: int) -> tuple[Phase, ...]:
     return (*start, Phase("main", objective, iterations, 5e-4))
 
 
-SMALL_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
+def judge_schedule(iterations: int, judge_iterations: int, learning_rate: float = 1e-3) -> tuple[Phase, ...]:
+    """Initialisation, the policy's myopic training, then that of the critic that judges its candidates."""
+    init, main = short_schedule("bl-score", iterations)
+    return (init, replace(main, learning_rate=learning_rate), Phase("judge", "judge", judge_iterations))
 
 
-def _short(objective: Objective) -> TrainConfig:
-    return TrainConfig(phases=short_schedule(objective, 400), actor=SMALL_ACTOR)
+def _short(objective: Objective, iterations: int = 400, **changes: Any) -> TrainConfig:
+    """The short schedule, its last phase with `changes`."""
+    *start, main = short_schedule(objective, iterations)
+    return TrainConfig(phases=(*start, replace(main, **changes)), actor=SMALL_ACTOR)
+
+
+def _paper(score: ScoreName, lengths: tuple[int, ...], batches: int, max_steps: int, cut_off: float) -> TrainConfig:
+    """The published schedule (`batches` make an epoch), where the supplement and the public code give it.
+
+    Gradients are clipped by norm rather than by value, and the termination unit has its own optimiser.
+    """
+    init = [
+        Phase("init", "bl-bce", 600 * batches, 5e-4, ((2 / 3, 0.1),), sequence_length=1, kl_weight=0.1),
+    ]
+    curriculum = [
+        Phase(f"curriculum-{length}", "bl-bce", 100 * batches, 5e-4, (), sequence_length=length) for length in lengths
+    ]
+    rates = (("1", 5e-4, 1e-4), ("2", 5e-5, 1e-5), ("3", 1e-6, 1e-5))
+    main = [Phase(f"ac-{name}", "ac", 200 * batches, rate, (), kl_weight=kl) for name, rate, kl in rates]
+    return TrainConfig(
+        phases=(*init, *curriculum, Phase("warm-up", "critic", 1024), *main),
+        batch_size=8,
+        score=score,
+        critic_learning_rate=1e-3,
+        weight_decay=1e-5,
+        start_from_encoder=False,
+        critic=CriticConfig(products=False, remaining_steps=False),
+        replay_size=1,
+        exploration=(0.0,),
+        max_steps=max_steps,
+        cut_off=cut_off,
+        eval_every=20 * batches,
+        checkpoint_every=5 * batches,
+    )
 
 
 PRESETS: dict[str, TrainConfig] = {
+    "quick": _short("bl-score", 220, learning_rate=2e-3),
+    "small": _short("bl-score", 4500),
+    "best": TrainConfig(
+        phases=judge_schedule(3000, 600),
+        actor=SMALL_ACTOR,
+        critic=CriticConfig(remaining_steps=False),
+    ),
+    "paper-cvppp": _paper("dice", (5, 10, 21), 13, 21, 0.3),
+    "paper-kitti": _paper("iou", (5, 10, 16), 464, 16, 0.5),
     "bl-bce": _short("bl-bce"),
     "bl-score": _short("bl-score"),
     "ac": _short("ac"),
     "ac-score": _short("ac-score"),
 }
-"""Named starting points; every field can be overridden."""
+"""Named starting points; every field can be overridden.
+
+quick: minutes on a CPU. small: about an hour on one. best: the strongest agent there is here, an hour and a half.
+paper-cvppp, paper-kitti: the published schedule; `weights` has to name networks of the published sizes.
+The rest: one objective each, a few CPU minutes.
+"""

@@ -25,8 +25,10 @@ from agents.episodes import Choice, Visit, discounted_returns, run_episodes
 class SearchConfig:
     """Which actions are tried in a state, and what they are worth."""
 
-    candidates: int = 8
-    """Actions tried per state; the first is the policy's mean."""
+    candidates: int = 4
+    """Actions tried per state while training; the first is the policy's mean."""
+    judged: int = 16
+    """Likewise at inference, where the critic judges them."""
     spreads: tuple[float, ...] = (0.3, 0.6, 1.0)
     """Standard deviations of the others about it, in units of the prior's; they take turns."""
     value: Literal["reward", "return"] = "reward"
@@ -35,8 +37,9 @@ class SearchConfig:
     """Of the squared distance, per latent, from the best candidate, beside the score (objective "search")."""
 
     def __post_init__(self) -> None:
-        if self.candidates < 2:
-            raise ValueError(f"candidates must be at least 2, or there is nothing to choose, got {self.candidates}")
+        for name in ("candidates", "judged"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be at least 2, or there is no choice, got {getattr(self, name)}")
         if not self.spreads or min(self.spreads) <= 0:
             raise ValueError(f"spreads must be positive numbers, got {self.spreads}")
 
@@ -168,7 +171,7 @@ class Judge:
     def __init__(self, critic: Critic, decoder: MaskDecoder, config: SearchConfig) -> None:
         """Take a critic that was trained to compare candidates of `config`, and the frozen decoder."""
         self.critic, self.decoder, self.config = critic, decoder, config
-        shape = (config.candidates - 1, 1, decoder.config.latent_size)
+        shape = (config.judged - 1, 1, decoder.config.latent_size)
         self.offsets = config.scale(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
     def condition(self, context: Tensor) -> tuple[tuple[Tensor, Tensor], Conditioning]:

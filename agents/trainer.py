@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -28,12 +30,19 @@ from agents.agent import Agent, load_checkpoint, save_checkpoint
 from agents.config import Phase, TrainConfig
 from agents.distributed import ALONE, Group, check_share
 from agents.episodes import Batch, MicroBatch, sort_by_length
-from agents.evaluation import agent_segmenter, evaluate, scene_sheet
+from agents.evaluation import agent_segmenter, evaluate, explained_variance_per_step, scene_sheet
 from agents.replay import ReplayBuffer
 from agents.search import Judge
 
+logger = logging.getLogger(__name__)
+
 FORMAT = "acis-run-1"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
+
+COSINES = 5
+"""Comparisons of the critic's gradient with the score's that the warning looks back on."""
+LOW_COSINE = 0.1
+"""Their mean below which the critic's gradient has lost the score's direction."""
 
 
 class Trainer:
@@ -75,6 +84,7 @@ class Trainer:
         self.replay = ReplayBuffer(config.replay_size, group)
         self.iteration = 0
         self.history: list[dict[str, float]] = []
+        self._cosines: deque[float] = deque(maxlen=COSINES)
 
     @classmethod
     def resume(cls, folder: Path, group: Group = ALONE) -> Trainer:
@@ -126,7 +136,7 @@ class Trainer:
         config, generator = self.config, torch.Generator().manual_seed(self._seed())
         losses: Losses = {}
         batch = self._begin_episodes(phase)
-        decay = 0.1 if share >= 0.9 else 0.3 if share >= 0.7 else 1.0
+        decay = phase.decay_at(share)
         monitor = self.iteration % config.monitor_every == 0
         if phase.objective in ("critic", "ac", "ac-score", "judge"):
             is_judge = phase.objective == "judge"
@@ -201,6 +211,11 @@ class Trainer:
             writer.add_scalar(f"val/{name}", value, self.iteration)
         for t, value in enumerate(evaluation.dice_at_step(), start=1):
             writer.add_scalar(f"val_dice_per_step/{t:02d}", value, self.iteration)
+        if self.config.estimates_returns:
+            critic = explained_variance_per_step(self.learner, self.pretrained, self.val_scenes)
+            for name in ("explained_variance", "target", "prediction"):
+                for t, value in enumerate(critic[name], start=1):
+                    writer.add_scalar(f"val_critic_{name}/{t:02d}", value, self.iteration)
         writer.add_image("val/scenes", scene_sheet([evaluation], self.val_scenes), self.iteration, dataformats="HWC")
         self.history.append({"iteration": self.iteration, **scores})
         write_json(self.folder / "history.json", {"history": self.history})
@@ -209,10 +224,28 @@ class Trainer:
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))  # the host waits once
         for tag, value in values.items():
             writer.add_scalar(tag, value, self.iteration)
+        self._watch_critic(values.get("critic/gradient_cosine"))
         shown = {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/return" in values else {}
         if self.history:
             shown |= {f"val_{key}": f"{self.history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
         progress.set_postfix(shown)
+
+    def _watch_critic(self, cosine: float | None) -> None:
+        """Warn, once each time, when the actor has found what the critic misjudges."""
+        if cosine is None:
+            return
+        was_low = self._is_exploited()
+        self._cosines.append(cosine)
+        if self._is_exploited() and not was_low:
+            logger.warning(
+                "iteration %d: the critic's gradient has lost the direction of the score's (mean cosine of the last %d "
+                "comparisons %.2f, below %.2f), so the actor may be exploiting the critic: lower the learning rate, "
+                "raise the KL weight or update the critic more often",
+                self.iteration, COSINES, float(np.mean(self._cosines)), LOW_COSINE,
+            )  # fmt: skip
+
+    def _is_exploited(self) -> bool:
+        return len(self._cosines) == COSINES and float(np.mean(self._cosines)) < LOW_COSINE
 
     def agent(self) -> Agent:
         """The agent as it is now; it shares the weights that are being trained."""
