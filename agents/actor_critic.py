@@ -65,19 +65,23 @@ class ActorCritic:
         return join(collected)
 
     @torch.no_grad()
-    def compare(self, batch: Batch, generator: torch.Generator) -> Transitions:
+    def compare(self, batch: Batch, generator: torch.Generator) -> tuple[Transitions, list[Episodes]]:
         """Episode execution, with the true values of several candidates in every state.
 
         Half of the scenes follow the policy's mean and half the best candidate, since a judge's choices lie between.
+
+        Returns:
+            The candidates, and the episodes of every micro-batch.
         """
         noise = self._draw_search(batch, generator)
         follows_best = torch.rand(len(batch), 1, generator=generator) < 0.5
-        collected = []
+        collected, played = [], []
         for part in batch.parts:
             search = self._search(part, noise)
             episodes = self.play(part, explore(search, follows_best[part.places].to(part.state.context.device)))
             collected.append(comparisons(episodes, search.tried, batch.number_steps(part.places), batch.num_steps))
-        return join(collected)
+            played.append(episodes)
+        return join(collected), played
 
     @torch.no_grad()
     def correlate(self, batch: Transitions) -> Losses:
@@ -121,12 +125,11 @@ class ActorCritic:
             monitor: also compare the critic's gradient with the score's, which costs two more backward passes.
         """
         self.actor_optimizer.param_groups[0]["lr"] = decay * phase.learning_rate
-        self.termination_optimizer.param_groups[0]["lr"] = decay * self.config.termination_learning_rate
         samples, searches = phase.objective in ("ac", "ac-score"), phase.objective == "search"
         noise = self._draw_search(batch, generator) if searches else self.draw_noise(batch, generator)
         self.actor_optimizer.zero_grad(set_to_none=True)
         sums: list[Losses] = []
-        readings, continue_targets = [], []
+        played = []
         for part in batch.parts:
             tried: list[Candidates] = []
             choose = self.sampler(part, noise) if samples else choose_mean
@@ -135,13 +138,32 @@ class ActorCritic:
                 choose, tried = look(search), search.tried
             episodes = self.play(part, choose)
             sums.append(self._add_gradients(episodes, phase, batch, samples and monitor, tried))
-            readings.append(episodes.readings)
-            continue_targets.append(episodes.continue_targets)
+            played.append(episodes)
         clip = self.config.clip_norm_bce if phase.objective == "bl-bce" else self.config.clip_norm
         losses, norm = self._descend(self.actor_optimizer, clip, sums)
-        num_states = batch.num_steps + len(batch)
-        termination = self._update_termination(torch.cat(readings), torch.cat(continue_targets), num_states)
-        return {**losses, "actor/gradient_norm": norm, "termination/loss": termination}
+        return {**losses, "actor/gradient_norm": norm, **self.update_termination(batch, played, decay)}
+
+    def update_termination(self, batch: Batch, played: Sequence[Episodes], decay: float = 1.0) -> Losses:
+        """A few steps of the termination unit, which is small and trails a policy that moves under it.
+
+        Args:
+            batch: the scenes of all processes.
+            played: this process's episodes in them.
+            decay: factor on the learning rate.
+
+        Returns:
+            The loss before the last of the steps.
+        """
+        self.termination_optimizer.param_groups[0]["lr"] = decay * self.config.termination_learning_rate
+        readings, targets = (torch.cat([getattr(e, name) for e in played]) for name in ("readings", "continue_targets"))
+        num_states = batch.num_steps + len(batch)  # a scene is also visited when nothing is left
+        for _ in range(self.config.termination_updates):
+            self.termination_optimizer.zero_grad(set_to_none=True)
+            logits = self.actor.continue_logit(readings)
+            loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / num_states
+            loss.backward()
+            losses, _ = self._descend(self.termination_optimizer, self.config.clip_norm, [{"loss": loss.detach()}])
+        return {"termination/loss": losses["loss"]}
 
     def draw_noise(self, batch: Batch, generator: torch.Generator, levels: Sequence[float] = (0.0,)) -> Tensor:
         """Random numbers for the actions in all scenes of `batch`, those of other processes included.
@@ -203,25 +225,6 @@ class ActorCritic:
             "rollout/score_per_instance": potential / batch.num_steps,
             **{name: value / batch.num_steps for name, value in monitors.items()},
         }
-
-    def _update_termination(self, readings: Tensor, continue_targets: Tensor, num_states: int) -> Tensor:
-        """A few steps of the termination unit, which is small and trails a policy that moves under it.
-
-        Args:
-            readings: `[S, r]`, of the states that this process visited.
-            continue_targets: `[S]`.
-            num_states: that all processes visited.
-
-        Returns:
-            The loss before the last of them.
-        """
-        for _ in range(self.config.termination_updates):
-            self.termination_optimizer.zero_grad(set_to_none=True)
-            logits = self.actor.continue_logit(readings)
-            loss = F.binary_cross_entropy_with_logits(logits, continue_targets, reduction="sum") / num_states
-            loss.backward()
-            losses, _ = self._descend(self.termination_optimizer, self.config.clip_norm, [{"loss": loss.detach()}])
-        return losses["loss"]
 
     def _objective(
         self, episodes: Episodes, objective: Objective, monitor: bool, tried: Sequence[Candidates] = ()

@@ -25,7 +25,9 @@ ITERATIONS = PRESETS[PRESET].phases[-1].iterations
 """Of its main phase."""
 
 
-def quickstart(out: Path, seed: int = 0, iterations: int = ITERATIONS, test_scenes: int = 100, device: str = "cpu") -> None:
+def quickstart(
+    out: Path, seed: int = 0, iterations: int = ITERATIONS, test_scenes: int = 100, device: str = "cpu"
+) -> None:
     """Train on the bundled leaves, evaluate on held-out ones, and leave pictures in `out`.
 
     Args:

@@ -31,7 +31,7 @@ from agents.config import Phase, TrainConfig
 from agents.distributed import ALONE, Group, check_share
 from agents.episodes import Batch, MicroBatch, sort_by_length
 from agents.evaluation import agent_segmenter, evaluate, explained_variance_per_step, scene_sheet
-from agents.replay import ReplayBuffer
+from agents.replay import ReplayBuffer, Transitions
 from agents.search import Judge
 
 logger = logging.getLogger(__name__)
@@ -138,17 +138,23 @@ class Trainer:
         batch = self._begin_episodes(phase)
         decay = phase.decay_at(share)
         monitor = self.iteration % config.monitor_every == 0
-        if phase.objective in ("critic", "ac", "ac-score", "judge"):
-            is_judge = phase.objective == "judge"
-            collected = (self.learner.compare if is_judge else self.learner.collect)(batch, generator)
-            if is_judge and monitor:
-                losses |= self.learner.correlate(collected)
-            self.replay.add(collected)  # episode execution
-            for _ in range(config.critic_updates):  # policy evaluation, Eq. (7)
-                sample = self.replay.sample(config.critic_batch_size, generator)
-                losses |= self.learner.update_critic(sample, decay if is_judge else 1.0)
+        if phase.objective == "judge":
+            collected, played = self.learner.compare(batch, generator)
+            losses |= self.learner.update_termination(batch, played, decay)
+            losses |= self.learner.correlate(collected) if monitor else {}
+            losses |= self._update_critic(collected, generator, decay)
+        elif phase.objective in ("critic", "ac", "ac-score"):
+            losses |= self._update_critic(self.learner.collect(batch, generator), generator)  # episode execution
         if phase.objective not in ("critic", "judge"):  # policy iteration
             losses |= self.learner.update_actor(batch, phase, generator, decay, monitor)
+        return losses
+
+    def _update_critic(self, collected: Transitions, generator: torch.Generator, decay: float = 1.0) -> Losses:
+        """Policy evaluation, Eq. (7), on what was collected now and in the iterations before."""
+        losses: Losses = {}
+        self.replay.add(collected)
+        for _ in range(self.config.critic_updates):
+            losses = self.learner.update_critic(self.replay.sample(self.config.critic_batch_size, generator), decay)
         return losses
 
     def _begin_episodes(self, phase: Phase) -> Batch:

@@ -228,10 +228,11 @@ def test_a_judge_phase_changes_the_critic_and_not_the_policy(config, tiny_weight
     )  # fmt: skip
     trainer = Trainer(settings, tmp_path)
     policy, critic = (
-        [p.clone() for p in part.parameters()] for part in (trainer.learner.actor, trainer.learner.critic)
+        [p.clone() for p in parameters]
+        for parameters in (trainer.learner.actor.policy_parameters(), trainer.learner.critic.parameters())
     )
     trainer.run()
-    assert all(torch.equal(a, b) for a, b in zip(policy, trainer.learner.actor.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(policy, trainer.learner.actor.policy_parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(critic, trainer.learner.critic.parameters(), strict=True))
 
 
