@@ -47,7 +47,8 @@ class AutoencoderConfig:
 
 
 Conditioning = tuple[Tensor, ...]
-"""The context's share of every convolution of the decoder: `[B, C_s, H_s, W_s]` for each stage."""
+"""The context's share of every convolution of the decoder: the pixels `[B, h + 1, 2, w + 1, 2, C]` of each
+stage, the cells `[B, 4 C, h + 1, w + 1]` of the last (see `UpsampleConv`), and `[B, 1, H, W]` for the head."""
 
 
 CPU_CHUNK_PIXELS = 8 * 224 * 224
@@ -83,8 +84,8 @@ class StatePyramid(nn.Module):
 class UpsampleConv(nn.Module):
     """Nearest upsampling x2, replication padding and a 3x3 convolution, in one operation.
 
-    Four taps per output pixel instead of nine: upsampled neighbours are equal, so the 3x3 kernel folds
-    into a 4x4 kernel of a transposed convolution with stride 2. Exact up to rounding.
+    Four taps per output pixel instead of nine: upsampled neighbours are equal, so the 3x3 kernel is one of four 2x2
+    kernels, by the pixel's parity, and all four are one convolution at low resolution. Exact up to rounding.
     """
 
     folded: Tensor | None
@@ -102,15 +103,36 @@ class UpsampleConv(nn.Module):
         self.folded = self._fold()
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, in, h, w]` to `[B, out, 2h, 2w]`."""
+        """From a picture with its border, `[B, in, h + 2, w + 2]`, to cells of four pixels, `[B, 4 out, h + 1, w + 1]`.
+
+        Cell `(r, c)` holds rows 2r - 1, 2r and columns 2c - 1, 2c of the picture `[B, out, 2h, 2w]`; its channels are
+        the pixels `(0, 0), (0, 1), (1, 0), (1, 1)`, each with all of `out`. The outermost pixels are that picture's
+        border: they equal their neighbours, as those that they are made from do.
+        """
         weight = self._fold() if self.folded is None or self.weight.requires_grad else self.folded
-        padded = F.pad(x, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
-        return F.conv_transpose2d(padded, weight, self.bias, stride=2, padding=3)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        return F.conv2d(x, weight, bias)
 
     def _fold(self) -> Tensor:
-        fold = self.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-        folded = torch.einsum("ua,oiab,vb->iouv", fold, self.weight, fold)
+        fold = self.weight.new_tensor([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])  # [parity, tap of 2, tap of 3]
+        folded = torch.einsum("pua,oiab,qvb->pqoiuv", fold, self.weight, fold).flatten(0, 2)
         return folded.contiguous(memory_format=torch.channels_last)
+
+
+def border(x: Tensor) -> Tensor:
+    """`[B, C, h, w]` with its outermost pixels repeated, `[B, C, h + 2, w + 2]`, channels last."""
+    return F.pad(x, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
+
+
+def pixels(cells: Tensor) -> Tensor:
+    """The pixels `[B, h, w, 2, 2, C]` of cells `[B, 4 C, h, w]`, not copied."""
+    found: Tensor = cells.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
+    return found
+
+
+def picture(rows: Tensor) -> Tensor:
+    """`[B, h, 2, w, 2, C]` as `[B, C, 2h, 2w]`, channels last."""
+    return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def _fold_again(module: UpsampleConv, _: object) -> None:
@@ -151,27 +173,43 @@ class MaskDecoder(nn.Module):
         if not self.config.state_pyramid:
             context = torch.zeros_like(context)
         *coarser, finest = reversed(self.pyramid(context))
-        shares = [conv(level) for conv, level in zip(self.context_convs, coarser, strict=True)]
-        return (*shares, self.context_head(finest))
+        *inner, last = (conv(border(level)) for conv, level in zip(self.context_convs, coarser, strict=True))
+        return (*(pixels(cells).transpose(2, 3).contiguous() for cells in inner), last, self.context_head(finest))
 
     def logits(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
         """Mask logits `[B, 1, H, W]` of `latent` `[B, l]`."""
-        x = F.leaky_relu(self.expand(F.leaky_relu(self.hidden(latent)))).view(-1, *self.coarse)
-        for conv, share in zip(self.convs, conditioning[:-1], strict=True):
-            x = F.leaky_relu_(conv(x).add_(share))  # in place: these are the largest tensors of a step
-        mask_logits: Tensor = self.head(x).add_(conditioning[-1])
-        return widen(mask_logits)
+        return self._grow(self._begin(latent), conditioning)
 
     def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
         """Soft masks `[B, 1, H, W]` float32 in (0, 1) of `latent` `[B, l]`."""
+        coarse = self._begin(latent)
         size = max(CPU_CHUNK_PIXELS // (self.config.size[0] * self.config.size[1]), 1)
         if latent.device.type != "cpu" or len(latent) <= size or torch.is_grad_enabled():
-            return torch.sigmoid_(self.logits(latent, conditioning))
+            return torch.sigmoid_(self._grow(coarse, conditioning))
         masks = latent.new_empty(len(latent), 1, *self.config.size)
         for first in range(0, len(latent), size):
             chunk = slice(first, first + size)
-            torch.sigmoid(self.logits(latent[chunk], tuple(share[chunk] for share in conditioning)), out=masks[chunk])
+            torch.sigmoid(self._grow(coarse[chunk], tuple(share[chunk] for share in conditioning)), out=masks[chunk])
         return masks
+
+    def _begin(self, latent: Tensor) -> Tensor:
+        """The coarsest feature map, `[B, C, h, w]`."""
+        return F.leaky_relu(self.expand(F.leaky_relu(self.hidden(latent)))).view(-1, *self.coarse)
+
+    def _grow(self, coarse: Tensor, conditioning: Conditioning) -> Tensor:
+        """Mask logits of the coarsest feature map."""
+        # In place where the memory is new: these are the largest tensors of a step.
+        x = border(coarse)  # all later pictures bring theirs along
+        *inner, last = self.convs
+        for conv, share in zip(inner, conditioning[:-2], strict=True):
+            rows = share + pixels(conv(x)).transpose(2, 3)  # a sum is laid out as its first term
+            x = picture(F.leaky_relu_(rows))
+        # The head is 1x1, so it comes before the pixels of the last stage are brought to their places.
+        cells = F.leaky_relu_(last(x).add_(conditioning[-2]))
+        logits = pixels(cells) @ self.head.weight.flatten()
+        logits = picture(logits.transpose(2, 3)[..., None])[:, :, 1:-1, 1:-1]
+        mask_logits: Tensor = widen(conditioning[-1] + logits)
+        return mask_logits
 
     def freeze(self) -> MaskDecoder:
         """Exclude the decoder from all training; gradients still flow through it to the latent."""

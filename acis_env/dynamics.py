@@ -215,7 +215,8 @@ def step(
             new_potential = torch.where(is_noisy, new_potential, torch.maximum(new_potential, state.potential))
         larger = _is_greater(predicted_mask[:, 0], state.accumulated_mask[:, 0])
         # The newest prediction has the largest number, so the maximum is where(larger, step_count, owner), but faster.
-        owner = torch.maximum(state.owner, larger * step_count.to(state.owner.dtype)[:, None, None])
+        newest = step_count.to(state.owner.dtype)[:, None, None]
+        owner = torch.maximum(state.owner, larger.view(torch.uint8) * newest)
         is_surplus = step_count > state.num_instances
         reward = new_potential - state.potential - rules.count_penalty * is_surplus
     next_state = replace(

@@ -109,9 +109,14 @@ def from_scratch(
     Returns:
         Assignment `[B, T]` int64, -1 where a prediction has no instance, and potential `[B]`, `phi_t` of Eq. (4):
         the total score of the assigned pairs, without noise.
+
+    Raises:
+        FloatingPointError: a score is not finite, as when the mask is not.
     """
     host_scores = scores.numpy(force=True)
     weights = host_scores if noise is None else host_scores + noise.numpy(force=True)
+    if not np.isfinite(weights).all():
+        raise FloatingPointError("scores of masks with instances must be finite, got nan or inf")
     assignment = np.full(weights.shape[:2], -1, dtype=np.int64)
     for scene, (taken, count) in enumerate(zip(steps.tolist(), num_instances.tolist(), strict=True)):
         assignment[scene, :taken], _ = assign(weights[scene, :taken, :count])

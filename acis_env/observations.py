@@ -68,9 +68,14 @@ class Observer:
     def observe(self, conditioning: Tensor, mask: Tensor) -> Observation:
         """Observations of `B` conditioned contexts and masks `[B, 1, H, W]`, in memory of their own."""
         image, foreground, angles = conditioning.split([IMAGE_CHANNELS, 1, ANGLE_BINS], dim=1)
-        planes = {"image": image, "mask": self._planes(mask), "foreground": foreground, "angles": angles}
+        seen = self._planes(mask)
+        planes = {"image": image, "mask": seen, "foreground": foreground, "angles": angles}
         if self.kind == "dict":
-            return {name: part.clone(memory_format=torch.contiguous_format) for name, part in planes.items()}
+            return {
+                # Only what the environment keeps is copied.
+                name: part.clone(memory_format=torch.contiguous_format) if part is not seen or seen is mask else part
+                for name, part in planes.items()
+            }
         stacked = torch.cat(list(planes.values()), dim=1)
         return stacked.flatten(1) if self.kind == "coarse" else stacked
 

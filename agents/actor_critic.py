@@ -6,7 +6,8 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 5.3 a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,10 +66,13 @@ class ActorCritic:
         return join(collected)
 
     @torch.no_grad()
-    def compare(self, batch: Batch, generator: torch.Generator) -> tuple[Transitions, list[Episodes]]:
+    def compare(
+        self, batch: Batch, generator: torch.Generator, value: Literal["reward", "return"] | None = None
+    ) -> tuple[Transitions, list[Episodes]]:
         """Episode execution, with the true values of several candidates in every state.
 
         Half of the scenes follow the policy's mean and half the best candidate, since a judge's choices lie between.
+        `value` says what a candidate is worth, if it is not what the configuration says.
 
         Returns:
             The candidates, and the episodes of every micro-batch.
@@ -77,7 +81,7 @@ class ActorCritic:
         follows_best = torch.rand(len(batch), 1, generator=generator) < 0.5
         collected, played = [], []
         for part in batch.parts:
-            search = self._search(part, noise)
+            search = self._search(part, noise, value)
             episodes = self.play(part, explore(search, follows_best[part.places].to(part.state.context.device)))
             collected.append(comparisons(episodes, search.tried, batch.number_steps(part.places), batch.num_steps))
             played.append(episodes)
@@ -106,11 +110,15 @@ class ActorCritic:
             loss = F.mse_loss(self.predict_returns(part), targets, reduction="sum") / batch.total
             loss.backward()
             moments = {"mean": targets.sum() / batch.total, "square": targets.square().sum() / batch.total}
-            sums.append({"loss": loss.detach(), **moments})
+            sums.append({"critic/loss": loss.detach(), **moments})
         losses, norm = self._descend(self.critic_optimizer, self.config.clip_norm, sums)
         variance = losses["square"] - losses["mean"] ** 2
-        explained = 1 - losses["loss"] / variance.clamp_min(1e-6)
-        return {"critic/loss": losses["loss"], "critic/explained_variance": explained, "critic/gradient_norm": norm}
+        explained = 1 - losses["critic/loss"] / variance.clamp_min(1e-6)
+        return {
+            "critic/loss": losses["critic/loss"],
+            "critic/explained_variance": explained,
+            "critic/gradient_norm": norm,
+        }
 
     def update_actor(
         self, batch: Batch, phase: Phase, generator: torch.Generator, decay: float = 1.0, monitor: bool = False
@@ -157,13 +165,14 @@ class ActorCritic:
         self.termination_optimizer.param_groups[0]["lr"] = decay * self.config.termination_learning_rate
         readings, targets = (torch.cat([getattr(e, name) for e in played]) for name in ("readings", "continue_targets"))
         num_states = batch.num_steps + len(batch)  # a scene is also visited when nothing is left
+        name = "termination/loss"
         for _ in range(self.config.termination_updates):
             self.termination_optimizer.zero_grad(set_to_none=True)
             logits = self.actor.continue_logit(readings)
             loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / num_states
             loss.backward()
-            losses, _ = self._descend(self.termination_optimizer, self.config.clip_norm, [{"loss": loss.detach()}])
-        return {"termination/loss": losses["loss"]}
+            losses, _ = self._descend(self.termination_optimizer, self.config.clip_norm, [{name: loss.detach()}])
+        return losses
 
     def draw_noise(self, batch: Batch, generator: torch.Generator, levels: Sequence[float] = (0.0,)) -> Tensor:
         """Random numbers for the actions in all scenes of `batch`, those of other processes included.
@@ -199,9 +208,10 @@ class ActorCritic:
         num_others, latent_size = self.config.search.candidates - 1, self.decoder.config.latent_size
         return torch.randn(num_others, len(batch), int(batch.lengths[0]), latent_size, generator=generator)
 
-    def _search(self, part: MicroBatch, noise: Tensor) -> Search:
+    def _search(self, part: MicroBatch, noise: Tensor, value: Literal["reward", "return"] | None = None) -> Search:
         noise = noise[:, part.places].to(part.state.context.device)
-        settings = (self.config.search, noise, self.config.gamma, self.rules, self.config.precision)
+        config = replace(self.config.search, value=value or self.config.search.value)
+        settings = (config, noise, self.config.gamma, self.rules, self.config.precision)
         return Search(self.actor, self.decoder, *settings)
 
     def _add_gradients(

@@ -27,6 +27,7 @@ from agents.distributed import join_group
 from agents.evaluation import Evaluation, agent_segmenter, compare, format_table, write_report
 from agents.policies import CARD, load_policy, policy_segmenter
 from agents.quickstart import ITERATIONS, quickstart
+from agents.reproduce import FailedRunsError, Reproduce
 from agents.trainer import FirstScenes, Trainer, load_config
 
 SMALL_TRUNK = TrunkConfig(widths=(24, 32, 48, 64), features=256, downsample="stride")
@@ -293,6 +294,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Segment, tyro.conf.subcommand("segment")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
 
@@ -306,7 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not isinstance(command, Train):  # a trainer looks by itself, once it knows its place among others
             check_device(command.device)
         command.run()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, FailedRunsError) as error:
         sys.exit(f"acis: {error}")
     except KeyboardInterrupt:
         sys.exit("acis: interrupted; what was written is whole, and `acis train --resume` continues a run")

@@ -5,17 +5,21 @@ All measures are computed at each scene's own resolution.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import spearmanr
+from torch import Tensor, nn
 
+from acis_env import dynamics
 from acis_env.datasets import PackedScenes, Scene
 from acis_env.files import write_json
 from acis_env.metrics import dice_star, matched_dice, mean_metrics, segmentation_metrics
@@ -23,7 +27,10 @@ from acis_env.pretraining import iterate
 from acis_env.rendering import Picture, colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
 from acis_env.sampling import SceneBatch
 from acis_env.weights import Pretrained
+from agents.actor_critic import ActorCritic
 from agents.agent import Agent, Prediction, compose_label_map, resize_masks
+from agents.episodes import Batch, MicroBatch, run_episodes, sort_by_length
+from agents.search import Search, SearchConfig
 
 Segmenter = Callable[[SceneBatch], Prediction]
 """Predicts masks for a batch, at least as many as each scene has instances."""
@@ -44,6 +51,8 @@ class Evaluation:
     """For each scene the Dice of its first N masks with their instances, in the order of prediction (Fig. 3)."""
     label_maps: dict[int, NDArray[np.int32]]
     """Predictions for pictures, by index of the scene; the scenes are spread evenly over the split."""
+    order: list[dict[str, float]] = field(default_factory=list)
+    """For each scene the rank correlations of `order_correlations`."""
 
     @property
     def mean(self) -> dict[str, float]:
@@ -64,6 +73,7 @@ def evaluate(
     rows: list[dict[str, float]] = []
     dice: list[list[float]] = []
     label_maps: dict[int, NDArray[np.int32]] = {}
+    order: list[dict[str, float]] = []
     for batch in iterate(scenes):
         prediction = segmenter(batch)
         masks, counts = prediction.masks.numpy(force=True), prediction.num_masks.tolist()
@@ -74,9 +84,10 @@ def evaluate(
             metrics, scene_dice = _measure(own_stop, resized, scene, cut_off)
             rows.append(metrics)
             dice.append(scene_dice)
+            order.append(order_correlations(resized[: scene.num_instances] >= cut_off, scene.label_map))
             if index in shown:
                 label_maps[index] = own_stop
-    return Evaluation(name, rows, dice, label_maps)
+    return Evaluation(name, rows, dice, label_maps, order)
 
 
 def _measure(
@@ -87,6 +98,32 @@ def _measure(
     metrics["sbd_gt_stop"] = segmentation_metrics(compose_label_map(first, cut_off), scene.label_map)["sbd"]
     metrics["dice_star"] = dice_star(first >= cut_off, scene.label_map)
     return metrics, matched_dice(first >= cut_off, scene.label_map).tolist()
+
+
+def order_correlations(
+    masks: NDArray[np.bool_], label_map: NDArray[np.int32], least_dice: float = 0.5
+) -> dict[str, float]:
+    """Spearman's rank correlation of the order in which instances are found with what they are (Fig. 4).
+
+    Args:
+        masks: `[T, h, w]` bool, in the order of prediction.
+        label_map: `[h, w]`, labels 1..N.
+        least_dice: of a mask with the instance that it is assigned, for this to count as found.
+
+    Returns:
+        Correlation with the instance's visible "size" in pixels and with its "label", the height in the stack of
+        leaves; nothing when fewer than three instances are found or all are of one size.
+    """
+    areas = np.bincount(label_map.ravel())[1:]
+    common = np.stack([np.bincount(label_map[mask], minlength=len(areas) + 1)[1:] for mask in masks])
+    dice = 2 * common / (masks.sum((1, 2))[:, None] + areas)
+    steps, instances = linear_sum_assignment(dice, maximize=True)
+    found = dice[steps, instances] >= least_dice
+    steps, instances = steps[found], instances[found]
+    if len(steps) < 3 or len(set(areas[instances])) == 1:
+        return {}
+    values = {"size": areas[instances], "label": instances}
+    return {name: float(spearmanr(steps, value).statistic) for name, value in values.items()}
 
 
 def compare(
@@ -120,6 +157,122 @@ def agent_segmenter(agent: Agent) -> Segmenter:
         return agent.predict_masks(context, min_steps=int(batch.label_maps.max()))
 
     return segment
+
+
+def block(agent: Agent, part: Literal["memory", "mask"]) -> Agent:
+    """A copy of `agent` whose actor reads zeros in place of its memory or of the accumulated mask (Table 2).
+
+    A judge, if the agent has one, goes on reading the mask.
+    """
+    blocked = copy.deepcopy(agent)
+    position = {"mask": 1, "memory": 2}[part]
+
+    def blank(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*inputs[:position], torch.zeros_like(inputs[position]), *inputs[position + 1 :])
+
+    blocked.actor.register_forward_pre_hook(blank)
+    return blocked
+
+
+def search_bounds(agent: Agent, gamma: float = 0.9) -> dict[str, Segmenter]:
+    """The agent's policy with a choice among candidates by the truth: what a perfect judge would make of it."""
+    values: tuple[Literal["reward", "return"], ...] = ("reward", "return")
+    configs = {f"search by {value}": SearchConfig(candidates=8, value=value) for value in values}
+    return {name: search_segmenter(agent, config, gamma) for name, config in configs.items()}
+
+
+def search_segmenter(agent: Agent, config: SearchConfig, gamma: float, seed: int = 0) -> Segmenter:
+    """The best of several candidates in every state by the truth, as many as there are instances: a bound."""
+    generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def segment(batch: SceneBatch) -> Prediction:
+        context = agent.pretrained.context_network.context(batch.images)
+        place = torch.arange(len(context), device=context.device)
+        context, label_map, place = sort_by_length(context, batch.label_maps, place)
+        longest = int(label_map.max())
+        state = dynamics.reset(context, label_map, agent.decoder, longest, longest)
+        shape = (config.candidates - 1, len(context), longest, agent.decoder.config.latent_size)
+        noise = torch.randn(shape, generator=generator).to(context.device)
+        search = Search(agent.actor, agent.decoder, config, noise, gamma)
+        episodes = run_episodes(agent.actor, agent.decoder, state, choose=search)
+        masks = context.new_zeros(len(context), longest, *context.shape[2:])
+        for t, step in enumerate(episodes.steps):
+            masks[place[: len(step.predicted_mask)], t] = step.predicted_mask[:, 0]
+        counts = batch.label_maps.flatten(1).amax(1)
+        return Prediction(masks, counts, torch.ones_like(counts, dtype=torch.bool))
+
+    return segment
+
+
+def _held_out_episodes(
+    learner: ActorCritic, pretrained: Pretrained, scenes: PackedScenes, size: int = 16
+) -> Iterator[Batch]:
+    """Fresh episodes in all of `scenes`, `size` at a time."""
+    for batch in iterate(scenes, size):
+        context = pretrained.context_network.context(batch.images)
+        context, label_map = sort_by_length(context, batch.label_maps)
+        capacity = scenes.max_instances
+        state = dynamics.reset(context, label_map, learner.decoder, capacity, capacity)
+        yield Batch(state.num_instances.cpu(), [MicroBatch(state, torch.arange(len(state)))])
+
+
+def candidate_correlation(
+    learner: ActorCritic, pretrained: Pretrained, scenes: PackedScenes, seed: int = 0
+) -> dict[str, float]:
+    """Spearman's correlation of the critic's and the true values among the candidates of held-out states.
+
+    Returns:
+        Means over states: of "reward", the immediate one, and "return", discounted to the end of the episode.
+    """
+    names: tuple[Literal["reward", "return"], ...] = ("reward", "return")
+    result: dict[str, float] = {}
+    for name in names:
+        generator = torch.Generator().manual_seed(seed)
+        compared = [
+            learner.correlate(learner.compare(batch, generator, name)[0])
+            for batch in _held_out_episodes(learner, pretrained, scenes)
+        ]
+        result[name] = float(np.mean([x["critic/rank_correlation"].item() for x in compared]))
+    return result
+
+
+@torch.no_grad()
+def explained_variance_per_step(
+    learner: ActorCritic, pretrained: Pretrained, scenes: PackedScenes, seed: int = 0
+) -> dict[str, list[float]]:
+    """How well the critic foretells held-out episodes, which are played as in training, noise included.
+
+    Args:
+        learner: actor and critic.
+        pretrained: the networks around the actions.
+        scenes: all of them are played once.
+        seed: of the noise.
+
+    Returns:
+        For step 1, 2, ...: "count" of episodes that reach it; "explained_variance" of the Monte-Carlo returns
+        (of what follows the reward, if that is what the critic learns), 0 where they do not vary; and their mean
+        "target" beside the mean "prediction".
+    """
+    generator = torch.Generator().manual_seed(seed)
+    steps, targets, predictions = [], [], []
+    for batch in _held_out_episodes(learner, pretrained, scenes):
+        played = learner.collect(batch, generator)
+        scene = played.scene.to(played.remaining.device)
+        steps.append((batch.parts[0].state.num_instances[scene] - played.remaining).cpu())
+        targets.append((played.returns - played.reward if learner.config.values_the_future else played.returns).cpu())
+        predictions.append(learner.predict_returns(played).cpu())
+    step, target, prediction = map(torch.cat, (steps, targets, predictions))
+    result: dict[str, list[float]] = {"count": [], "explained_variance": [], "target": [], "prediction": []}
+    for t in range(int(step.max()) + 1):
+        true, guess = target[step == t].double(), prediction[step == t].double()
+        variance = float(true.var(correction=0))
+        error = float((true - guess).square().mean())
+        result["count"].append(len(true))
+        result["explained_variance"].append(1 - error / variance if variance > 1e-6 else 0.0)
+        result["target"].append(float(true.mean()))
+        result["prediction"].append(float(guess.mean()))
+    return result
 
 
 def random_segmenter(pretrained: Pretrained, max_steps: int, seed: int = 0) -> Segmenter:

@@ -43,6 +43,8 @@ COSINES = 5
 """Comparisons of the critic's gradient with the score's that the warning looks back on."""
 LOW_COSINE = 0.1
 """Their mean below which the critic's gradient has lost the score's direction."""
+SCORE_LOSS = 0.05
+"""Score per instance lost since the best such stretch; without a loss a low cosine may just be the end of learning."""
 
 
 class Trainer:
@@ -84,7 +86,8 @@ class Trainer:
         self.replay = ReplayBuffer(config.replay_size, group)
         self.iteration = 0
         self.history: list[dict[str, float]] = []
-        self._cosines: deque[float] = deque(maxlen=COSINES)
+        self._watched: deque[tuple[float, float]] = deque(maxlen=COSINES)
+        self._best_score = 0.0
 
     @classmethod
     def resume(cls, folder: Path, group: Group = ALONE) -> Trainer:
@@ -230,28 +233,33 @@ class Trainer:
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))  # the host waits once
         for tag, value in values.items():
             writer.add_scalar(tag, value, self.iteration)
-        self._watch_critic(values.get("critic/gradient_cosine"))
+        if "critic/gradient_cosine" in values:
+            self._watch_critic(values["critic/gradient_cosine"], values["rollout/score_per_instance"])
         shown = {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/return" in values else {}
         if self.history:
             shown |= {f"val_{key}": f"{self.history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
         progress.set_postfix(shown)
 
-    def _watch_critic(self, cosine: float | None) -> None:
+    def _watch_critic(self, cosine: float, score: float) -> None:
         """Warn, once each time, when the actor has found what the critic misjudges."""
-        if cosine is None:
-            return
-        was_low = self._is_exploited()
-        self._cosines.append(cosine)
-        if self._is_exploited() and not was_low:
+        was_exploited = self._is_exploited()
+        self._watched.append((cosine, score))
+        if len(self._watched) == COSINES:
+            self._best_score = max(self._best_score, float(np.mean(self._watched, axis=0)[1]))
+        if self._is_exploited() and not was_exploited:
+            mean_cosine, mean_score = np.mean(self._watched, axis=0)
             logger.warning(
-                "iteration %d: the critic's gradient has lost the direction of the score's (mean cosine of the last %d "
-                "comparisons %.2f, below %.2f), so the actor may be exploiting the critic: lower the learning rate, "
-                "raise the KL weight or update the critic more often",
-                self.iteration, COSINES, float(np.mean(self._cosines)), LOW_COSINE,
+                "iteration %d: the actor seems to exploit the critic. Over the last %d comparisons the cosine of the "
+                "critic's gradient with the score's is %.2f, below %.2f, and the score per instance has fallen from "
+                "%.3f to %.3f: lower the learning rate, raise the KL weight or update the critic more often",
+                self.iteration, COSINES, mean_cosine, LOW_COSINE, self._best_score, mean_score,
             )  # fmt: skip
 
     def _is_exploited(self) -> bool:
-        return len(self._cosines) == COSINES and float(np.mean(self._cosines)) < LOW_COSINE
+        if len(self._watched) < COSINES:
+            return False
+        cosine, score = np.mean(self._watched, axis=0)
+        return bool(cosine < LOW_COSINE and score < self._best_score - SCORE_LOSS)
 
     def agent(self) -> Agent:
         """The agent as it is now; it shares the weights that are being trained."""

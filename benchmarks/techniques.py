@@ -47,6 +47,7 @@ def _decoder(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
         if isinstance(conv, UpsampleConv):
             conv.folded = None
     nine_taps = NineTaps(decoder)
+    shares = nine_taps.condition(context)
 
     def decode() -> Tensor:
         masks: Tensor = decoder(latent, conditioning)
@@ -58,7 +59,7 @@ def _decoder(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
 
     return [
         _row(args, "context's share kept", shape, decode, condition_and_decode, "made anew"),
-        _row(args, "four taps", shape, decode, lambda: nine_taps(latent, conditioning), "nine taps"),
+        _row(args, "four taps", shape, decode, lambda: nine_taps(latent, shares), "nine taps"),
         _row(args, "weights folded once", shape, decode, lambda: unfolded(latent, conditioning), "at every step"),
     ]
 
@@ -70,6 +71,13 @@ class NineTaps(nn.Module):
         super().__init__()
         self.decoder = decoder
 
+    def condition(self, context: Tensor) -> Conditioning:
+        """The share of `context` `[B, 12, H, W]` in every convolution, `[B, C, H_s, W_s]`."""
+        d = self.decoder
+        *coarser, finest = reversed(d.pyramid(d.normalise(context)))
+        shares = [_nine_taps(level, conv) for level, conv in zip(coarser, d.context_convs, strict=True)]
+        return (*shares, d.context_head(finest))
+
     def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
         """Soft masks `[B, 1, H, W]`, scene by scene."""
         masks = [self._decode(latent[i : i + 1], tuple(s[i : i + 1] for s in conditioning)) for i in range(len(latent))]
@@ -79,10 +87,14 @@ class NineTaps(nn.Module):
         d = self.decoder
         x = F.leaky_relu(d.expand(F.leaky_relu(d.hidden(latent)))).view(-1, *d.coarse)
         for conv, share in zip(d.convs, conditioning[:-1], strict=True):
-            assert isinstance(conv, UpsampleConv)
-            padded = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="replicate")
-            x = F.leaky_relu(F.conv2d(padded, conv.weight) + share.contiguous())
+            x = F.leaky_relu(_nine_taps(x, conv) + share)
         return torch.sigmoid(d.head(x) + conditioning[-1])
+
+
+def _nine_taps(x: Tensor, conv: nn.Module) -> Tensor:
+    assert isinstance(conv, UpsampleConv)
+    padded = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, conv.weight, conv.bias)
 
 
 def _pixels(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:

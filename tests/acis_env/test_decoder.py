@@ -14,7 +14,10 @@ from acis_env.decoder import (
     MaskAutoencoder,
     StatePyramid,
     UpsampleConv,
+    border,
     kl_to_prior,
+    picture,
+    pixels,
 )
 from acis_env.networks import TrunkConfig
 
@@ -84,6 +87,11 @@ def naive_decoder(decoder, latent, context):
     return torch.sigmoid(F.conv2d(torch.cat([x, levels.pop()], dim=1), weight, decoder.context_head.bias))
 
 
+def upsample_convolve_and_pad(layer, x):
+    """What `layer` makes of the bordered `x`, as a picture with its border."""
+    return picture(pixels(layer(border(x))).transpose(2, 3))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 2)])
 def test_the_folded_convolution_equals_upsampling_padding_and_convolving(size):
     torch.manual_seed(0)
@@ -91,7 +99,23 @@ def test_the_folded_convolution_equals_upsampling_padding_and_convolving(size):
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     expected = upsample_then_convolve(x, layer.weight, layer.bias)
     assert expected.shape == (2, 2, 2 * size[0], 2 * size[1])
-    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(upsample_convolve_and_pad(layer, x)[:, :, 1:-1, 1:-1], expected)
+
+
+def test_the_border_of_a_picture_is_still_a_border_after_the_folded_convolution():
+    torch.manual_seed(0)
+    layer = UpsampleConv(3, 2).double()
+    found = upsample_convolve_and_pad(layer, torch.randn(2, 3, 3, 5, dtype=torch.float64))
+    torch.testing.assert_close(found, border(found[:, :, 1:-1, 1:-1]))
+
+
+def test_cells_become_a_picture_whose_pixels_are_in_their_places():
+    cells = torch.arange(2 * 12 * 2 * 3).view(2, 12, 2, 3)  # 3 channels of 2x3 cells
+    found = picture(pixels(cells).transpose(2, 3))
+    assert found.shape == (2, 3, 4, 6)
+    for row, column in itertools.product(range(4), range(6)):
+        first = 3 * (2 * (row % 2) + column % 2)
+        assert torch.equal(found[:, :, row, column], cells[:, first : first + 3, row // 2, column // 2])
 
 
 def test_the_folded_convolution_has_the_gradients_of_the_plain_one():
@@ -100,7 +124,8 @@ def test_the_folded_convolution_has_the_gradients_of_the_plain_one():
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     direction = torch.randn(2, 2, 8, 10, dtype=torch.float64)
     inputs = (x, layer.weight, layer.bias)
-    folded = torch.autograd.grad((layer(x) * direction).sum(), inputs)
+    found = upsample_convolve_and_pad(layer, x)[:, :, 1:-1, 1:-1]
+    folded = torch.autograd.grad((found * direction).sum(), inputs)
     plain = torch.autograd.grad((upsample_then_convolve(*inputs) * direction).sum(), inputs)
     for gradient, expected in zip(folded, plain, strict=True):
         torch.testing.assert_close(gradient, expected)

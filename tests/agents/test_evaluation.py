@@ -10,18 +10,25 @@ from PIL import Image
 
 from acis_env.datasets import PackedScenes, Scene
 from acis_env.metrics import dice_star, segmentation_metrics
+from acis_env.reward import instance_areas, score
 from acis_env.sampling import load_batch
 from agents.agent import Prediction, compose_label_map, resize_masks
+from agents.critic import CriticConfig
 from agents.evaluation import (
     TABLE,
     Evaluation,
     agent_segmenter,
+    block,
+    candidate_correlation,
     compare,
     evaluate,
+    explained_variance_per_step,
     format_table,
+    order_correlations,
     random_segmenter,
     reconstruction_segmenter,
     scene_sheet,
+    search_bounds,
     write_report,
 )
 
@@ -220,3 +227,74 @@ def test_the_sheet_has_a_row_per_scene_and_a_column_per_evaluation(agent, leaves
     few, more = (rows(agent, leaves, num_pictures=n) for n in (1, 3))
     assert scene_sheet(more, leaves).shape[0] > 2 * scene_sheet(few, leaves).shape[0]
     assert scene_sheet(more, leaves).shape[1] > scene_sheet(more[:1], leaves).shape[1]
+
+
+def test_a_blocked_actor_reads_zeros_and_the_agent_itself_goes_on_as_before(agent, leaves):
+    context = agent.pretrained.context_network.context(leaves.gather([0, 1])[0])
+    shares = agent.actor.condition(context)
+    mask, memory = torch.rand(2, 1, 32, 32), torch.rand_like(agent.actor.initial_memory(2))
+    without_mask = agent.actor(shares, torch.zeros_like(mask), memory)
+    without_memory = agent.actor(shares, mask, torch.zeros_like(memory))
+    with_both = agent.actor(shares, mask, memory)
+    for blocked, expected in ((block(agent, "mask"), without_mask), (block(agent, "memory"), without_memory)):
+        out = blocked.actor(shares, mask, memory)
+        assert torch.equal(out.mean, expected.mean)
+        assert torch.equal(out.continue_logit, expected.continue_logit)
+        assert not torch.equal(out.mean, with_both.mean)
+    assert torch.equal(agent.actor(shares, mask, memory).mean, with_both.mean)
+
+
+def test_order_correlations_are_those_of_the_instances_found():
+    label_map = np.zeros((12, 12), np.int32)
+    for label, size in enumerate((2, 6, 4, 8), start=1):
+        label_map[3 * label - 3 : 3 * label - 1, :size] = label
+    masks = np.stack([label_map == label for label in (4, 2, 3, 1)])  # from the largest to the smallest
+    assert order_correlations(masks, label_map)["size"] == pytest.approx(-1)
+    # Ranks 4, 2, 3, 1 of the labels: 1 - 6 (9 + 0 + 0 + 9) / (4 (16 - 1)) = -0.8
+    assert order_correlations(masks, label_map)["label"] == pytest.approx(-0.8)
+    masks[1] = False  # what is not found has no place in the order
+    assert order_correlations(masks, label_map)["label"] == pytest.approx(-1)
+    masks[2] = False
+    assert order_correlations(masks, label_map) == {}
+
+
+def test_a_critic_that_knows_the_returns_explains_them_and_a_constant_one_does_not(make_learner, tiny, leaves):
+    learner = make_learner()
+    learner.predict_returns = lambda played: played.returns
+    knowing = explained_variance_per_step(learner, tiny, leaves)
+    counts = leaves.gather(range(12))[1].flatten(1).amax(1)
+    assert knowing["count"] == [int((counts > t).sum()) for t in range(int(counts.max()))]
+    assert all(value in (0.0, 1.0) for value in knowing["explained_variance"])
+    assert knowing["explained_variance"][0] == 1
+    assert knowing["target"] == knowing["prediction"]
+
+    learner.predict_returns = lambda played: torch.full_like(played.returns, 5.0)
+    ignorant = explained_variance_per_step(learner, tiny, leaves)
+    assert ignorant["target"] == knowing["target"]  # the same episodes
+    assert max(ignorant["explained_variance"]) <= 0
+
+
+def test_a_choice_by_the_truth_begins_at_least_as_well_as_the_mean_in_every_scene(agent, leaves):
+    batch = load_batch(leaves, range(12))
+    first = []
+    for segmenter in (agent_segmenter(agent), *search_bounds(agent).values()):
+        prediction = segmenter(batch)
+        areas = instance_areas(batch.label_maps, leaves.max_instances)
+        first.append(score(prediction.masks[:, 0], batch.label_maps, areas).amax(1))
+    mean, by_reward, by_return = first
+    assert (by_reward >= mean - 1e-6).all()
+    assert (by_reward > mean + 1e-4).any()
+    assert not torch.allclose(by_reward, by_return)  # what follows counts, too
+    assert prediction.num_masks.tolist() == batch.label_maps.flatten(1).amax(1).tolist()
+
+
+def test_the_candidates_of_a_critic_that_knows_their_values_are_in_order(make_learner, tiny, leaves):
+    learner = make_learner(critic=CriticConfig(hidden=8, remaining_steps=False))
+    learner.predict_returns = lambda compared: compared.returns
+    known = candidate_correlation(learner, tiny, leaves)
+    learner.predict_returns = lambda compared: -compared.returns
+    reversed_ = candidate_correlation(learner, tiny, leaves)
+    assert known.keys() == {"reward", "return"}
+    for name, value in known.items():
+        assert value > 0.9  # 0 in states where all candidates are worth the same
+        assert reversed_[name] == pytest.approx(-value)

@@ -42,7 +42,7 @@ def test_in_bfloat16_losses_are_close_to_those_of_float32_and_weights_stay_float
 def test_what_is_added_up_over_an_episode_is_float32_though_networks_compute_in_bfloat16(make_learner, fresh):
     learner = make_learner(precision="bfloat16")
     with torch.no_grad():
-        episodes = learner.play(fresh.parts[0], learner.draw_noise(fresh, noise()))
+        episodes = learner.play(fresh.parts[0], learner.sampler(fresh.parts[0], learner.draw_noise(fresh, noise())))
     for step in episodes.steps:
         found = (step.mask, step.mean, step.log_variance, step.latent, step.predicted_mask, step.reward)
         assert {value.dtype for value in found} == {torch.float32}

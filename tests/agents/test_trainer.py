@@ -1,23 +1,15 @@
-"""The training loop: what a run leaves behind, that it survives its end at any moment, and that it learns."""
+"""The training loop: what a run leaves behind, how it goes through its schedule, and that it learns."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict, replace
-from itertools import count
-from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import agents
 from acis_env.augment import NO_AUGMENTATION
 from acis_env.datasets import Leaves
-from agents.agent import Agent, load_checkpoint, save_checkpoint
+from agents.agent import Agent, load_checkpoint
 from agents.config import PRESETS, Phase
 from agents.evaluation import agent_segmenter, evaluate
 from agents.trainer import FirstScenes, Trainer, load_config
@@ -31,23 +23,6 @@ SEVERAL_OBJECTIVES = (
     Phase("main", "ac-score", 2, kl_weight=1e-3),
 )
 
-CHILD = """
-import json, sys, time
-from pathlib import Path
-import torch
-from acis_env.weights import config_from_dict
-from agents.config import TrainConfig
-from agents.trainer import Trainer
-
-class Slow(Trainer):
-    def _after_iteration(self, *arguments):
-        super()._after_iteration(*arguments)
-        time.sleep(0.1)
-
-torch.set_num_threads(1)
-Slow(config_from_dict(TrainConfig, json.loads(sys.argv[1]), "argument"), Path(sys.argv[2])).run()
-"""
-
 
 @pytest.fixture
 def run_config(config, tiny_weights):
@@ -60,18 +35,6 @@ def actor_of(trainer):
 
 def same_bits(one, other):
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def break_at(trainer, iteration, error):
-    """Let `trainer` fail in the middle of an iteration."""
-    update, calls = trainer.learner.update_critic, count()
-
-    def update_or_fail(batch):
-        if trainer.iteration == iteration and next(calls) == 1:
-            raise error
-        return update(batch)
-
-    trainer.learner.update_critic = update_or_fail
 
 
 def test_a_run_leaves_everything_that_evaluation_and_resumption_need(run_config, tmp_path):
@@ -118,88 +81,6 @@ def actor_of_run(config, folder):
     trainer = Trainer(config, folder)
     trainer.run()
     return actor_of(trainer)
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_run_that_was_interrupted_and_resumed_ends_with_the_same_bits(run_config, tmp_path, error):
-    whole = Trainer(run_config, tmp_path / "whole")
-    whole.run()
-    broken = Trainer(run_config, tmp_path / "broken")
-    break_at(broken, 5, error("enough"))
-    with pytest.raises(error, match="enough"):
-        broken.run()
-    resumed = Trainer.resume(tmp_path / "broken")
-    assert resumed.iteration == 4
-    assert not same_bits(actor_of(whole), actor_of(resumed))
-    resumed.run()
-    assert same_bits(actor_of(whole), actor_of(resumed))
-    assert same_bits(whole.learner.critic.state_dict(), resumed.learner.critic.state_dict())
-    assert whole.history == resumed.history
-    for name in ("agent.pt", "initial.pt"):
-        one, other = (Agent.load(tmp_path / run / name).actor.state_dict() for run in ("whole", "broken"))
-        assert same_bits(one, other)
-
-
-def test_a_killed_run_can_be_resumed_and_ends_with_the_same_bits(run_config, tmp_path):
-    phases = (AC_PHASES[0], replace(AC_PHASES[1], iterations=8))
-    run_config = replace(run_config, phases=phases, checkpoint_every=1)
-    checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, json.dumps(asdict(run_config)), str(tmp_path / "killed")],
-        cwd=Path(agents.__file__).parents[1],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while not checkpoint.exists():
-            assert child.poll() is None, "ended before its first checkpoint"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.3)
-        child.send_signal(signal.SIGKILL)
-    finally:
-        child.kill()
-        status = child.wait()
-    assert status == -signal.SIGKILL
-    resumed = Trainer.resume(tmp_path / "killed")
-    assert 1 <= resumed.iteration < 10
-    resumed.run()
-    assert same_bits(actor_of_run(run_config, tmp_path / "whole"), actor_of(resumed))
-
-
-def test_a_run_that_diverges_says_where_and_keeps_its_last_checkpoint(run_config, tmp_path):
-    trainer = Trainer(run_config, tmp_path)
-    break_at(trainer, 3, FloatingPointError("loss nan"))
-    with pytest.raises(FloatingPointError, match=r"iteration 3, phase 'main': loss nan"):
-        trainer.run()
-    assert Trainer.resume(tmp_path).iteration == 2
-
-
-def test_resuming_a_finished_run_changes_nothing(run_config, tmp_path):
-    Trainer(run_config, tmp_path).run()
-    checkpoint = (tmp_path / "checkpoint.pt").read_bytes()
-    Trainer.resume(tmp_path).run()
-    assert (tmp_path / "checkpoint.pt").read_bytes() == checkpoint
-
-
-def test_resuming_what_is_no_run_is_an_error_that_names_the_file(run_config, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt: no such file"):
-        Trainer.resume(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"config\.json: no such file"):
-        load_config(tmp_path)
-    save_checkpoint({"format": "acis-agent-1"}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: expected a run of format"):
-        Trainer.resume(tmp_path)
-    (tmp_path / "checkpoint.pt").write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole checkpoint"):
-        Trainer.resume(tmp_path)
-    (tmp_path / "config.json").write_text('{"seed": 0')
-    with pytest.raises(ValueError, match=r"config\.json: not JSON"):
-        load_config(tmp_path)
-    (tmp_path / "config.json").write_text('{"seed": 0, "speed": 1}')
-    with pytest.raises(ValueError, match=r"config\.json: unknown keys \['speed'\], missing keys"):
-        load_config(tmp_path)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,0 +1,470 @@
+"""The report of `acis reproduce` on one set of scenes: Markdown and plots, computed from the result files alone.
+
+Tables and figures are numbered as in Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acis_env.files import replacing
+from acis_env.rendering import colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
+from agents.experiments import CONTROL, METHODS, PAPER_REFERENCE
+from agents.statistics import Interval, mean_interval, paired_interval
+
+Result = dict[str, Any]
+"""Content of a `result.json`."""
+Curve = tuple[NDArray[np.float64], list[Interval]]
+"""`x` `[n]`, and `n` intervals over seeds."""
+
+MEASURES = {
+    "sbd": "SBD",
+    "abs_dic": "\\|DiC\\|",
+    "sbd_gt_stop": "SBD, true count",
+    "dice_star": "Dice\\*, true count",
+}
+"""Columns of Table 1 by name in the results: with own stopping, then with the true count."""
+FAR_LESS = 0.5
+"""Share of BL's memory below which that of AC is called far less."""
+ACTOR_CRITIC = "AC-Dice"
+"""The paper's method, in its claims."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that is known of a set of scenes."""
+
+    folder: Path
+    cells: dict[str, dict[int, Result]]
+    """By method, in the order of the tables, and seed."""
+    references: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Results:
+        """Read every finished cell in `folder`.
+
+        Raises:
+            FileNotFoundError: the references, or all results, are missing.
+            ValueError: seeds of one method differ in their configuration.
+        """
+        path = folder / "references.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; `acis reproduce` writes it before any run")
+        cells: dict[str, dict[int, Result]] = {}
+        for file in sorted(folder.glob("*/seed-*/result.json")):
+            result = json.loads(file.read_text())
+            cells.setdefault(result["method"], {})[result["seed"]] = result
+        if not cells:
+            raise FileNotFoundError(f"{folder}: no finished run in it")
+        for method, seeds in cells.items():
+            configurations = [_without_seed(result) for result in seeds.values()]
+            for seed, configuration in zip(seeds, configurations, strict=True):
+                if configuration != configurations[0]:
+                    raise ValueError(f"{folder / method}: seed {seed} has another configuration than {min(seeds)}")
+        order = [*(name for name in METHODS if name in cells), *(name for name in cells if name not in METHODS)]
+        return cls(folder, {name: dict(sorted(cells[name].items())) for name in order}, json.loads(path.read_text()))
+
+    def values(self, method: str, get: Callable[[Result], float]) -> dict[int, float]:
+        """A number of every run of `method`, by seed."""
+        return {seed: get(result) for seed, result in self.cells[method].items()}
+
+    def interval(self, method: str, get: Callable[[Result], float]) -> Interval:
+        """Its mean over seeds."""
+        return mean_interval(list(self.values(method, get).values()))
+
+    def paired(self, first: str, second: str, get: Callable[[Result], float]) -> Interval | None:
+        """The mean difference of two methods over the seeds that both have; None if there are none."""
+        if first not in self.cells or second not in self.cells:
+            return None
+        a, b = self.values(first, get), self.values(second, get)
+        seeds = sorted(a.keys() & b.keys())
+        return paired_interval([a[s] for s in seeds], [b[s] for s in seeds]) if seeds else None
+
+    def bound(self, method: str, measure: str) -> float:
+        """That of the reconstructions by the method's decoder."""
+        variant = next(iter(self.cells[method].values()))["configuration"]["weights"]
+        return float(self.references["rows"][variant]["reconstruction"]["mean"][measure])
+
+
+def mean_of(measure: str, row: str = "agent") -> Callable[[Result], float]:
+    """Reads a mean over scenes from a result."""
+    return lambda result: float(result["rows"][row]["mean"][measure])
+
+
+def gain_of(measure: str) -> Callable[[Result], float]:
+    """Reads the gain of the agent over its initialisation from a result."""
+    return lambda result: mean_of(measure)(result) - mean_of(measure, "initial")(result)
+
+
+def order_interval(results: Results, method: str, name: str, sign: int = 1) -> Interval | None:
+    """Rank correlation of the order of prediction, mean over scenes; None where no run has a scene that counts."""
+    means = [
+        sign * float(np.mean(values))
+        for result in results.cells.get(method, {}).values()
+        if (values := [scene[name] for scene in result["order"] if name in scene])
+    ]
+    return mean_interval(means) if means else None
+
+
+def write_set_report(folder: Path, is_stack: bool, command: str) -> Path:
+    """Write `report.md` and its pictures into `folder`, from the result files there.
+
+    Args:
+        folder: of a set of scenes.
+        is_stack: whether the labels of its instances say how high they lie.
+        command: arguments of `acis` that made it.
+    """
+    results = Results.load(folder)
+    parts = [
+        _head(results, command),
+        _table_1(results),
+        _differences(results),
+        _table_2(results),
+        _figure_3(results),
+        _figure_4(results, is_stack),
+        _memory(results),
+        _learning(results),
+        _critics(results),
+        "## Claims of the paper\n\n" + _table(["claim", "here", "evidence"], claims(results, is_stack)),
+        _configurations(results),
+    ]
+    path = folder / "report.md"
+    with replacing(path) as unfinished:
+        unfinished.write_text("\n\n".join(part for part in parts if part) + "\n")
+    return path
+
+
+def _head(results: Results, command: str) -> str:
+    all_results = [result for seeds in results.cells.values() for result in seeds.values()]
+    first = all_results[0]
+    train, evaluation = first["configuration"]["train"], first["configuration"]["evaluation"]
+    seeds = sorted({seed for cells in results.cells.values() for seed in cells})
+    commits = sorted({result["commit"] for result in all_results})
+    return f"""# {first["set"]}
+
+{results.references["num_scenes"]} scenes of split `{evaluation["split"]}` of `{train["scenes"]}`
+(options `{json.dumps(train["val_options"])}`), seeds {", ".join(map(str, seeds))}, commit {", ".join(commits)},
+torch {", ".join(sorted({result["torch"] for result in all_results}))}.
+
+    acis {command}
+
+Numbers are means over seeds ± half the width of their 95 % interval (Student's t); a number without ± is of one seed.
+Differences are paired: runs of one seed share initialisation and batches. The context is predicted."""
+
+
+def _table_1(results: Results) -> str:
+    columns = ["", "seeds", *MEASURES.values(), "SBD / bound", "SBD above its start", "seeds above",
+               "actor updates", "CPU min", "peak MiB"]  # fmt: skip
+    reference = PAPER_REFERENCE if PAPER_REFERENCE in results.cells else next(iter(results.cells))
+    standard = next(iter(results.references["rows"]))
+    blank = [""] * (len(columns) - 2 - len(MEASURES))
+    rows = [
+        ["random", "", *(_number(results.references["rows"][standard]["random"]["mean"][m]) for m in MEASURES), *blank],
+        [f"initialised ({reference})", str(len(results.cells[reference])),
+         *(str(results.interval(reference, mean_of(m, "initial"))) for m in MEASURES), *blank],
+    ]  # fmt: skip
+    for method, cells in results.cells.items():
+        gains = results.values(method, gain_of("sbd")).values()
+        rows.append([
+            method,
+            str(len(cells)),
+            *(str(results.interval(method, mean_of(m))) for m in MEASURES),
+            _number(results.interval(method, mean_of("sbd")).mean / max(results.bound(method, "sbd"), 1e-6)),
+            str(mean_interval(list(gains))),
+            f"{sum(gain > 0 for gain in gains)} of {len(gains)}",
+            _number(results.interval(method, lambda r: r["actor_updates"]).mean, 0),
+            _number(results.interval(method, lambda r: r["cpu_seconds"] / 60).mean, 1),
+            _number(results.interval(method, lambda r: r["peak_memory"] / 2**20).mean, 0),
+        ])  # fmt: skip
+    for variant, made in results.references["rows"].items():
+        values = [_number(made["reconstruction"]["mean"][m]) for m in MEASURES]
+        rows.append([f"bound: reconstruction, {variant} decoder", "", *values, *blank])
+    about = [f"- {name}: {next(iter(cells.values()))['about']}." for name, cells in results.cells.items()]
+    return "\n\n".join([
+        "## Table 1: methods",
+        _table(columns, rows),
+        "CPU minutes are those of training, without evaluations; the peak is that of the whole process; the start is"
+        " the agent before the main phase.",
+        "\n".join(about),
+    ])  # fmt: skip
+
+
+def _differences(results: Results) -> str:
+    parts = ["## Paired differences"]
+    for reference in (PAPER_REFERENCE, CONTROL):
+        if reference in results.cells:
+            rows = []
+            for method in results.cells:
+                found = [results.paired(method, reference, mean_of(m)) for m in MEASURES]
+                if method != reference and None not in found:
+                    rows.append([method, *map(str, found)])
+            if rows:
+                parts += [f"To {reference}:", _table(["", *MEASURES.values()], rows)]
+    return "\n\n".join(parts) if len(parts) > 1 else ""
+
+
+def _table_2(results: Results) -> str:
+    blocked = {"both": "LSTM + mask", "mask only": "mask only", "LSTM only": "LSTM only"}
+    columns = ["", *(f"{title}: {m}" for title in blocked.values() for m in ("Dice\\*", "\\|DiC\\|"))]
+    rows = [
+        [method, *(str(results.interval(method, mean_of(m, row))) for row in blocked for m in ("dice_star", "abs_dic"))]
+        for method in results.cells
+    ]
+    steps = next(iter(next(iter(results.cells.values())).values()))["configuration"]["evaluation"]["table_2_steps"]
+    return f"""## Table 2: what the state is worth
+
+The same agents with the LSTM's state, or the accumulated mask, set to zero at every step. Dice\\* with the true count,
+\\|DiC\\| with own stopping, at most {steps} masks.
+
+{_table(columns, rows)}"""
+
+
+def _figure_3(results: Results) -> str:
+    curves = {method: _over_steps(results, method) for method in results.cells}
+    plot_intervals(results.folder / "dice_per_step.png", curves, "step", "Dice of the mask", "Dice per time step")
+    longest = len(next(iter(curves.values()))[0])
+    counts = next(iter(next(iter(results.cells.values())).values()))["rows"]["agent"]["scenes_at_step"]
+    header = ["", *(f"t = {t + 1}" for t in range(longest))]
+    rows = [["scenes", *map(str, counts)], *([name, *map(str, curve[1])] for name, curve in curves.items())]
+    parts = ["## Figure 3: Dice per time step", "![Dice per time step](dice_per_step.png)", _table(header, rows)]
+    gaps = {method: gap for method in results.cells if (gap := _gap_per_step(results, method)) is not None}
+    if gaps:
+        plot_intervals(
+            results.folder / "dice_difference.png", gaps, "step", f"Dice minus that of {PAPER_REFERENCE}",
+            f"Difference to {PAPER_REFERENCE}, 95 % intervals",
+        )  # fmt: skip
+        parts += [
+            f"![Difference to {PAPER_REFERENCE}](dice_difference.png)",
+            _table(header, [[name, *map(str, gap[1])] for name, gap in gaps.items()]),
+        ]
+    return "\n\n".join(parts)
+
+
+def _dice_at(t: int) -> Callable[[Result], float]:
+    return lambda result: float(result["rows"]["agent"]["dice_at_step"][t])
+
+
+def _over_steps(results: Results, method: str) -> Curve:
+    longest = len(next(iter(results.cells[method].values()))["rows"]["agent"]["dice_at_step"])
+    return np.arange(1.0, longest + 1), [results.interval(method, _dice_at(t)) for t in range(longest)]
+
+
+def _gap_per_step(results: Results, method: str) -> Curve | None:
+    """Paired difference to the paper's reference at every step."""
+    steps, _ = _over_steps(results, method)
+    gaps = [results.paired(method, PAPER_REFERENCE, _dice_at(t)) for t in range(len(steps))]
+    return None if method == PAPER_REFERENCE or None in gaps else (steps, cast(list[Interval], gaps))
+
+
+def gain_slopes(results: Results, method: str, reference: str) -> Interval | None:
+    """Growth per step of the Dice that `method` gains on `reference`, by least squares over the masks of all scenes.
+
+    None without common seeds.
+    """
+    slopes = []
+    for seed in sorted(results.cells.get(method, {}).keys() & results.cells.get(reference, {}).keys()):
+        first, second = (results.cells[name][seed]["rows"]["agent"] for name in (method, reference))
+        gain = np.subtract(first["dice_at_step"], second["dice_at_step"])
+        weights = np.sqrt(first["scenes_at_step"])  # polyfit squares them
+        slopes.append(float(np.polyfit(np.arange(len(gain)), gain, 1, w=weights)[0]))
+    return mean_interval(slopes) if slopes else None
+
+
+def _figure_4(results: Results, is_stack: bool) -> str:
+    titles = {"size": "size"} | ({"label": "height in the stack"} if is_stack else {})
+    rows = [[method, *(str(order_interval(results, method, n) or "") for n in titles)] for method in results.cells]
+    text = "Below zero: large instances first."
+    if is_stack:
+        text += "\nThe height is that of the leaf in the plant; below zero: the topmost, least occluded come first."
+    with np.load(results.folder / "scenes.npz") as scenes:
+        indices = sorted(int(name.removeprefix("image-")) for name in scenes if name.startswith("image-"))
+        sheet = [[scenes[f"image-{i}"].transpose(1, 2, 0), colour_instances(scenes[f"truth-{i}"])] for i in indices]
+    for method, cells in results.cells.items():
+        path = results.folder / method / f"seed-{min(cells)}" / "label_maps.npz"
+        with np.load(path) as label_maps:
+            for row, index in zip(sheet, indices, strict=True):
+                row.append(colour_by_order(label_maps[f"label-{index}"]))
+    headings = ["image", "ground truth", *results.cells]
+    write_png(results.folder / "order.png", contact_sheet(sheet, headings, min_panel=128))
+    return f"""## Figure 4: order of prediction
+
+Blue is the first prediction of a scene, red the last; own stopping, each method's first seed.
+
+![Predictions coloured by order](order.png)
+
+Spearman's rank correlation of the order with properties of the instances found (Dice at least 0.5), mean over scenes
+with three of them. {text}
+
+{_table(["", *titles.values()], rows)}"""
+
+
+def _memory(results: Results) -> str:
+    memory = results.references["memory"]
+    steps = np.array(memory["steps"])
+    curves = {name: (steps, np.array(values) / 2**20) for name, values in memory["bytes"].items()}
+    plot_curves(results.folder / "memory.png", curves, "steps of the episode", "MiB", "Memory of one update")
+    header = ["MiB", *(f"T = {step}" for step in steps)]
+    rows = [[name, *(_number(value, 0) for value in values)] for name, (_, values) in curves.items()]
+    return f"""## Memory
+
+Largest sum of what autograd keeps for the backward pass of one update on {memory["batch_size"]} scenes
+of T steps, weights left out; of AC-Dice, that of the hungriest of its parts.
+
+![Memory of one update](memory.png)
+
+{_table(header, rows)}"""
+
+
+def _learning(results: Results) -> str:
+    parts = ["## Learning curves", "On the validation scenes that are watched while training; CPU minutes in proportion"
+             " to iterations."]  # fmt: skip
+    for measure, title in (("dice_star", "Dice*, true count"), ("sbd", "SBD, own stopping")):
+        curves = {}
+        for method, cells in results.cells.items():
+            first = next(iter(cells.values()))
+            iterations = np.array([scores["iteration"] for scores in first["history"]], dtype=np.float64)
+            minutes = results.interval(method, lambda r: r["cpu_seconds"] / 60).mean
+            values = [
+                results.interval(method, lambda r, i=i, m=measure: r["history"][i][m])  # type: ignore[misc]
+                for i in range(len(iterations))
+            ]
+            curves[method] = (iterations / iterations[-1] * minutes, values)
+        name = f"learning_{measure}.png"
+        plot_intervals(results.folder / name, curves, "CPU minutes", title, f"{title}, 95 % intervals")
+        parts.append(f"![{title}]({name})")
+    return "\n\n".join(parts)
+
+
+CRITIC_CURVES = {
+    "critic/explained_variance": "Explained variance in training",
+    "critic/gradient_cosine": "Cosine of the critic's and the score's action gradients",
+    "critic/rank_correlation": "Rank correlation of values of candidates in one state",
+}
+"""Curves of the critic that are shown, by tag."""
+
+
+def _critics(results: Results) -> str:
+    parts = []
+    for tag, title in CRITIC_CURVES.items():
+        curves = {}
+        for method, cells in results.cells.items():
+            runs = [result["curves"][tag] for result in cells.values() if tag in result["curves"]]
+            if runs:
+                means = [mean_interval(values) for values in zip(*(run["value"] for run in runs), strict=True)]
+                curves[method] = (np.array(runs[0]["iteration"]), means)
+        if curves:
+            name = f"{tag.replace('/', '_')}.png"
+            plot_intervals(results.folder / name, curves, "iteration", title, f"{title}, 95 % intervals")
+            ends = [f"{m}: {values[0]} at first, {values[-1]} in the end" for m, (_, values) in curves.items()]
+            parts += [f"![{title}]({name})", f"{title}. {'; '.join(ends)}."]
+    rows, counts = [], []
+    for method, cells in results.cells.items():
+        critics = [result["critic"] for result in cells.values() if "critic" in result]
+        if critics:
+            values = zip(*(critic["explained_variance"] for critic in critics), strict=True)
+            rows.append([method, *(str(mean_interval(value)) for value in values)])
+            counts = critics[0]["count"]
+    if rows:
+        parts += [
+            "Explained variance of the Monte-Carlo returns of held-out episodes, played with the noise of training, by"
+            " time step:",
+            _table(["", *(f"t = {t + 1}" for t in range(len(counts)))], [["episodes", *map(str, counts)], *rows]),
+        ]
+    return "\n\n".join(["## Critic", *parts]) if parts else ""
+
+
+def claims(results: Results, is_stack: bool) -> list[list[str]]:
+    """Every claim of the paper with its answer by the interval, and the interval: rows of three."""
+    ac, reference = ACTOR_CRITIC, PAPER_REFERENCE
+    fewer = results.paired(reference, ac, mean_of("abs_dic"))
+    tests: list[tuple[str, Interval | None, str]] = [
+        (f"{ac} beats {reference} in SBD", results.paired(ac, reference, mean_of("sbd")), "difference of SBD"),
+        (f"{ac} beats {reference} in counting", fewer, "difference of \\|DiC\\|, sign turned"),
+        ("its gain grows with the time step", gain_slopes(results, ac, reference), "slope of the gain per step"),
+        ("exploration by the KL term is needed", results.paired(ac, "AC-Dice-NoKL", mean_of("sbd")),
+         "SBD minus that of AC-Dice-NoKL"),
+        ("the State Pyramid is needed", results.paired(ac, "AC-Dice-NoSP", mean_of("sbd")),
+         "SBD minus that of AC-Dice-NoSP"),
+        ("large instances come before small ones", order_interval(results, ac, "size", -1), "correlation, sign turned"),
+    ]  # fmt: skip
+    if is_stack:
+        tests.append(("unoccluded instances come before occluded ones", order_interval(results, ac, "label", -1),
+                      "correlation with the height, sign turned"))  # fmt: skip
+    rows = [[claim, "not run" if found is None else found.is_positive,
+             "" if found is None else f"{what}: {found}"] for claim, found, what in tests]  # fmt: skip
+    memory = results.references["memory"]
+    share = memory["bytes"][ac][-1] / memory["bytes"]["BL"][-1]
+    answer = "holds" if share <= FAR_LESS else "does not hold"
+    evidence = f"{share:.2f} of BL's at {memory['steps'][-1]} steps; far less: at most {FAR_LESS}"
+    return [*rows, ["AC needs far less memory than BL", answer, evidence]]
+
+
+def _configurations(results: Results) -> str:
+    base_name, base_cells = next(iter(results.cells.items()))
+    base = next(iter(base_cells.values()))["configuration"]
+    parts = [
+        "## Configuration",
+        f"Of {base_name}, seed {min(base_cells)}:",
+        f"```json\n{json.dumps(base, indent=1)}\n```",
+    ]
+    flat = flatten(_without_seed(next(iter(base_cells.values()))))
+    for method, cells in results.cells.items():
+        other = flatten(_without_seed(next(iter(cells.values()))))
+        changed = [f"`{k}` = {json.dumps(other.get(k))}" for k in sorted(flat | other) if flat.get(k) != other.get(k)]
+        if changed:
+            parts.append(f"{method} differs in {', '.join(changed)}.")
+    return "\n\n".join(parts)
+
+
+def _without_seed(result: Result) -> dict[str, Any]:
+    configuration = dict(result["configuration"])
+    configuration["train"] = {k: v for k, v in configuration["train"].items() if k != "seed"}
+    return configuration
+
+
+def flatten(value: Any, where: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries and lists by dotted name."""
+    items: Iterator[tuple[Any, Any]]
+    if isinstance(value, Mapping):
+        items = iter(value.items())
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {where: value}
+    return {k: v for key, child in items for k, v in flatten(child, f"{where}.{key}".removeprefix(".")).items()}
+
+
+def plot_intervals(path: Path, curves: Mapping[str, Curve], xlabel: str, ylabel: str, title: str) -> None:
+    """Draw curves with their intervals as bands into one PNG."""
+    from matplotlib.figure import Figure  # takes a second
+
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for name, (x, intervals) in curves.items():
+        line = axes.plot(x, [i.mean for i in intervals], label=name, linewidth=1.6, marker="o", markersize=3)[0]
+        if all(np.isfinite(i.high) for i in intervals):
+            low, high = [i.low for i in intervals], [i.high for i in intervals]
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, loc="left", fontsize="large")
+    axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}"
