@@ -5,7 +5,7 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 5.3 a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,12 +18,12 @@ from acis_env.dynamics import Rules
 from acis_env.precision import autocast
 from acis_env.reward import ScoreName
 from agents.actor import Actor
-from agents.config import Objective, Phase, TrainConfig
+from agents.config import Phase, TrainConfig
 from agents.critic import Critic
 from agents.distributed import ALONE, Group
-from agents.episodes import Batch, Choice, Episodes, MicroBatch, Visit, choose_mean, run_episodes
+from agents.episodes import Batch, Choice, Episodes, MicroBatch, Step, Visit, choose_mean, instance_masks, run_episodes
 from agents.replay import Transitions, comparisons, join, transitions
-from agents.search import Candidates, Search, explore, look, rank_correlation
+from agents.search import Search, explore, look, rank_correlation
 
 Losses = dict[str, Tensor]
 """Detached scalars by TensorBoard tag."""
@@ -133,19 +133,17 @@ class ActorCritic:
             monitor: also compare the critic's gradient with the score's, which costs two more backward passes.
         """
         self.actor_optimizer.param_groups[0]["lr"] = decay * phase.learning_rate
-        samples, searches = phase.objective in ("ac", "ac-score"), phase.objective == "search"
-        noise = self._draw_search(batch, generator) if searches else self.draw_noise(batch, generator)
+        draw = self._draw_search if phase.objective == "search" else self.draw_noise
+        noise = draw(batch, generator)
         self.actor_optimizer.zero_grad(set_to_none=True)
         sums: list[Losses] = []
         played = []
         for part in batch.parts:
-            tried: list[Candidates] = []
-            choose = self.sampler(part, noise) if samples else choose_mean
-            if searches:
-                search = self._search(part, noise)
-                choose, tried = look(search), search.tried
-            episodes = self.play(part, choose)
-            sums.append(self._add_gradients(episodes, phase, batch, samples and monitor, tried))
+            ascend = self._ascend_values if phase.objective == "ac" else self._ascend
+            episodes, losses = ascend(part, batch, phase, noise, monitor)
+            potential = episodes.potential.sum()
+            reached = {"return": potential / len(batch), "score_per_instance": potential / batch.num_steps}
+            sums.append({**losses, **{f"rollout/{name}": value for name, value in reached.items()}})
             played.append(episodes)
         clip = self.config.clip_norm_bce if phase.objective == "bl-bce" else self.config.clip_norm
         losses, norm = self._descend(self.actor_optimizer, clip, sums)
@@ -186,19 +184,22 @@ class ActorCritic:
         level = torch.tensor(levels)[torch.randint(len(levels), (len(batch), 1, 1), generator=generator)]
         return torch.stack([policy, level * prior])
 
-    def play(self, part: MicroBatch, choose: Choice = choose_mean) -> Episodes:
-        """Episodes of the scenes in `part`."""
-        settings = (choose, self.config.bptt_steps, self.config.precision)
-        return run_episodes(self.actor, self.decoder, part.state, self.rules, *settings)
+    def play(
+        self, part: MicroBatch, choose: Choice = choose_mean, learn: Callable[[Step], None] | None = None
+    ) -> Episodes:
+        """Episodes of the scenes in `part`; `learn` may go backward at every step, and the gradient is cut there."""
+        bptt_steps = self.config.bptt_steps if learn is None else 1
+        settings = (choose, bptt_steps, self.config.precision)
+        return run_episodes(self.actor, self.decoder, part.state, self.rules, *settings, learn=learn)
 
     def sampler(self, part: MicroBatch, noise: Tensor) -> Choice:
         """The reparametrisation trick, with the `noise` `[2, B, T, l]` that was drawn for the whole batch."""
-        policy, extra = noise[:, part.places].to(part.state.context.device)
+        noise, places = (x.to(part.state.context.device) for x in (noise, part.places))
 
         def sample(visit: Visit) -> Tensor:
-            running, t = len(visit.state), visit.t
+            policy, extra = noise[:, places[: len(visit.state)], visit.t]
             deviation = torch.exp(0.5 * visit.out.log_variance)
-            action: Tensor = visit.out.mean + deviation * policy[:running, t] + extra[:running, t]
+            action: Tensor = visit.out.mean + deviation * policy + extra
             return action
 
         return sample
@@ -214,72 +215,95 @@ class ActorCritic:
         settings = (config, noise, self.config.gamma, self.rules, self.config.precision)
         return Search(self.actor, self.decoder, *settings)
 
-    def _add_gradients(
-        self, episodes: Episodes, phase: Phase, batch: Batch, monitor: bool, tried: Sequence[Candidates]
-    ) -> Losses:
-        """Descend from a micro-batch of `batch` to its share of the gradients; returns its share of the losses.
+    def _ascend(
+        self, part: MicroBatch, batch: Batch, phase: Phase, noise: Tensor, monitor: bool
+    ) -> tuple[Episodes, Losses]:
+        """Play a micro-batch of `batch` and add its share of the gradients; also returns its share of the losses.
 
-        With the objective search `tried` holds the candidates of every step.
+        Assignments are final when episodes are over. So one backward pass goes through all steps.
         """
-        terms, monitors = self._objective(episodes, phase.objective, monitor, tried)
-        objective = torch.cat(terms).sum() / batch.num_steps
-        mean, log_variance = (torch.cat([getattr(s, n) for s in episodes.steps]) for n in ("mean", "log_variance"))
+        search = self._search(part, noise) if phase.objective == "search" else None
+        choose = self.sampler(part, noise) if phase.objective == "ac-score" else choose_mean
+        episodes = self.play(part, choose if search is None else look(search))
+        steps, terms = (
+            episodes.steps,
+            self._imitate(episodes) if phase.objective == "bl-bce" else self._scores(episodes),
+        )
+        monitors: Losses = {}
+        if search is not None:
+            best = [candidates.best for candidates in search.tried]
+            distances = [(step.mean - z).square().mean(1) for step, z in zip(steps, best, strict=True)]
+            terms = [score - self.config.search.weight * d for score, d in zip(terms, distances, strict=True)]
+        if phase.objective == "ac-score":
+            value_of = self._frozen_critic(episodes.context)
+            values = [value_of(step) for step in steps]
+            if monitor:
+                cosines = [_gradient_cosine(*pair) for pair in zip(steps, values, terms, strict=True)]
+                monitors = {"critic/gradient_cosine": torch.stack(cosines).sum() / batch.num_steps}
+            # What follows is differentiated up to the cut, and from there on estimated. Nothing follows a last step.
+            window = self.config.bptt_steps or len(steps)
+            ends = [(step.remaining > 1) * ((t + 1) % window == 0) for t, step in enumerate(steps)]
+            terms = [score + value * end for score, value, end in zip(terms, values, ends, strict=True)]
+        return episodes, {**self._add_gradients(steps, terms, phase, batch), **monitors}
+
+    def _ascend_values(
+        self, part: MicroBatch, batch: Batch, phase: Phase, noise: Tensor, monitor: bool
+    ) -> tuple[Episodes, Losses]:
+        """The same for the objective ac: the value of a mask needs nothing that comes after it.
+
+        So there is a backward pass at every step, and never more than one step is held in memory.
+        """
+        value_of = self._frozen_critic(part.state.context)
+        sums: list[Losses] = []
+
+        def learn(step: Step) -> None:
+            value, monitors = value_of(step), {}
+            if monitor:
+                instances = instance_masks(part.state.label_map[: len(value)], step.assignment)
+                score = soft_score(step.predicted_mask, instances, self.config.score)
+                monitors = {"critic/gradient_cosine": _gradient_cosine(step, value, score) / batch.num_steps}
+            sums.append({**self._add_gradients([step], [value], phase, batch), **monitors})
+
+        episodes = self.play(part, self.sampler(part, noise), learn)
+        return episodes, {name: torch.stack([losses[name] for losses in sums]).sum() for name in sums[0]}
+
+    def _add_gradients(self, steps: Sequence[Step], terms: Sequence[Tensor], phase: Phase, batch: Batch) -> Losses:
+        """Ascend the mean of `terms`, each `[k]` of a step, less the KL term; returns their shares of the losses."""
+        objective = torch.cat(list(terms)).sum() / batch.num_steps
+        mean, log_variance = (torch.cat([getattr(s, n) for s in steps]) for n in ("mean", "log_variance"))
         kl = kl_to_prior(mean, log_variance).sum() / batch.num_steps
         (phase.kl_weight * kl - objective).backward()
-        potential = episodes.potential.sum()
         return {
             "actor/objective": objective.detach(),
             "actor/kl": kl.detach(),
             "actor/latent_std": torch.exp(0.5 * log_variance.detach()).mean(1).sum() / batch.num_steps,
-            "rollout/return": potential / len(batch),
-            "rollout/score_per_instance": potential / batch.num_steps,
-            **{name: value / batch.num_steps for name, value in monitors.items()},
         }
 
-    def _objective(
-        self, episodes: Episodes, objective: Objective, monitor: bool, tried: Sequence[Candidates] = ()
-    ) -> tuple[list[Tensor], Losses]:
-        """The objective at every step, to be ascended, and what `monitor` asks for, summed over all steps."""
-        if objective == "bl-bce":
-            return [-_bce(step.predicted_mask, episodes.targets(t)) for t, step in enumerate(episodes.steps)], {}
-        scores = self._scores(episodes) if objective != "ac" or monitor else []
-        if objective == "bl-score":
-            return scores, {}
-        if objective == "search":
-            best = [candidates.best for candidates in tried]
-            distances = [(step.mean - z).square().mean(1) for step, z in zip(episodes.steps, best, strict=True)]
-            return [s - self.config.search.weight * d for s, d in zip(scores, distances, strict=True)], {}
-        values = self._values(episodes)
-        monitors = {"critic/gradient_cosine": _gradient_cosine(episodes, values, scores)} if monitor else {}
-        if objective == "ac":
-            return values, monitors
-        # What follows is differentiated up to the cut, and from there on estimated. Nothing follows a last step.
-        window = self.config.bptt_steps or len(scores)
-        is_cut = [(t + 1) % window == 0 for t in range(len(scores))]
-        steps = zip(scores, values, episodes.steps, is_cut, strict=True)
-        return [score + value * (step.remaining > 1) * cut for score, value, step, cut in steps], monitors
+    def _imitate(self, episodes: Episodes) -> list[Tensor]:
+        """Minus the cross-entropy of every mask with the instance it is assigned in the end."""
+        return [-_bce(step.predicted_mask, episodes.targets(t)) for t, step in enumerate(episodes.steps)]
 
     def _scores(self, episodes: Episodes) -> list[Tensor]:
         """Soft score of every mask with the instance it is assigned in the end."""
         steps = enumerate(episodes.steps)
         return [soft_score(step.predicted_mask, episodes.targets(t), self.config.score) for t, step in steps]
 
-    def _values(self, episodes: Episodes) -> list[Tensor]:
-        """The critic's value of every mask; its gradient is with respect to the mask alone."""
-        self.critic.requires_grad_(False)
-        with autocast(episodes.context.device, self.config.precision):
-            share, context = self.critic.condition(episodes.context)
-            values = [
-                self.critic(
-                    (share[: len(step.mask)], context[: len(step.mask)]),
-                    step.mask.detach(),
-                    step.predicted_mask,
-                    step.remaining,
+    def _frozen_critic(self, context: Tensor) -> Callable[[Step], Tensor]:
+        """The critic's value of a step in the scenes of `context`; its gradient is with respect to the mask alone."""
+        with torch.no_grad(), autocast(context.device, self.config.precision):
+            share, context = self.critic.condition(context)
+
+        def value_of(step: Step) -> Tensor:
+            k = len(step.mask)
+            self.critic.requires_grad_(False)
+            with autocast(context.device, self.config.precision):
+                values: Tensor = self.critic(
+                    (share[:k], context[:k]), step.mask.detach(), step.predicted_mask, step.remaining
                 )
-                for step in episodes.steps
-            ]
-        self.critic.requires_grad_(True)
-        return values
+            self.critic.requires_grad_(True)
+            return values
+
+        return value_of
 
     def predict_returns(self, batch: Transitions) -> Tensor:
         """The critic's value of every step that was kept, `[S]`."""
@@ -355,13 +379,11 @@ def _bce(masks: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy(clamped, targets, reduction="none").sum((1, 2, 3))
 
 
-def _gradient_cosine(episodes: Episodes, values: list[Tensor], scores: list[Tensor]) -> Tensor:
-    """Cosine between the gradients of the critic's value and of the true score with respect to actions, summed.
+def _gradient_cosine(step: Step, value: Tensor, score: Tensor) -> Tensor:
+    """Cosine between the gradients of the critic's value and of the true score with respect to the action, summed.
 
     It falls towards zero when the actor has found what the critic misjudges, even while the critic explains
     ever more of the returns.
     """
-    latents = [step.latent for step in episodes.steps]
-    gradients = [torch.autograd.grad(torch.cat(x).sum(), latents, retain_graph=True) for x in (values, scores)]
-    by_value, by_score = map(torch.cat, gradients)
+    by_value, by_score = (torch.autograd.grad(x.sum(), step.latent, retain_graph=True)[0] for x in (value, score))
     return F.cosine_similarity(by_value, by_score, dim=1).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -84,6 +84,11 @@ class Step:
     predicted_mask: Tensor  # [k, 1, H, W], m_t
     reward: Tensor  # [k], r_t
     remaining: Tensor  # [k] int64, steps left including this one
+    assignment: Tensor  # [k] int64, instance of this prediction so far, -1 = none
+
+    def detach(self) -> Step:
+        """The same without its graph."""
+        return Step(*(getattr(self, f.name).detach() for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,13 @@ class Episodes:
     def targets(self, t: int) -> Tensor:
         """The instance that prediction `t` is assigned in the end, `[k, 1, H, W]` in {0, 1}."""
         k = len(self.steps[t].mask)
-        label = self.assignment[:k, t] + 1
-        return ((self.label_map[:k] == label[:, None, None]) & (label > 0)[:, None, None]).float()[:, None]
+        return instance_masks(self.label_map[:k], self.assignment[:k, t])
+
+
+def instance_masks(label_map: Tensor, instance: Tensor) -> Tensor:
+    """Masks `[k, 1, H, W]` in {0, 1} of `instance` `[k]` of each of `k` label maps `[k, H, W]`; empty for -1."""
+    label = instance[:, None, None] + 1
+    return ((label_map == label) & (label > 0)).float()[:, None]
 
 
 def sort_by_length(context: Tensor, label_map: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -120,6 +130,7 @@ def run_episodes(
     bptt_steps: int | None = 1,
     precision: Precision = "float32",
     memory: Tensor | None = None,
+    learn: Callable[[Step], None] | None = None,
 ) -> Episodes:
     """Let `actor` segment every scene of `state`, until it has as many masks as instances.
 
@@ -134,11 +145,15 @@ def run_episodes(
         bptt_steps: the gradient through `M_t` and `h_t` is cut after every so many steps (BL-Trunc: 1); None: never.
         precision: of the networks.
         memory: of the actor, in episodes that are under way; None in fresh ones.
+        learn: goes backward from each step as soon as it is taken. What the step was computed from is not kept then,
+            so `bptt_steps` has to be 1.
     """
     context, label_map, lengths = state.context, state.label_map, state.num_instances - state.step_count
     device = context.device
     with autocast(device, precision):
         context_share, foreground = actor.condition(context)
+    # All steps share the context's features: their gradients are added up here, and go on backward once, at the end.
+    share = context_share if learn is None else context_share.detach().requires_grad_(context_share.requires_grad)
     memory = actor.initial_memory(len(state)) if memory is None else memory
     steps: list[Step] = []
     assignments, potentials = [], []
@@ -150,7 +165,7 @@ def run_episodes(
             memory, state = memory.detach(), replace(state, accumulated_mask=state.accumulated_mask.detach())
         mask = state.accumulated_mask
         with autocast(device, precision):
-            out = actor((context_share[:visited], foreground[:visited]), mask, memory)
+            out = actor((share[:visited], foreground[:visited]), mask, memory)
         readings.append(out.reading)
         targets.append((lengths[:visited] > t).float())
         assignments.append(state.assignment[running:])
@@ -163,7 +178,15 @@ def run_episodes(
             state, reward = dynamics.step(state, latent, decoder, rules)
         memory = out.memory
         taken = (mask[:running], out.mean, out.log_variance, latent, state.predicted_mask, reward)
-        steps.append(Step(*taken, remaining=lengths[:running] - t))
+        newest = state.assignment.gather(1, state.step_count[:, None] - 1)[:, 0]
+        step = Step(*taken, remaining=lengths[:running] - t, assignment=newest)
+        if learn is not None:
+            learn(step)
+            step, memory = step.detach(), memory.detach()
+            state = replace(state, accumulated_mask=state.accumulated_mask.detach(), predicted_mask=step.predicted_mask)
+        steps.append(step)
+    if learn is not None and share.grad is not None:
+        context_share.backward(share.grad)
     return Episodes(
         context=context,
         label_map=label_map,

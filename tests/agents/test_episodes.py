@@ -34,7 +34,7 @@ def episodes_of_rewards(*rewards):
     """Episodes of nothing but rewards, given step by step."""
     empty = torch.zeros(0)
     steps = [
-        Step(empty, empty, empty, empty, empty, torch.tensor(r), torch.zeros(len(r), dtype=torch.int64))
+        Step(empty, empty, empty, empty, empty, torch.tensor(r), *[torch.zeros(len(r), dtype=torch.int64)] * 2)
         for r in rewards
     ]
     return Episodes(empty, empty, steps, empty, torch.zeros(len(rewards[0])), empty, empty)
