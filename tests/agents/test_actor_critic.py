@@ -11,6 +11,7 @@ from acis_env.reward import instance_areas, score
 from agents.actor_critic import soft_score
 from agents.episodes import Episodes, discounted_returns
 from agents.replay import transitions
+from agents.reproduce import peak_of_saved
 
 OBJECTIVES = ("bl-bce", "bl-score", "ac", "ac-score")
 ONE_LEAF, SEVERAL_LEAVES = [4, 5, 7], [1, 2, 0]
@@ -311,3 +312,16 @@ def test_learning_goes_on_from_a_state_dict_as_if_there_had_been_no_break(make_l
         each.update_actor(fresh, replace(phase, learning_rate=1e-3), noise())
     assert unchanged(other.actor, bits(learner.actor))
     assert unchanged(other.critic, bits(learner.critic))
+
+
+def test_an_actor_critic_update_holds_one_step_in_memory_and_a_baseline_holds_all(
+    make_learner, make_phase, begin, deal, tiny
+):
+    def peak(objective, indices):
+        learner, batch = make_learner(), deal(begin(tiny, indices))
+        return peak_of_saved(lambda: learner.update_actor(batch, make_phase(objective), noise()), learner)
+
+    one, four = ONE_LEAF[:1], [1]
+    assert begin(tiny, four).num_instances.item() >= 3
+    assert peak("ac", four) < 1.3 * peak("ac", one)
+    assert peak("bl-score", four) > 2 * peak("bl-score", one)
