@@ -25,6 +25,9 @@ from agents.episodes import Batch, Choice, Episodes, MicroBatch, Step, Visit, ch
 from agents.replay import Transitions, comparisons, join, transitions
 from agents.search import Search, explore, look, rank_correlation
 
+BETWEEN_WEIGHT = 0.1
+"""Of a judge's error in the mean over candidates, beside its errors about that mean."""
+
 Losses = dict[str, Tensor]
 """Detached scalars by TensorBoard tag."""
 
@@ -88,26 +91,50 @@ class ActorCritic:
         return join(collected), played
 
     @torch.no_grad()
-    def correlate(self, batch: Transitions) -> Losses:
-        """How well the critic ranks the candidates of every state of `batch`, which `compare` gave."""
-        num_candidates = self.config.search.candidates
-        predicted, true = (x.view(num_candidates, -1) for x in (self.predict_returns(batch), batch.returns))
-        correlation = rank_correlation(predicted, true).sum() / (batch.total // num_candidates)
+    def correlate(self, compared: Transitions) -> Losses:
+        """How well the critic ranks the candidates of every state of `compared`, which `compare` gave."""
+        correlation = rank_correlation(self.predict_values(compared).T, compared.returns.T).sum() / compared.total
         self.group.sum([correlation])
         return {"critic/rank_correlation": correlation}
 
-    def update_critic(self, batch: Transitions, decay: float = 1.0) -> Losses:
-        """Policy evaluation: one step towards the Monte-Carlo returns, Eq. (7), or the values of candidates.
+    def update_judge(self, compared: Transitions, decay: float = 1.0) -> Losses:
+        """One step towards the values of candidates in the same states, mostly towards their differences.
 
-        With the objective ac-score the immediate reward, whose gradient is known, is left out of the returns.
-        `decay` is a factor on the learning rate.
+        Args:
+            compared: states with candidates, from `compare`.
+            decay: factor on the learning rate.
         """
         self.critic_optimizer.param_groups[0]["lr"] = decay * self.config.critic_learning_rate
         self.critic_optimizer.zero_grad(set_to_none=True)
         sums: list[Losses] = []
+        for part in compared.split(self.config.accumulate):
+            # States differ far more than the candidates in one of them, which is all that a choice depends on.
+            errors = self.predict_values(part) - part.returns
+            shared = errors.mean(1, keepdim=True)
+            within = (errors - shared).square().mean(1).sum() / compared.total
+            between = shared.square().sum() / compared.total
+            (within + BETWEEN_WEIGHT * between).backward()
+            spread = (part.returns - part.returns.mean(1, keepdim=True)).square().mean(1).sum() / compared.total
+            sums.append({"critic/loss": within.detach(), "between": between.detach(), "spread": spread})
+        losses, norm = self._descend(self.critic_optimizer, self.config.clip_norm, sums)
+        explained = 1 - losses["critic/loss"] / losses["spread"].clamp_min(1e-6)
+        return {
+            "critic/loss": losses["critic/loss"],
+            "critic/explained_variance": explained,
+            "critic/gradient_norm": norm,
+        }
+
+    def update_critic(self, batch: Transitions) -> Losses:
+        """Policy evaluation: one step towards the Monte-Carlo returns, Eq. (7).
+
+        With the objective ac-score the immediate reward, whose gradient is known, is left out of them.
+        """
+        self.critic_optimizer.param_groups[0]["lr"] = self.config.critic_learning_rate
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        sums: list[Losses] = []
         for part in batch.split(self.config.accumulate):
             targets = part.returns - part.reward if self.config.values_the_future else part.returns
-            loss = F.mse_loss(self.predict_returns(part), targets, reduction="sum") / batch.total
+            loss = F.mse_loss(self.predict_values(part)[:, 0], targets, reduction="sum") / batch.total
             loss.backward()
             moments = {"mean": targets.sum() / batch.total, "square": targets.square().sum() / batch.total}
             sums.append({"critic/loss": loss.detach(), **moments})
@@ -305,18 +332,15 @@ class ActorCritic:
 
         return value_of
 
-    def predict_returns(self, batch: Transitions) -> Tensor:
-        """The critic's value of every step that was kept, `[S]`."""
+    def predict_values(self, batch: Transitions) -> Tensor:
+        """The critic's value of every mask that was kept, `[S, K]`."""
         scene = batch.scene.to(batch.context.device)
         with autocast(batch.context.device, self.config.precision):
             share, context = self.critic.condition(batch.context.float() / 255)
-            values: Tensor = self.critic(
-                (share[scene], context[scene]),
-                batch.mask.float() / 255,
-                batch.predicted_mask.float() / 255,
-                batch.remaining,
-            )
-        return values
+            conditioning, mask = (share[scene], context[scene]), batch.mask.float() / 255
+            predicted = (batch.predicted_mask.float() / 255).split(1, dim=1)
+            values = [self.critic(conditioning, mask, candidate, batch.remaining) for candidate in predicted]
+        return torch.stack(values, dim=1)
 
     def _descend(
         self, optimizer: torch.optim.Optimizer, clip_norm: float, sums: Sequence[Losses]

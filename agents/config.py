@@ -119,9 +119,9 @@ class TrainConfig:
     """Largest norm of the gradient of bl-bce, a sum over pixels."""
     critic_learning_rate: float = 1e-3
     """Of the critic."""
-    critic_updates: int = 4
-    """Critic updates per actor update."""
-    critic_batch_size: int = 64
+    critic_updates: int = 3
+    """Critic updates per actor update (the paper: 4)."""
+    critic_batch_size: int = 48
     """Steps per critic update."""
     replay_size: int = 8
     """Batches of episodes that the critic learns from (the paper: 1)."""
@@ -185,22 +185,18 @@ def short_schedule(objective: Objective, iterations: int) -> tuple[Phase, ...]:
     """Initialisation, then the main phase; an actor-critic objective with warm-up in between."""
     start = (Phase("init", "bl-score", 60, 1e-3, sequence_length=1),)
     if objective in ("ac", "ac-score"):
-        rate = 1e-4 if objective == "ac" else 2e-4
         warm_up = Phase("warm-up", "critic", 40)
-        return (*start, warm_up, Phase("main", objective, iterations, rate, kl_weight=1e-3))
-    return (*start, Phase("main", objective, iterations, 5e-4))
+        return (*start, warm_up, Phase("main", objective, iterations, 3e-4, kl_weight=1e-3))
+    return (*start, Phase("main", objective, iterations, 2e-3))
 
 
-def judge_schedule(iterations: int, judge_iterations: int, learning_rate: float = 1e-3) -> tuple[Phase, ...]:
+def judge_schedule(iterations: int, judge_iterations: int) -> tuple[Phase, ...]:
     """Initialisation, the policy's myopic training, then that of the critic that judges its candidates."""
-    init, main = short_schedule("bl-score", iterations)
-    return (init, replace(main, learning_rate=learning_rate), Phase("judge", "judge", judge_iterations))
+    return (*short_schedule("bl-score", iterations), Phase("judge", "judge", judge_iterations))
 
 
-def _short(objective: Objective, iterations: int = 400, **changes: Any) -> TrainConfig:
-    """The short schedule, its last phase with `changes`."""
-    *start, main = short_schedule(objective, iterations)
-    return TrainConfig(phases=(*start, replace(main, **changes)), actor=SMALL_ACTOR)
+def _short(objective: Objective, iterations: int = 400) -> TrainConfig:
+    return TrainConfig(phases=short_schedule(objective, iterations), actor=SMALL_ACTOR)
 
 
 def _paper(score: ScoreName, lengths: tuple[int, ...], batches: int, max_steps: int, cut_off: float) -> TrainConfig:
@@ -221,6 +217,7 @@ def _paper(score: ScoreName, lengths: tuple[int, ...], batches: int, max_steps: 
         batch_size=8,
         score=score,
         critic_learning_rate=1e-3,
+        critic_updates=4,
         weight_decay=1e-5,
         start_from_encoder=False,
         critic=CriticConfig(products=False, remaining_steps=False),
@@ -234,7 +231,7 @@ def _paper(score: ScoreName, lengths: tuple[int, ...], batches: int, max_steps: 
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "quick": _short("bl-score", 220, learning_rate=2e-3),
+    "quick": _short("bl-score", 220),
     "small": _short("bl-score", 4500),
     "best": TrainConfig(
         phases=judge_schedule(3000, 600),

@@ -261,7 +261,7 @@ def explained_variance_per_step(
         scene = played.scene.to(played.remaining.device)
         steps.append((batch.parts[0].state.num_instances[scene] - played.remaining).cpu())
         targets.append((played.returns - played.reward if learner.config.values_the_future else played.returns).cpu())
-        predictions.append(learner.predict_returns(played).cpu())
+        predictions.append(learner.predict_values(played)[:, 0].cpu())
     step, target, prediction = map(torch.cat, (steps, targets, predictions))
     result: dict[str, list[float]] = {"count": [], "explained_variance": [], "target": [], "prediction": []}
     for t in range(int(step.max()) + 1):

@@ -114,7 +114,7 @@ _PAPER_METHODS = (
 
 def _judge_schedule(iterations: int) -> tuple[Phase, ...]:
     """A third of the budget goes to the judge, whose iterations cost about as much as two of the policy's."""
-    return judge_schedule(iterations, iterations // 4, 1e-3)
+    return judge_schedule(iterations, iterations // 4)
 
 
 _OPTIONS = (
@@ -142,11 +142,11 @@ _SCALES = (
     Scale("smoke", {"bl": 2, "bl-bptt": 2, "ac": 2, "search": 2, "search-return": 2, "judge": 4, "judge-return": 4}, 1),
     Scale(
         "quick",
-        {"bl": 300, "bl-bptt": 300, "ac": 80, "search": 150, "search-return": 60, "judge": 200, "judge-return": 150},
+        {"bl": 300, "bl-bptt": 300, "ac": 120, "search": 150, "search-return": 60, "judge": 200, "judge-return": 150},
     ),
     Scale(
         "medium",
-        {"bl": 900, "bl-bptt": 900, "ac": 240, "search": 450, "search-return": 180, "judge": 600, "judge-return": 450},
+        {"bl": 900, "bl-bptt": 900, "ac": 360, "search": 450, "search-return": 180, "judge": 600, "judge-return": 450},
     ),
     Scale(
         "small",

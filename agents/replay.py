@@ -25,10 +25,10 @@ class Transitions:
     context: Tensor  # [B, 12, H, W] uint8, once per scene
     scene: Tensor  # [S] int64 on the host, the step's row in `context`
     mask: Tensor  # [S, 1, H, W] uint8, M_t
-    predicted_mask: Tensor  # [S, 1, H, W] uint8, m_t
+    predicted_mask: Tensor  # [S, K, H, W] uint8, m_t; several where candidates are compared
     remaining: Tensor  # [S] int64, steps left including this one
     reward: Tensor  # [S], r_t
-    returns: Tensor  # [S], sum of gamma^(i-t) r_i
+    returns: Tensor  # [S], sum of gamma^(i-t) r_i; [S, K] of candidates
     number: Tensor  # [S] int64 on the host, of the step among all steps of the batch
     total: int
 
@@ -84,7 +84,7 @@ def transitions(
 def comparisons(
     episodes: Episodes, tried: Sequence[Candidates], number: Tensor | None = None, total: int | None = None
 ) -> Transitions:
-    """The states of finished episodes, each as often as candidates were tried in it, with the candidates' values.
+    """The states of finished episodes, each with all candidates that were tried in it and with what these are worth.
 
     Args:
         episodes: of the scenes of a micro-batch.
@@ -92,18 +92,9 @@ def comparisons(
         number: `[S]` int64 on the host, of each state in the batch; None if these are all its states.
         total: states of the batch; None likewise.
     """
-    states = transitions(episodes, 0.0, number, total)
-    masks = torch.cat([to_uint8(candidates.masks) for candidates in tried], dim=1)
-    values = torch.cat([candidates.values for candidates in tried], dim=1)
-    copies = [
-        replace(states, predicted_mask=masks[k], returns=values[k], number=states.number + k * states.total)
-        for k in range(len(values))
-    ]
-    return Transitions(
-        context=states.context,
-        **{name: torch.cat([getattr(copy, name) for copy in copies]) for name in ("scene", *DEVICE_COLUMNS, "number")},
-        total=len(copies) * states.total,
-    )
+    masks = torch.cat([to_uint8(candidates.masks[:, :, 0]).transpose(0, 1) for candidates in tried])
+    values = torch.cat([candidates.values.T for candidates in tried])
+    return replace(transitions(episodes, 0.0, number, total), predicted_mask=masks, returns=values)
 
 
 def join(parts: Sequence[Transitions]) -> Transitions:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,19 +146,22 @@ class Trainer:
             collected, played = self.learner.compare(batch, generator)
             losses |= self.learner.update_termination(batch, played, decay)
             losses |= self.learner.correlate(collected) if monitor else {}
-            losses |= self._update_critic(collected, generator, decay)
+            losses |= self._evaluate_policy(collected, generator, partial(self.learner.update_judge, decay=decay))
         elif phase.objective in ("critic", "ac", "ac-score"):
-            losses |= self._update_critic(self.learner.collect(batch, generator), generator)  # episode execution
+            collected = self.learner.collect(batch, generator)  # episode execution
+            losses |= self._evaluate_policy(collected, generator, self.learner.update_critic)
         if phase.objective not in ("critic", "judge"):  # policy iteration
             losses |= self.learner.update_actor(batch, phase, generator, decay, monitor)
         return losses
 
-    def _update_critic(self, collected: Transitions, generator: torch.Generator, decay: float = 1.0) -> Losses:
-        """Policy evaluation, Eq. (7), on what was collected now and in the iterations before."""
+    def _evaluate_policy(
+        self, collected: Transitions, generator: torch.Generator, update: Callable[[Transitions], Losses]
+    ) -> Losses:
+        """Updates of the critic, Eq. (7), by what was collected now and in the iterations before."""
         losses: Losses = {}
         self.replay.add(collected)
         for _ in range(self.config.critic_updates):
-            losses = self.learner.update_critic(self.replay.sample(self.config.critic_batch_size, generator), decay)
+            losses = update(self.replay.sample(self.config.critic_batch_size, generator))
         return losses
 
     def _begin_episodes(self, phase: Phase) -> Batch:

@@ -260,7 +260,7 @@ def test_order_correlations_are_those_of_the_instances_found():
 
 def test_a_critic_that_knows_the_returns_explains_them_and_a_constant_one_does_not(make_learner, tiny, leaves):
     learner = make_learner()
-    learner.predict_returns = lambda played: played.returns
+    learner.predict_values = lambda played: played.returns[:, None]
     knowing = explained_variance_per_step(learner, tiny, leaves)
     counts = leaves.gather(range(12))[1].flatten(1).amax(1)
     assert knowing["count"] == [int((counts > t).sum()) for t in range(int(counts.max()))]
@@ -268,7 +268,7 @@ def test_a_critic_that_knows_the_returns_explains_them_and_a_constant_one_does_n
     assert knowing["explained_variance"][0] == 1
     assert knowing["target"] == knowing["prediction"]
 
-    learner.predict_returns = lambda played: torch.full_like(played.returns, 5.0)
+    learner.predict_values = lambda played: torch.full_like(played.returns[:, None], 5.0)
     ignorant = explained_variance_per_step(learner, tiny, leaves)
     assert ignorant["target"] == knowing["target"]  # the same episodes
     assert max(ignorant["explained_variance"]) <= 0
@@ -290,9 +290,9 @@ def test_a_choice_by_the_truth_begins_at_least_as_well_as_the_mean_in_every_scen
 
 def test_the_candidates_of_a_critic_that_knows_their_values_are_in_order(make_learner, tiny, leaves):
     learner = make_learner(critic=CriticConfig(hidden=8, remaining_steps=False))
-    learner.predict_returns = lambda compared: compared.returns
+    learner.predict_values = lambda compared: compared.returns
     known = candidate_correlation(learner, tiny, leaves)
-    learner.predict_returns = lambda compared: -compared.returns
+    learner.predict_values = lambda compared: -compared.returns
     reversed_ = candidate_correlation(learner, tiny, leaves)
     assert known.keys() == {"reward", "return"}
     for name, value in known.items():
