@@ -182,11 +182,11 @@ def test_images_of_any_mode_are_segmented_as_rgb(agent_folder, picture, tmp_path
 def test_the_quickstart_leaves_pictures_numbers_and_an_agent(tmp_path, monkeypatch):
     from dataclasses import replace
 
-    preset = PRESETS["bl-score"]
+    preset = PRESETS["quick"]
     options = {"length": 8, "max_leaves": 4}
     phases = (replace(preset.phases[0], iterations=1), preset.phases[1])
     small = replace(preset, phases=phases, batch_size=2, scene_options=options, val_options=options, eval_scenes=2)
-    monkeypatch.setitem(PRESETS, "bl-score", small)
+    monkeypatch.setitem(PRESETS, "quick", small)
     printed = acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"agent.pt", "evaluation.json", "episode.gif", "scenes.png", "learning_curve.png"} <= names
