@@ -29,7 +29,7 @@ class SearchConfig:
     """Actions tried per state while training; the first is the policy's mean."""
     judged: int = 16
     """Likewise at inference, where the critic judges them."""
-    spreads: tuple[float, ...] = (0.3, 0.6, 1.0)
+    spreads: tuple[float, ...] = (0.15, 0.3, 0.6)
     """Standard deviations of the others about it, in units of the prior's; they take turns."""
     value: Literal["reward", "return"] = "reward"
     """reward: what the action earns at once. return: with the discounted rewards of the mean policy after it."""
