@@ -120,7 +120,7 @@ class ActorCritic:
         explained = 1 - losses["critic/loss"] / losses["spread"].clamp_min(1e-6)
         return {
             "critic/loss": losses["critic/loss"],
-            "critic/explained_variance": explained,
+            "critic/explained_spread": explained,
             "critic/gradient_norm": norm,
         }
 

@@ -224,15 +224,15 @@ def cell_config(
         raise ValueError(f"scale {scale.name!r} has no number of updates for methods of kind {method.kind!r}")
     phases = method.schedule(scale.updates[method.kind])
     total = sum(phase.iterations for phase in phases)
-    common = TrainConfig(
-        scenes=scene_set.scenes,
-        scene_options=dict(scene_set.scene_options),
-        val_options=dict(scene_set.val_options),
-        weights=weights,
-        phases=phases,
-        seed=seed,
-        device=device,
-        actor=SMALL_ACTOR,
-        eval_every=max(total // scale.evaluations, 1),
-    )
-    return replace(common, **method.changes)
+    fields: dict[str, Any] = {
+        "scenes": scene_set.scenes,
+        "scene_options": dict(scene_set.scene_options),
+        "val_options": dict(scene_set.val_options),
+        "weights": weights,
+        "phases": phases,
+        "seed": seed,
+        "device": device,
+        "actor": SMALL_ACTOR,
+        "eval_every": max(total // scale.evaluations, 1),
+    }
+    return TrainConfig(**{**fields, **method.changes})

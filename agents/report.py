@@ -186,6 +186,10 @@ def _table_1(results: Results) -> str:
     for variant, made in results.references["rows"].items():
         values = [_number(made["reconstruction"]["mean"][m]) for m in MEASURES]
         rows.append([f"bound: reconstruction, {variant} decoder", "", *values, *blank])
+    for method, cells in results.cells.items():
+        for name in [row for row in next(iter(cells.values()))["rows"] if row.startswith("search by ")]:
+            values = [str(results.interval(method, mean_of(m, name))) for m in MEASURES]
+            rows.append([f"bound: {method}, {name} with the truth", str(len(cells)), *values, *blank])
     about = [f"- {name}: {next(iter(cells.values()))['about']}." for name, cells in results.cells.items()]
     return "\n\n".join([
         "## Table 1: methods",
@@ -345,7 +349,8 @@ def _learning(results: Results) -> str:
 CRITIC_CURVES = {
     "critic/explained_variance": "Explained variance in training",
     "critic/gradient_cosine": "Cosine of the critic's and the score's action gradients",
-    "critic/rank_correlation": "Rank correlation of values of candidates in one state",
+    "critic/explained_spread": "Explained spread of the candidates of a state",
+    "critic/rank_correlation": "Rank correlation of values of the candidates of a state",
 }
 """Curves of the critic that are shown, by tag."""
 
@@ -376,6 +381,17 @@ def _critics(results: Results) -> str:
             "Explained variance of the Monte-Carlo returns of held-out episodes, played with the noise of training, by"
             " time step:",
             _table(["", *(f"t = {t + 1}" for t in range(len(counts)))], [["episodes", *map(str, counts)], *rows]),
+        ]
+    rows = []
+    for method, cells in results.cells.items():
+        found = [result["rank_correlation"] for result in cells.values() if "rank_correlation" in result]
+        if found:
+            rows.append([method, *(str(mean_interval([f[name] for f in found])) for name in ("reward", "return"))])
+    if rows:
+        parts += [
+            "Rank correlation (Spearman) of the critic's values with the true ones, among the candidates of a held-out"
+            " state:",
+            _table(["", "with the reward", "with the return"], rows),
         ]
     return "\n\n".join(["## Critic", *parts]) if parts else ""
 

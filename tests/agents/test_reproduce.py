@@ -15,7 +15,7 @@ from agents import reproduce
 from agents.actor import ActorConfig
 from agents.config import Phase
 from agents.critic import CriticConfig
-from agents.experiments import METHODS, Method, Scale, SceneSet, cell_config, scene_sets, tuning_set
+from agents.experiments import CONTROL, METHODS, SCALES, Method, Scale, SceneSet, cell_config, scene_sets, tuning_set
 from agents.reproduce import Reproduce, TimedTrainer, differences, peak_of_saved, run_jobs
 from agents.statistics import mean_interval, paired_interval
 
@@ -274,3 +274,35 @@ def test_memory_counts_every_saved_storage_once_and_no_weights():
         (y * y).sum().backward()  # saves y, of 200 bytes, twice
 
     assert peak_of_saved(update, learner) == 400
+
+
+def test_a_judge_is_reported_beside_what_the_truth_would_choose(world, monkeypatch, tmp_path):
+    def judged(iterations):
+        return (*schedule("bl-score")(iterations), Phase("judge", "judge", iterations))
+
+    seeing = {**CHANGES, "critic": CriticConfig(hidden=8, remaining_steps=False)}
+    methods = [
+        Method(CONTROL, "score", "any", schedule("bl-score"), CHANGES),
+        Method("Judge", "critic", "any", judged, seeing),
+    ]
+    monkeypatch.setattr(reproduce, "METHODS", {method.name: method for method in methods})
+    world(tmp_path, seeds=(0,))
+    control, judge = (
+        json.loads((tmp_path / "plants" / name / "seed-0" / "result.json").read_text()) for name in (CONTROL, "Judge")
+    )
+    bounds = {name: row["mean"]["sbd"] for name, row in control["rows"].items() if name.startswith("search by")}
+    report = (tmp_path / "plants" / "report.md").read_text()
+    for name, sbd in bounds.items():
+        assert row_of(report, "## Table 1", f"bound: {CONTROL}, {name} with the truth")[2] == f"{sbd:.3f}"
+    assert len(bounds) == 2
+    heading = "Rank correlation (Spearman)"
+    assert row_of(report, heading, "Judge")[1:] == [f"{judge['rank_correlation'][n]:.3f}" for n in ("reward", "return")]
+    assert "critic/explained_spread" in judge["curves"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_configuration_at_every_scale(name):
+    for scale in SCALES.values():
+        config = cell_config(scene_sets()["leaves"], METHODS[name], scale, "leaves-64", 3)
+        assert config.seed == 3
+        assert sum(phase.iterations for phase in config.phases) > scale.updates[METHODS[name].kind]
