@@ -160,9 +160,11 @@ class TrainConfig:
         if self.matching_noise < 0:
             raise ValueError(f"matching_noise must be at least 0, got {self.matching_noise}")
         objectives = {phase.objective for phase in self.phases}
-        learned = sorted(objectives & {"ac", "ac-score", "judge"})
-        if len(learned) > 1:
-            raise ValueError(f"phases must not mix the objectives {learned}: their critics learn other targets")
+        for rivals in ({"ac", "ac-score"}, {"judge", "critic"}, {"judge", "ac"}, {"judge", "ac-score"}):
+            if rivals <= objectives:
+                raise ValueError(
+                    f"phases must not mix the objectives {sorted(rivals)}: their critics learn other targets"
+                )
         if "judge" in objectives and self.critic.remaining_steps:
             raise ValueError("critic.remaining_steps must be False with a judge, since nobody knows them at inference")
 

@@ -249,6 +249,13 @@ def test_a_judge_phase_changes_the_critic_and_not_the_policy(config, tiny_weight
         ({"phases": (Phase("a", "judge", 1),)}, "remaining_steps must be False with a judge"),
         ({"phases": (Phase("a", "ac", 1), Phase("b", "judge", 1)), "critic": CriticConfig(remaining_steps=False)},
          r"must not mix the objectives \['ac', 'judge'\]"),
+        (
+            {
+                "phases": (Phase("a", "critic", 1), Phase("b", "judge", 1)),
+                "critic": CriticConfig(remaining_steps=False),
+            },
+            r"must not mix the objectives \['critic', 'judge'\]",
+        ),
         ({"bptt_steps": 0}, "bptt_steps must be at least 1, or None, got 0"),
         ({"matching_noise": -1.0}, "matching_noise must be at least 0, got -1.0"),
     ],
