@@ -10,8 +10,8 @@ import torch
 from acis_env.reward import instance_areas, score
 from agents.actor_critic import soft_score
 from agents.episodes import Episodes, discounted_returns
+from agents.memory import peak_of_saved
 from agents.replay import transitions
-from agents.reproduce import peak_of_saved
 
 OBJECTIVES = ("bl-bce", "bl-score", "ac", "ac-score")
 ONE_LEAF, SEVERAL_LEAVES = [4, 5, 7], [1, 2, 0]

@@ -1,7 +1,7 @@
 """The whole command on four plants: two methods, two seeds, a few iterations of tiny networks."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,13 +10,26 @@ import pytest
 import torch
 from torch import nn
 
-from acis_env.weights import save_weights
-from agents import reproduce
+from acis_env.weights import load_pretrained, save_weights
+from agents import memory, reproduce
 from agents.actor import ActorConfig
 from agents.config import Phase
 from agents.critic import CriticConfig
-from agents.experiments import CONTROL, METHODS, SCALES, Method, Scale, SceneSet, cell_config, scene_sets, tuning_set
-from agents.reproduce import Reproduce, TimedTrainer, differences, peak_of_saved, run_jobs
+from agents.experiments import (
+    CONTROL,
+    METHODS,
+    SCALES,
+    Method,
+    Pretraining,
+    Scale,
+    SceneSet,
+    cell_config,
+    scene_sets,
+    tuning_set,
+)
+from agents.jobs import TimedTrainer
+from agents.memory import peak_of_saved
+from agents.reproduce import Reproduce, differences, run_jobs
 from agents.statistics import mean_interval, paired_interval
 
 PLANTS = {"max_leaves": 4, "length": 4}
@@ -60,10 +73,15 @@ def tiny_world(make_tiny, tmp_path_factory):
         "scene_sets": lambda *folders: {"plants": plants},
         "METHODS": {method.name: method for method in methods},
         "SCALES": {"quick": Scale("quick", {"any": 4}, evaluations=2)},
-        "MEMORY_LENGTHS": (1, 3),
-        "MEMORY_BATCH": 2,
         "run_jobs": run_here,
     }
+
+
+def replace_registries(patch, tiny_world):
+    for name, value in tiny_world.items():
+        patch.setattr(reproduce, name, value)
+    patch.setattr(memory, "LENGTHS", (1, 3))
+    patch.setattr(memory, "BATCH_SIZE", 2)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +89,7 @@ def finished(tiny_world, tmp_path_factory):
     """Folder of a command that has ended."""
     out = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in tiny_world.items():
-            patch.setattr(reproduce, name, value)
+        replace_registries(patch, tiny_world)
         Reproduce(sets=("plants",), seeds=(0, 1), out=out).run()
     return out
 
@@ -80,8 +97,7 @@ def finished(tiny_world, tmp_path_factory):
 @pytest.fixture
 def world(tiny_world, monkeypatch):
     """A function that runs the command in the tiny world; keywords `world_<name>` replace parts of that."""
-    for name, value in tiny_world.items():
-        monkeypatch.setattr(reproduce, name, value)
+    replace_registries(monkeypatch, tiny_world)
 
     def run(out, **options):
         Reproduce(**{"sets": ("plants",), "seeds": (0, 1), "out": out, **options}).run()
@@ -201,7 +217,7 @@ def test_results_of_another_configuration_are_refused(finished, world, monkeypat
 def test_an_option_younger_than_a_record_is_no_difference_until_it_is_used():
     method = METHODS["AC-Dice"]
     config = cell_config(scene_sets()["leaves"], method, Scale("any", {"ac": 3}), "leaves-64", 0)
-    wanted = {"train": json.loads(json.dumps(reproduce.asdict(config)))}
+    wanted = {"train": json.loads(json.dumps(asdict(config)))}
     recorded = json.loads(json.dumps(wanted))
     del recorded["train"]["precision"], recorded["train"]["phases"][1]["sequence_length"]
     assert differences(recorded, wanted) == []
@@ -236,13 +252,13 @@ def test_the_networks_of_a_new_set_are_made_and_share_their_context(tiny_world, 
     plants = SceneSet("plants", "leaves", PLANTS, PLANTS)
     config = cell_config(plants, METHODS["AC-Dice-NoSP"], Scale("any", {"ac": 3}), str(tmp_path / "weights/x-np"), 0)
     cell = reproduce.Cell(tmp_path / "plants/AC/seed-0", plants, "AC", "", "no-pyramid", config)
-    short = replace(reproduce.Pretraining().context, iterations=1, batch_size=2)
-    how = reproduce.Pretraining(short, short, template)
+    short = replace(Pretraining().context, iterations=1, batch_size=2)
+    how = Pretraining(short, short, template)
     first, second, _, cells = reproduce.stages([cell])
     assert cells == [cell]
     for job in (*first, *second):
         replace(job, pretraining=how).run()
-    standard, other = (reproduce.load_pretrained(job.folder) for job in (*first, *second))
+    standard, other = (load_pretrained(job.folder) for job in (*first, *second))
     assert (standard.autoencoder.config.state_pyramid, other.autoencoder.config.state_pyramid) == (True, False)
     for a, b in zip(standard.context_network.parameters(), other.context_network.parameters(), strict=True):
         assert torch.equal(a, b)
