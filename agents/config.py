@@ -201,10 +201,13 @@ def _short(objective: Objective, iterations: int = 400) -> TrainConfig:
     return TrainConfig(phases=short_schedule(objective, iterations), actor=SMALL_ACTOR)
 
 
-def _paper(score: ScoreName, lengths: tuple[int, ...], batches: int, max_steps: int, cut_off: float) -> TrainConfig:
+def _paper(
+    name: str, score: ScoreName, lengths: tuple[int, ...], batches: int, max_steps: int, cut_off: float
+) -> TrainConfig:
     """The published schedule (`batches` make an epoch), where the supplement and the public code give it.
 
-    Gradients are clipped by norm rather than by value, and the termination unit has its own optimiser.
+    Scenes and weights are the user's, in `data/<name>` and `weights/<name>` unless others are named. Gradients are
+    clipped by norm rather than by value, and the termination unit has its own optimiser.
     """
     init = [
         Phase("init", "bl-bce", 600 * batches, 5e-4, ((2 / 3, 0.1),), sequence_length=1, kl_weight=0.1),
@@ -215,6 +218,8 @@ def _paper(score: ScoreName, lengths: tuple[int, ...], batches: int, max_steps: 
     rates = (("1", 5e-4, 1e-4), ("2", 5e-5, 1e-5), ("3", 1e-6, 1e-5))
     main = [Phase(f"ac-{name}", "ac", 200 * batches, rate, (), kl_weight=kl) for name, rate, kl in rates]
     return TrainConfig(
+        scenes=f"data/{name}",
+        weights=f"weights/{name}",
         phases=(*init, *curriculum, Phase("warm-up", "critic", 1024), *main),
         batch_size=8,
         score=score,
@@ -240,8 +245,8 @@ PRESETS: dict[str, TrainConfig] = {
         actor=SMALL_ACTOR,
         critic=CriticConfig(remaining_steps=False),
     ),
-    "paper-cvppp": _paper("dice", (5, 10, 21), 13, 21, 0.3),
-    "paper-kitti": _paper("iou", (5, 10, 16), 464, 16, 0.5),
+    "paper-cvppp": _paper("cvppp", "dice", (5, 10, 21), 13, 21, 0.3),
+    "paper-kitti": _paper("kitti", "iou", (5, 10, 16), 464, 16, 0.5),
     "bl-bce": _short("bl-bce"),
     "bl-score": _short("bl-score"),
     "ac": _short("ac"),
@@ -250,6 +255,7 @@ PRESETS: dict[str, TrainConfig] = {
 """Named starting points; every field can be overridden.
 
 quick: minutes on a CPU. small: about an hour on one. best: the strongest agent there is here, an hour and a half.
-paper-cvppp, paper-kitti: the published schedule; `weights` has to name networks of the published sizes.
+paper-cvppp, paper-kitti: the published schedule, for scenes in data/cvppp or data/kitti and networks of the published
+sizes in weights/cvppp or weights/kitti; other places can be named.
 The rest: one objective each, a few CPU minutes.
 """

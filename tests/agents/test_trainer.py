@@ -179,3 +179,13 @@ def test_an_agent_is_cut_off_after_as_many_masks_as_the_fullest_training_scene_h
     by_scenes = Trainer(replace(run_config, max_steps=None), tmp_path / "scenes")
     assert by_scenes.agent().max_steps == by_scenes.train_scenes.max_instances
     assert Trainer(replace(run_config, max_steps=2), tmp_path / "two").agent().max_steps == 2
+
+
+@pytest.mark.parametrize(("name", "steps"), [("paper-cvppp", 21), ("paper-kitti", 16)])
+def test_a_published_schedule_asks_for_its_scenes_and_networks(name, steps, tmp_path):
+    preset = PRESETS[name]
+    assert [phase.objective for phase in preset.phases][-4:] == ["critic", "ac", "ac", "ac"]
+    assert preset.max_steps == steps
+    assert not preset.start_from_encoder
+    with pytest.raises(FileNotFoundError, match=rf"weights 'weights/{name.removeprefix('paper-')}': expected a folder"):
+        Trainer(preset, tmp_path)
