@@ -145,56 +145,63 @@ def run_episodes(
         bptt_steps: the gradient through `M_t` and `h_t` is cut after every so many steps (BL-Trunc: 1); None: never.
         precision: of the networks.
         memory: of the actor, in episodes that are under way; None in fresh ones.
-        learn: goes backward from each step as soon as it is taken. What the step was computed from is not kept then,
-            so `bptt_steps` has to be 1.
+        learn: goes backward from each step as soon as it is taken, after which its graph is gone: `bptt_steps` is 1.
     """
     context, label_map, lengths = state.context, state.label_map, state.num_instances - state.step_count
-    device = context.device
-    with autocast(device, precision):
-        context_share, foreground = actor.condition(context)
+    with autocast(context.device, precision):
+        features, foreground = actor.condition(context)
     # All steps share the context's features: their gradients are added up here, and go on backward once, at the end.
-    share = context_share if learn is None else context_share.detach().requires_grad_(context_share.requires_grad)
+    shared = features if learn is None else features.detach().requires_grad_(features.requires_grad)
     memory = actor.initial_memory(len(state)) if memory is None else memory
     steps: list[Step] = []
-    assignments, potentials = [], []
-    readings, targets = [], []
+    readings, targets, ended = [], [], []
     for t, (visited, running) in enumerate(_active_counts(lengths)):
         state = state.select(slice(visited))
         memory = memory[:visited].clone()  # compiled networks would be compiled anew for a view
         if bptt_steps is not None and t % bptt_steps == 0:
-            memory, state = memory.detach(), replace(state, accumulated_mask=state.accumulated_mask.detach())
-        mask = state.accumulated_mask
-        with autocast(device, precision):
-            out = actor((share[:visited], foreground[:visited]), mask, memory)
+            state, memory = _cut(state), memory.detach()
+        with autocast(context.device, precision):
+            out = actor((shared[:visited], foreground[:visited]), state.accumulated_mask, memory)
         readings.append(out.reading)
-        targets.append((lengths[:visited] > t).float())
-        assignments.append(state.assignment[running:])
-        potentials.append(state.potential[running:])
+        targets.append(lengths[:visited] > t)
+        ended.append((state.assignment[running:], state.potential[running:]))
         if running == 0:
             break
-        state, out = state.select(slice(running)), ActorOutput(*(x[:running] for x in out))
-        latent = choose(Visit(t, state, out))
-        with autocast(device, precision):
-            state, reward = dynamics.step(state, latent, decoder, rules)
-        memory = out.memory
-        taken = (mask[:running], out.mean, out.log_variance, latent, state.predicted_mask, reward)
-        newest = state.assignment.gather(1, state.step_count[:, None] - 1)[:, 0]
-        step = Step(*taken, remaining=lengths[:running] - t, assignment=newest)
+        visit = Visit(t, state.select(slice(running)), ActorOutput(*(x[:running] for x in out)))
+        state, step = _take_step(visit, choose(visit), decoder, rules, precision)
+        memory = visit.out.memory
         if learn is not None:
             learn(step)
-            step, memory = step.detach(), memory.detach()
-            state = replace(state, accumulated_mask=state.accumulated_mask.detach(), predicted_mask=step.predicted_mask)
+            step = step.detach()
         steps.append(step)
-    if learn is not None and share.grad is not None:
-        context_share.backward(share.grad)
-    return Episodes(
-        context=context,
-        label_map=label_map,
-        steps=steps,
-        assignment=torch.cat(assignments[::-1]),  # the longest episodes end last and stand first
-        potential=torch.cat(potentials[::-1]),
-        readings=torch.cat(readings),
-        continue_targets=torch.cat(targets),
+    if learn is not None and shared.grad is not None:
+        features.backward(shared.grad)
+    assignment, potential = (torch.cat(x) for x in zip(*ended[::-1], strict=True))  # the last to end stand first
+    return Episodes(context, label_map, steps, assignment, potential, torch.cat(readings), torch.cat(targets).float())
+
+
+def _cut(state: EnvState) -> EnvState:
+    """The same state without a gradient to the actions that led there."""
+    accumulated_mask, predicted_mask = state.accumulated_mask.detach(), state.predicted_mask.detach()
+    return replace(state, accumulated_mask=accumulated_mask, predicted_mask=predicted_mask)
+
+
+def _take_step(
+    visit: Visit, latent: Tensor, decoder: MaskDecoder, rules: Rules, precision: Precision
+) -> tuple[EnvState, Step]:
+    """The state after the action `latent` `[k, l]`, and the record of the step."""
+    before, out = visit.state, visit.out
+    with autocast(latent.device, precision):
+        state, reward = dynamics.step(before, latent, decoder, rules)
+    return state, Step(
+        mask=before.accumulated_mask,
+        mean=out.mean,
+        log_variance=out.log_variance,
+        latent=latent,
+        predicted_mask=state.predicted_mask,
+        reward=reward,
+        remaining=before.num_instances - before.step_count,
+        assignment=state.assignment.gather(1, before.step_count[:, None])[:, 0],
     )
 
 
