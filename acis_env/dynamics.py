@@ -210,9 +210,6 @@ def step(
             new_potential = state.potential + gain
         else:
             assignment, new_potential = match(scores, step_count, state.num_instances, state.assignment, state.noise)
-            # Without noise it never falls, but for rounding.
-            is_noisy = (state.noise != 0).flatten(1).any(1)
-            new_potential = torch.where(is_noisy, new_potential, torch.maximum(new_potential, state.potential))
         larger = _is_greater(predicted_mask[:, 0], state.accumulated_mask[:, 0])
         # The newest prediction has the largest number, so the maximum is where(larger, step_count, owner), but faster.
         newest = step_count.to(state.owner.dtype)[:, None, None]

@@ -114,29 +114,29 @@ def from_scratch(
         FloatingPointError: a score is not finite, as when the mask is not.
     """
     host_scores = scores.numpy(force=True)
-    weights = host_scores if noise is None else host_scores + noise.numpy(force=True)
-    if not np.isfinite(weights).all():
+    host_noise = np.zeros_like(host_scores) if noise is None else noise.numpy(force=True)
+    if not np.isfinite(host_scores).all():
         raise FloatingPointError("scores of masks with instances must be finite, got nan or inf")
-    assignment = np.full(weights.shape[:2], -1, dtype=np.int64)
+    assignment = np.full(host_scores.shape[:2], -1, dtype=np.int64)
+    potential = np.empty(len(host_scores), dtype=np.float32)
     for scene, (taken, count) in enumerate(zip(steps.tolist(), num_instances.tolist(), strict=True)):
-        assignment[scene, :taken], _ = assign(weights[scene, :taken, :count])
-    scenes, predictions = np.nonzero(assignment >= 0)
-    pairs = host_scores[scenes, predictions, assignment[scenes, predictions]]
-    potential = np.bincount(scenes, pairs, minlength=len(weights)).astype(np.float32)  # summed in float64
+        known = (scene, slice(taken), slice(count))
+        assignment[scene, :taken], potential[scene] = assign(host_scores[known], host_noise[known])
     return torch.from_numpy(assignment).to(scores.device), torch.from_numpy(potential).to(scores.device)
 
 
-def assign(scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], float]:
+def assign(scores: NDArray[np.floating], noise: NDArray[np.floating] | float = 0.0) -> tuple[NDArray[np.int64], float]:
     """One-to-one assignment of predictions to instances with the largest total score.
 
     Args:
         scores: `[T, N]`, one row per prediction, `T` smaller, equal or larger than `N`.
+        noise: `[T, N]`, added to the scores for the choice only, Eq. (2).
 
     Returns:
         The instance of each prediction, `[T]` int64, -1 where it has none, and the potential `phi`, Eq. (4).
     """
     assignment = np.full(len(scores), -1, dtype=np.int64)
-    rows, columns = linear_sum_assignment(scores, maximize=True)
+    rows, columns = linear_sum_assignment(scores + noise, maximize=True)
     assignment[rows] = columns
     return assignment, float(scores[rows, columns].sum(dtype=np.float64))
 

@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 ScoreName = Literal["dice", "iou"]
@@ -58,8 +60,7 @@ def score(masks: Tensor, label_maps: Tensor, areas: Tensor, function: ScoreName 
         return _check_scores(function(masks, label_maps, areas), areas)
     sums = _sums_by_label(masks, label_maps, areas.shape[1])
     common, total = sums[:, 1:], sums.sum(1, keepdim=True) + areas
-    union = total - common
-    return 2 * common / total.clamp_min(1e-6) if function == "dice" else common / union.clamp_min(1e-6)
+    return 2 * common / total.clamp_min(1e-6) if function == "dice" else common / (total - common).clamp_min(1e-6)
 
 
 def greedy(step_scores: Tensor, assignment: Tensor, step_count: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,12 +83,37 @@ def greedy(step_scores: Tensor, assignment: Tensor, step_count: Tensor) -> tuple
 
 def _sums_by_label(masks: Tensor, label_maps: Tensor, max_instances: int) -> Tensor:
     """Sum of each mask over the background and over each instance, `[B, N + 1]`, in one pass over the pixels."""
+    if masks.device.type == "cpu":
+        sums = _sums_by_run(masks.float().numpy(force=True), label_maps.numpy(force=True), max_instances)
+        return torch.from_numpy(sums)
+    return _sums_by_pixel(masks, label_maps, max_instances)
+
+
+def _sums_by_pixel(masks: Tensor, label_maps: Tensor, max_instances: int) -> Tensor:
     batch, pixels = len(masks), masks[0].numel()
     # In blocks first: a running sum over 10^5 pixels loses digits in float32, one over 128 does not.
     block = math.gcd(pixels, 128)
     sums = torch.zeros(batch, pixels // block, max_instances + 1, device=masks.device)
     sums.scatter_add_(2, label_maps.reshape(batch, -1, block).long(), masks.reshape(batch, -1, block).float())
     return sums.sum(1, dtype=torch.float64).float()
+
+
+def _sums_by_run(
+    masks: NDArray[np.float32], label_maps: NDArray[np.integer], max_instances: int
+) -> NDArray[np.float32]:
+    """The same on a CPU, where neighbours, most of which have one label, are summed before an address is looked up."""
+    batch, pixels, labels = len(masks), masks[0].size, label_maps.reshape(-1)
+    begins = np.empty(labels.size, dtype=bool)
+    np.not_equal(labels[1:], labels[:-1], out=begins[1:])
+    begins[::pixels] = True
+    starts = np.flatnonzero(begins)
+    run_labels = labels[starts].astype(np.int64)
+    if run_labels.max() > max_instances:
+        raise ValueError(f"label_maps must hold 0..{max_instances}, got {run_labels.max()}")
+    addresses = starts // pixels * (max_instances + 1) + run_labels
+    run_sums = np.add.reduceat(masks.reshape(-1), starts)
+    sums = np.bincount(addresses, run_sums, minlength=batch * (max_instances + 1))  # in float64
+    return sums.reshape(batch, -1).astype(np.float32)
 
 
 def _check_scores(scores: Tensor, areas: Tensor) -> Tensor:

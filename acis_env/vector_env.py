@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
@@ -464,10 +465,13 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
                 f"actions must be [num_envs, {entries}] = {list(expected)}, got {list(tensor.shape)}; "
                 "was the decoder pre-trained with another latent size?"
             )
-        self._is_finite &= torch.isfinite(tensor).all(1)
-        if self._asks_at_once:
+        if not self._asks_at_once:
+            self._is_finite &= torch.isfinite(tensor).all(1)
+            return tensor.nan_to_num(0).clamp_(-1, 1)
+        if not math.isfinite(tensor.sum()):  # cheaper than to look at each
+            self._is_finite &= torch.isfinite(tensor).all(1)
             self._raise_if_not_finite()
-        return tensor.nan_to_num(0).clamp_(-1, 1)
+        return tensor.clamp(-1, 1)
 
     def _raise_if_not_finite(self) -> None:
         """Look at what `_check_actions` saw; waits for the device."""
@@ -525,4 +529,5 @@ def _picture(episode: EnvState) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 
 def _with_masks(info: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
     """Add Gymnasium's `_key` for every key: the slots in which it holds."""
-    return {**info, **{f"_{key}": mask.clone() for key in info}}
+    mask = mask.clone()
+    return {**info, **{f"_{key}": mask for key in info}}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from acis_env.matching import assign
 from acis_env.matching import from_scratch as potential
-from acis_env.reward import instance_areas, overlap, score
+from acis_env.reward import _sums_by_pixel, _sums_by_run, instance_areas, overlap, score
 
 TIED = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 SCORES = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
@@ -174,6 +174,20 @@ def test_areas_and_overlaps_equal_counts_of_pixels():
             inside = label_maps[scene] == instance + 1
             assert int(areas[scene, instance]) == int(inside.sum())
             assert float(sums[scene, instance]) == pytest.approx(float(masks[scene][inside].sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_sums_by_run_are_sums_by_pixel(dtype):
+    masks, label_maps = random_scenes(batch=5)
+    label_maps[1], label_maps[2] = 0, 5  # one run each, the second as its neighbour's last may have been
+    by_pixel = _sums_by_pixel(masks, label_maps, 5)
+    by_run = _sums_by_run(masks.numpy(), label_maps.to(dtype).numpy(), 5)
+    torch.testing.assert_close(torch.from_numpy(by_run), by_pixel)
+
+
+def test_a_label_beyond_the_capacity_is_named():
+    with pytest.raises(ValueError, match=r"label_maps must hold 0\.\.4, got 5"):
+        overlap(torch.ones(1, 2, 2), torch.tensor([[[0, 5], [1, 1]]]), 4)
 
 
 def test_the_overlap_with_a_large_instance_keeps_its_digits():
