@@ -214,8 +214,9 @@ def step(
         # The newest prediction has the largest number, so the maximum is where(larger, step_count, owner), but faster.
         newest = step_count.to(state.owner.dtype)[:, None, None]
         owner = torch.maximum(state.owner, larger.view(torch.uint8) * newest)
-        is_surplus = step_count > state.num_instances
-        reward = new_potential - state.potential - rules.count_penalty * is_surplus
+        reward = new_potential - state.potential
+        if rules.count_penalty > 0:
+            reward = reward - rules.count_penalty * (step_count > state.num_instances)
     next_state = replace(
         state,
         accumulated_mask=torch.maximum(state.accumulated_mask, predicted_mask),
