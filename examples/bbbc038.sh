@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline from scratch on real images: examples/bbbc038.sh DATA OUT, about an hour on two cores.
+# The whole pipeline from scratch on real images: examples/bbbc038.sh DATA OUT, about half an hour on one core.
 # DATA holds train/ and val/ with <id>_rgb.png and <id>_label.png (BBBC038, 256x256 to 360x360, CC0).
 set -euo pipefail
 data=${1:?usage: $0 DATA OUT}
