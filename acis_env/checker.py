@@ -385,8 +385,7 @@ def check_overwriting(player: Player, run: Sequence[Call]) -> None:
     """The environment holds no part of what it returned."""
 
     def overwrite(call: Call) -> None:
-        for _, leaf in leaves(call.returned):
-            fill_with_garbage(leaf)
+        fill_with_garbage(leaf for _, leaf in leaves(call.returned))
 
     rule = "overwriting what earlier calls returned must change nothing"
     try:

@@ -34,12 +34,13 @@ def quantise_angles(label_maps: Tensor, max_instances: int) -> Tensor:
     """
     batch, height, width = label_maps.shape
     labels = label_maps.flatten(1)
-    rows = torch.arange(height, device=labels.device, dtype=torch.float32)[:, None].expand(height, width)
-    columns = torch.arange(width, device=labels.device, dtype=torch.float32)[None, :].expand(height, width)
+    rows = torch.arange(height, device=labels.device)[:, None].expand(height, width)
+    columns = torch.arange(width, device=labels.device)[None, :].expand(height, width)
 
     def centroid(coordinates: Tensor) -> Tensor:
         """Mean coordinate of the instance that each pixel belongs to, `[B, H*W]`."""
-        zeros = torch.zeros(batch, max_instances + 1, device=labels.device)
+        # In integers: running float32 sums over 10^5 pixels lose digits.
+        zeros = torch.zeros(batch, max_instances + 1, dtype=torch.int64, device=labels.device)
         flat = coordinates.reshape(1, -1).expand(batch, -1)
         area = zeros.scatter_add(1, labels, torch.ones_like(flat))
         return (zeros.scatter_add(1, labels, flat) / area.clamp_min(1)).gather(1, labels)

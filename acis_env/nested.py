@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -141,10 +142,20 @@ def buffer_of(leaf: Any) -> Any:
     return "cpu", leaf.__array_interface__["data"][0]
 
 
-def fill_with_garbage(leaf: Any) -> None:
-    """NaN for floats, all bits turned over for the rest."""
-    if isinstance(leaf, Tensor) and 0 not in leaf.stride():  # an expanded tensor cannot be written to
+def fill_with_garbage(values: Iterable[Any]) -> None:
+    """NaN for floats, all bits turned over for the rest: once, also where values share memory."""
+    writable = [leaf for leaf in values if _is_writable(leaf)]
+    for leaf, garbage in [(leaf, _garbage_for(leaf)) for leaf in writable]:
         with torch.inference_mode():
-            leaf.copy_(torch.full_like(leaf, torch.nan) if leaf.is_floating_point() else ~leaf)
-    elif isinstance(leaf, np.ndarray) and leaf.flags.writeable and leaf.dtype.kind in "fbiu":
-        leaf[...] = np.nan if leaf.dtype.kind == "f" else ~leaf
+            leaf[...] = garbage
+
+
+def _is_writable(leaf: Any) -> bool:
+    if isinstance(leaf, Tensor):
+        return 0 not in leaf.stride()  # an expanded tensor cannot be written to
+    return isinstance(leaf, np.ndarray) and leaf.flags.writeable and leaf.dtype.kind in "fbiu"
+
+
+def _garbage_for(leaf: Any) -> Any:
+    is_float = leaf.is_floating_point() if isinstance(leaf, Tensor) else leaf.dtype.kind == "f"
+    return math.nan if is_float else ~leaf

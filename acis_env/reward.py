@@ -57,7 +57,7 @@ def score(masks: Tensor, label_maps: Tensor, areas: Tensor, function: ScoreName 
         ValueError: the function of one's own returned another shape or, on the CPU, a value outside of [0, 1].
     """
     if callable(function):
-        return _check_scores(function(masks, label_maps, areas), areas)
+        return _check_scores(function(masks, label_maps.long(), areas.clone()), areas)
     sums = _sums_by_label(masks, label_maps, areas.shape[1])
     common, total = sums[:, 1:], sums.sum(1, keepdim=True) + areas
     return 2 * common / total.clamp_min(1e-6) if function == "dice" else common / (total - common).clamp_min(1e-6)
@@ -83,7 +83,7 @@ def greedy(step_scores: Tensor, assignment: Tensor, step_count: Tensor) -> tuple
 
 def _sums_by_label(masks: Tensor, label_maps: Tensor, max_instances: int) -> Tensor:
     """Sum of each mask over the background and over each instance, `[B, N + 1]`, in one pass over the pixels."""
-    if masks.device.type == "cpu":
+    if masks.device.type == "cpu" and not (masks.requires_grad and torch.is_grad_enabled()):
         sums = _sums_by_run(masks.float().numpy(force=True), label_maps.numpy(force=True), max_instances)
         return torch.from_numpy(sums)
     return _sums_by_pixel(masks, label_maps, max_instances)
@@ -108,8 +108,9 @@ def _sums_by_run(
     begins[::pixels] = True
     starts = np.flatnonzero(begins)
     run_labels = labels[starts].astype(np.int64)
-    if run_labels.max() > max_instances:
-        raise ValueError(f"label_maps must hold 0..{max_instances}, got {run_labels.max()}")
+    lowest, highest = run_labels.min(), run_labels.max()
+    if lowest < 0 or highest > max_instances:
+        raise ValueError(f"label_maps must hold 0..{max_instances}, got {lowest} to {highest}")
     addresses = starts // pixels * (max_instances + 1) + run_labels
     run_sums = np.add.reduceat(masks.reshape(-1), starts)
     sums = np.bincount(addresses, run_sums, minlength=batch * (max_instances + 1))  # in float64
@@ -119,7 +120,10 @@ def _sums_by_run(
 def _check_scores(scores: Tensor, areas: Tensor) -> Tensor:
     if scores.shape != areas.shape:
         raise ValueError(f"score must return [B, N] = {list(areas.shape)}, got {list(scores.shape)}")
+    is_instance = areas > 0  # against padding anything goes, as 0 / 0
     # Only the CPU is asked: the host would have to wait for any other device.
-    if scores.device.type == "cpu" and not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError(f"score must return values in [0, 1], got {scores.min().item()} to {scores.max().item()}")
-    return torch.where(areas > 0, scores.float(), 0)
+    if scores.device.type == "cpu":
+        found = scores[is_instance]
+        if not ((found >= 0) & (found <= 1)).all():
+            raise ValueError(f"score must return values in [0, 1], got {found.min().item()} to {found.max().item()}")
+    return torch.where(is_instance, scores.float(), 0)

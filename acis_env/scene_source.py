@@ -15,6 +15,7 @@ from acis_env.context import oracle_context
 from acis_env.datasets.packed import PackedScenes
 from acis_env.dynamics import EnvState, Rules
 from acis_env.networks import CONTEXT_CHANNELS
+from acis_env.precision import Precision, autocast
 from acis_env.sampling import SceneBatch, load_batch
 from acis_env.weights import Pretrained
 
@@ -30,7 +31,12 @@ class SceneSource:
     """Begins episodes, and can show the context of one that began earlier again."""
 
     def __init__(
-        self, scenes: PackedScenes, pretrained: Pretrained, context: ContextName, augmentation: Augmentation | None
+        self,
+        scenes: PackedScenes,
+        pretrained: Pretrained,
+        context: ContextName,
+        augmentation: Augmentation | None,
+        precision: Precision = "float32",
     ) -> None:
         """Take the data set and the frozen networks, both on the same device.
 
@@ -39,10 +45,12 @@ class SceneSource:
             pretrained: context network and decoder.
             context: "predicted" from the image, or the "oracle" made from the label map.
             augmentation: of every scene that begins an episode; None for none.
+            precision: of the context network.
         """
         self.scenes, self.pretrained = scenes, pretrained
         self.context_name = context
         self.augmentation = augmentation
+        self.precision = precision
         height, width = scenes.size
         self._capacity = KEPT_BYTES // (4 * CONTEXT_CHANNELS * height * width) if augmentation is None else 0
         self._kept: dict[int, Tensor] = {}  # contexts [12, H, W] by scene
@@ -99,10 +107,12 @@ class SceneSource:
         missing = list({scene: place for place, scene in enumerate(wanted) if scene not in self._kept}.values())
         found: dict[int, Tensor] = {}
         # A CPU predicts one at a time: in batches, convolutions would round by what else is missing.
-        for part in torch.tensor(missing, dtype=torch.int64).split(1 if images.device.type == "cpu" else MAX_BATCH):
-            chosen = part.to(images.device)
+        size = 1 if images.device.type == "cpu" else MAX_BATCH
+        for first in range(0, len(missing), size):
+            part = missing[first : first + size]
+            chosen = torch.tensor(part, device=images.device)
             contexts = self.context(images[chosen], label_maps[chosen])
-            found |= {wanted[place]: context for place, context in zip(part.tolist(), contexts, strict=True)}
+            found |= {wanted[place]: context for place, context in zip(part, contexts, strict=True)}
         self._kept |= dict(list(found.items())[: max(self._capacity - len(self._kept), 0)])
         return torch.stack([found[scene] if scene in found else self._kept[scene] for scene in wanted])
 
@@ -111,7 +121,8 @@ class SceneSource:
         """Context `[B, 12, H, W]` in [0, 1] of images `[B, 3, H, W]` uint8; only the oracle looks at label maps."""
         if self.context_name == "oracle":
             return oracle_context(images, label_maps, self.scenes.max_instances)
-        return self.pretrained.context_network.context(images)
+        with autocast(images.device, self.precision):
+            return self.pretrained.context_network.context(images)
 
 
 def _give_away(label_map: Tensor, rules: Rules, drawn: Tensor) -> tuple[Tensor, Tensor]:

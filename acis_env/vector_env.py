@@ -131,8 +131,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         check_device(device)
         check_arguments(self.arguments)
         self.rules = build("rules", Rules, rules)
-        self.pretrained = weights if isinstance(weights, Pretrained) else load_pretrained(weights)
-        self.pretrained.to(device)
+        self.pretrained = (weights if isinstance(weights, Pretrained) else load_pretrained(weights)).to(device)
         self.pretrained.context_network.eval()  # batch statistics would tie the slots to each other
         self.decoder: MaskDecoder = self.pretrained.autoencoder.decoder.freeze()
         self._decode: Callable[..., Tensor] = torch.compile(self.decoder) if compile else self.decoder
@@ -143,7 +142,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             scenes = open_scenes(str(scenes), split, size, scene_options)
         self.scenes = PackedScenes(scenes, size, device)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
-        self.source = SceneSource(self.scenes, self.pretrained, context, changes)
+        self.source = SceneSource(self.scenes, self.pretrained, context, changes, precision)
         self.action_scale = action_scale
         self.cut_off = cut_off
         is_open_ended = self.rules.stop == "agent" and max_episode_steps is None
@@ -320,7 +319,13 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             self.samplers[slot].set_state(sampler_state)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Call the method `name` or look the attribute up: one result per slot."""
+        """Call the method `name` or look the attribute up: one result per slot.
+
+        Raises:
+            ValueError: it is a method that acts on all slots at once.
+        """
+        if name in ("reset", "step", "close"):
+            raise ValueError(f"{name!r} acts on all slots at once: use the method {name} of the vector environment")
         if name in RULES:
             return self.get_attr(name)
         value = getattr(self, name)
@@ -457,7 +462,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         return self.observer.observe(self._view, self.state.accumulated_mask)
 
     def _check_actions(self, actions: Tensor | NDArray[np.float32]) -> Tensor:
-        tensor = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        tensor = torch.as_tensor(actions, dtype=torch.float32, device=self.device).detach()
         expected = (self.num_envs, *(self.single_action_space.shape or ()))
         if tensor.shape != expected:
             entries = "l + 1" if self.rules.stop == "agent" else "l"
@@ -517,7 +522,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         return episode_frame(*_picture(episode), prediction, step, count, potential)
 
     def _per_slot(self, value: Any) -> tuple[Any, ...]:
-        is_one_each = isinstance(value, list | tuple) and len(value) == self.num_envs
+        is_sequence = isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.dim() > 0)
+        is_one_each = is_sequence and len(value) == self.num_envs
         return tuple(value) if is_one_each else (value,) * self.num_envs
 
 
@@ -529,5 +535,4 @@ def _picture(episode: EnvState) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 
 def _with_masks(info: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
     """Add Gymnasium's `_key` for every key: the slots in which it holds."""
-    mask = mask.clone()
-    return {**info, **{f"_{key}": mask for key in info}}
+    return {**info, **{f"_{key}": mask.clone() for key in info}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -36,10 +37,12 @@ class Pretrained:
         self.autoencoder.decoder.freeze()
 
     def to(self, device: str | torch.device) -> Pretrained:
-        """Move both networks to `device`, in place."""
-        self.context_network.to(device)
-        self.autoencoder.to(device)
-        return self
+        """These networks if they are on `device`, else copies there: others may be using them here."""
+        target = torch.zeros(0, device=device).device  # "cuda" by its number
+        parameters = (*self.context_network.parameters(), *self.autoencoder.parameters())
+        if all(parameter.device == target for parameter in parameters):
+            return self
+        return Pretrained(copy.deepcopy(self.context_network).to(target), copy.deepcopy(self.autoencoder).to(target))
 
     @property
     def size(self) -> tuple[int, int]:

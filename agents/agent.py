@@ -90,11 +90,13 @@ class Agent:
         return self.actor.skip.weight.device
 
     def to(self, device: str | torch.device) -> Agent:
-        """Move all weights to `device`, in place."""
+        """Move this agent to `device`; networks around the actions that others use stay where they are."""
         self.actor.to(device)
-        self.pretrained.to(device)
+        self.pretrained = self.pretrained.to(device)
+        self.decoder = self.pretrained.autoencoder.decoder
         if self.judge is not None:
             self.judge.critic.to(device)
+            self.judge.decoder = self.decoder
         return self
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ from acis_env import dynamics
 from acis_env.env import NumpyObservation
 from acis_env.files import replacing, write_json
 from acis_env.observations import Observation
+from acis_env.precision import autocast
 from acis_env.sampling import SceneBatch
 from acis_env.vector_env import SegmentationVectorEnv
 from agents.agent import Prediction
@@ -178,7 +179,8 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
         limit = env.max_episode_steps if stops_itself and env.max_episode_steps else 0
         max_steps = max(limit, int(batch.label_maps.max()))
         context = env.source.context(batch.images, batch.label_maps)
-        state = dynamics.reset(context, batch.label_maps, env.decoder, capacity, max_steps)
+        with autocast(env.device, env.precision):
+            state = dynamics.reset(context, batch.label_maps, env.decoder, capacity, max_steps)
         counts = torch.full_like(state.num_instances, max_steps) if stops_itself else state.num_instances
         memory, is_start, masks = None, np.ones(len(context), dtype=bool), []
         for step in range(max_steps):
@@ -187,7 +189,8 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
             if stops_itself:
                 stops = (actions[:, latent_size] > 0) & (counts == max_steps)
                 counts = torch.where(stops, step, counts)
-            state, _ = dynamics.step(state, actions[:, :latent_size] * env.action_scale, env.decoder)
+            with autocast(env.device, env.precision):
+                state, _ = dynamics.step(state, actions[:, :latent_size] * env.action_scale, env.decoder)
             masks.append(state.predicted_mask[:, 0])
             is_start = np.zeros(len(context), dtype=bool)
         return Prediction(torch.stack(masks, dim=1), counts, counts < max_steps)

@@ -130,6 +130,17 @@ class NumpyBufferOfRows(SegmentationVectorEnv):
         return *rest, infos | {"potential": row}
 
 
+class OneMaskForAllKeys(SegmentationVectorEnv):
+    """Shows the memory that it reads later under two names."""
+
+    def step(self, actions):
+        if hasattr(self, "shown"):
+            actions = torch.where(self.shown[:, None], actions, 0)
+        *rest, infos = super().step(actions)
+        self.shown = infos["_potential"]
+        return *rest, infos | {"_step_count": self.shown}
+
+
 class InternalFlags(SegmentationVectorEnv):
     """Shows the memory that says who is over; the next step begins with a copy of it."""
 
@@ -395,6 +406,7 @@ DEFECTS = [
     (ReusedBuffer, SAME_STEP, r"step 1 returned what a later call has changed: observations"),
     (BufferOfRows, SAME_STEP, r"step 2: rewards must be new in every call, but shares memory with rewards of step 1"),
     (NumpyBufferOfRows, SAME_STEP, r"infos\['potential'\] must be new in every call, but shares memory"),
+    (OneMaskForAllKeys, SAME_STEP, r"overwriting what earlier calls returned must change nothing"),
     (
         InternalFlags,
         NEXT_STEP,

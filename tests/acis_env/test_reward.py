@@ -185,9 +185,22 @@ def test_sums_by_run_are_sums_by_pixel(dtype):
     torch.testing.assert_close(torch.from_numpy(by_run), by_pixel)
 
 
-def test_a_label_beyond_the_capacity_is_named():
-    with pytest.raises(ValueError, match=r"label_maps must hold 0\.\.4, got 5"):
-        overlap(torch.ones(1, 2, 2), torch.tensor([[[0, 5], [1, 1]]]), 4)
+@pytest.mark.parametrize(("label", "found"), [(5, "0 to 5"), (-1, "-1 to 1")])
+def test_a_label_outside_of_the_range_is_named(label, found):
+    label_maps = torch.tensor([[[0, 0], [1, 1]], [[0, label], [1, 1]]])
+    with pytest.raises(ValueError, match=rf"label_maps must hold 0\.\.4, got {found}"):
+        overlap(torch.ones(2, 2, 2), label_maps, 4)
+
+
+def test_the_gradient_of_a_score_reaches_the_masks():
+    masks, label_maps = random_scenes()
+    areas = instance_areas(label_maps, 4)
+    masks.requires_grad_()
+    scores = score(masks, label_maps, areas)
+    torch.testing.assert_close(scores, score(masks.detach(), label_maps, areas))
+    scores.sum().backward()
+    assert masks.grad is not None
+    assert (masks.grad != 0).any()
 
 
 def test_the_overlap_with_a_large_instance_keeps_its_digits():

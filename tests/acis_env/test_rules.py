@@ -226,6 +226,25 @@ def test_a_score_of_ones_own_counts_nothing_against_padding(make_vec, random_act
         assert infos["potential"].tolist() == [min(taken, count) for count in (2, 3, 1, 4, 3)]
 
 
+def test_a_score_of_ones_own_may_divide_by_the_areas_and_write_to_all_that_it_is_given(make_vec, random_actions):
+    def careless(masks, label_maps, areas):
+        assert label_maps.dtype == torch.int64
+        shares = overlap(masks, label_maps, areas.shape[1]) / areas  # 0 / 0 against padding
+        label_maps.zero_()
+        areas.zero_()
+        return shares
+
+    envs, clean = make_vec(2, score=careless), make_vec(2, score=recall)
+    for action in [None, *random_actions(2, 2)]:
+        for env in (envs, clean):
+            if action is None:
+                env.reset(options={"scene_index": [1, 3]})
+            else:
+                env.step(action)
+        assert torch.equal(envs.state.label_map, clean.state.label_map)
+    torch.testing.assert_close(envs.state.potential, clean.state.potential)
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [

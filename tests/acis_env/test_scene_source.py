@@ -224,6 +224,14 @@ def test_a_random_prefill_set_in_between_does_not_cut_the_episodes_under_way(mak
     assert flags == [[False, False], [False, False], [True, False]]
 
 
+@pytest.mark.parametrize("augmentation", [None, COLOURFUL])
+def test_a_context_made_again_in_bfloat16_is_the_same(make_vec, augmentation):
+    envs, other = (make_vec(2, augmentation=augmentation, precision="bfloat16") for _ in range(2))
+    _, infos = envs.reset(seed=0)
+    again = other.source.context_again(infos["scene_index"], infos["augmentation"])  # knows of no scene yet
+    assert torch.equal(again, envs.state.context)
+
+
 @pytest.fixture
 def count_predictions(monkeypatch):
     """A function that says for how many pictures a context has been predicted so far."""
@@ -231,6 +239,7 @@ def count_predictions(monkeypatch):
     predict = ContextNetwork.context
 
     def predict_and_count(network, images):
+        assert len(images) > 0
         seen.append(len(images))
         return predict(network, images)
 

@@ -461,6 +461,27 @@ def test_call_gives_one_result_for_each_slot(make_vec):
         envs.call("nothing")
 
 
+def test_call_deals_tensors_out_to_the_slots(make_vec):
+    envs = make_vec(3)
+    envs.reset(seed=0)
+    assert [label_map.shape for label_map in envs.call("label_map")] == [(32, 32)] * 3
+    assert [one.tolist() for one in envs.get_attr("_scene_index")] == envs._scene_index.tolist()
+
+
+@pytest.mark.parametrize("name", ["reset", "step", "close"])
+def test_call_refuses_what_acts_on_all_slots(make_vec, name):
+    with pytest.raises(ValueError, match=f"'{name}' acts on all slots at once"):
+        make_vec(3).call(name)
+
+
+def test_actions_may_carry_a_graph(make_vec, random_actions, recwarn):
+    envs = make_vec(2)
+    envs.reset(seed=0)
+    _, rewards, *_ = envs.step(torch.as_tensor(random_actions(1, 2)[0]).requires_grad_())
+    assert not rewards.requires_grad
+    assert not recwarn.list
+
+
 def test_get_attr_gives_attributes_and_rules_of_each_slot(make_vec):
     envs = make_vec(3, score="iou", action_scale=2.0)
     assert envs.get_attr("score") == ("iou",) * 3

@@ -50,6 +50,15 @@ def test_loaded_networks_equal_the_saved_ones(folder, pretrained):
             assert torch.equal(tensor, expected[name])
 
 
+def test_networks_on_another_device_are_copies(folder):
+    networks = load_pretrained(folder)
+    assert networks.to("cpu") is networks
+    moved = networks.to("meta")
+    assert {p.device.type for p in moved.autoencoder.parameters()} == {"meta"}
+    assert {p.device.type for p in moved.context_network.parameters()} == {"meta"}
+    assert {p.device.type for p in networks.autoencoder.parameters()} == {"cpu"}
+
+
 def test_loaded_networks_compute_what_the_saved_ones_do(folder, pretrained):
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     results = []
