@@ -29,6 +29,8 @@ class ActorConfig:
     """Width of the layer before mean and log-variance."""
     termination_hidden: int = 64
     """Width of the layer before the termination logit."""
+    skip: bool = True
+    """Add a linear path from the trunk's features to the output, by which the actor can start as the encoder."""
     hard_mask: bool = False
     """Read `M_t` rounded to 0 and 1; no gradient flows through it then."""
 
@@ -61,14 +63,20 @@ class Actor(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(joint, config.hidden), nn.LeakyReLU(), nn.Linear(config.hidden, 2 * latent_size)
         )
-        self.skip = nn.Linear(features, 2 * latent_size)
+        self.skip = nn.Linear(features, 2 * latent_size) if config.skip else None
         self.termination = nn.Sequential(
             nn.Linear(joint + 1, config.termination_hidden), nn.LeakyReLU(), nn.Linear(config.termination_hidden, 1)
         )
         last = self.head[-1]
         assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        if config.skip:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Of all weights."""
+        return next(self.parameters()).device
 
     def condition(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """What stays fixed in an episode: the context's share of the first convolution, and the foreground."""
@@ -76,7 +84,8 @@ class Actor(nn.Module):
 
     def initial_memory(self, batch: int) -> Tensor:
         """`h_1`, all zero: `[B, 2 * layers, memory_size]`."""
-        return self.skip.weight.new_zeros(batch, 2 * self.config.layers, self.config.memory_size)
+        size = (batch, 2 * self.config.layers, self.config.memory_size)
+        return next(self.parameters()).new_zeros(size)
 
     def forward(self, conditioning: tuple[Tensor, Tensor], mask: Tensor, memory: Tensor) -> ActorOutput:
         """The policy in `s_t`: a conditioned context, `M_t` `[B, 1, H, W]` and `h_t`."""
@@ -91,7 +100,8 @@ class Actor(nn.Module):
                 x, c = cell(x, (memory[:, 2 * layer], memory[:, 2 * layer + 1]))
                 states += [x, c]
             joint = torch.cat([x, features], dim=1)
-            mean, log_variance = (self.skip(features) + self.head(joint)).chunk(2, dim=1)
+            output = self.head(joint) if self.skip is None else self.skip(features) + self.head(joint)
+            mean, log_variance = output.chunk(2, dim=1)
             # The unit only reads the state: its loss, whose scale is its own, does not shape the policy.
             uncovered = (foreground * (1 - mask)).sum((1, 2, 3)) / foreground.sum((1, 2, 3)).clamp_min(1)
             reading = torch.cat([joint, uncovered[:, None]], dim=1).detach()
@@ -116,6 +126,7 @@ class Actor(nn.Module):
         state["context_conv.weight"][:, FOREGROUND] += state["mask_conv.weight"][:, 0]
         state["mask_conv.weight"] = -state["mask_conv.weight"]
         self.trunk.load_state_dict(state)
+        assert self.skip is not None
         self.skip.load_state_dict(encoder.head.state_dict())
 
     def policy_parameters(self) -> list[nn.Parameter]:

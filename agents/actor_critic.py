@@ -124,12 +124,17 @@ class ActorCritic:
             "critic/gradient_norm": norm,
         }
 
-    def update_critic(self, batch: Transitions) -> Losses:
+    def update_critic(self, batch: Transitions, learning_rate: float | None = None) -> Losses:
         """Policy evaluation: one step towards the Monte-Carlo returns, Eq. (7).
 
         With the objective ac-score the immediate reward, whose gradient is known, is left out of them.
+
+        Args:
+            batch: steps of earlier episodes.
+            learning_rate: None: that of the configuration.
         """
-        self.critic_optimizer.param_groups[0]["lr"] = self.config.critic_learning_rate
+        rate = self.config.critic_learning_rate if learning_rate is None else learning_rate
+        self.critic_optimizer.param_groups[0]["lr"] = rate
         self.critic_optimizer.zero_grad(set_to_none=True)
         sums: list[Losses] = []
         for part in batch.split(self.config.accumulate):
@@ -157,7 +162,8 @@ class ActorCritic:
             phase: gives the objective and its KL weight.
             generator: of the sampled actions.
             decay: factor on the learning rates of policy and termination unit.
-            monitor: also compare the critic's gradient with the score's, which costs two more backward passes.
+            monitor: also compare the critic's gradient with the score's, which costs two more backward passes; with
+                the objective ac alone, since the critic of ac-score estimates something else.
         """
         self.actor_optimizer.param_groups[0]["lr"] = decay * phase.learning_rate
         draw = self._draw_search if phase.objective == "search" else self.draw_noise
@@ -166,8 +172,10 @@ class ActorCritic:
         sums: list[Losses] = []
         played = []
         for part in batch.parts:
-            ascend = self._ascend_values if phase.objective == "ac" else self._ascend
-            episodes, losses = ascend(part, batch, phase, noise, monitor)
+            if phase.objective == "ac":
+                episodes, losses = self._ascend_values(part, batch, phase, noise, monitor)
+            else:
+                episodes, losses = self._ascend(part, batch, phase, noise)
             potential = episodes.potential.sum()
             reached = {"return": potential / len(batch), "score_per_instance": potential / batch.num_steps}
             sums.append({**losses, **{f"rollout/{name}": value for name, value in reached.items()}})
@@ -242,21 +250,18 @@ class ActorCritic:
         settings = (config, noise, self.config.gamma, self.rules, self.config.precision)
         return Search(self.actor, self.decoder, *settings)
 
-    def _ascend(
-        self, part: MicroBatch, batch: Batch, phase: Phase, noise: Tensor, monitor: bool
-    ) -> tuple[Episodes, Losses]:
+    def _ascend(self, part: MicroBatch, batch: Batch, phase: Phase, noise: Tensor) -> tuple[Episodes, Losses]:
         """Play a micro-batch of `batch` and add its share of the gradients; also returns its share of the losses.
 
         Assignments are final when episodes are over. So one backward pass goes through all steps.
         """
         search = self._search(part, noise) if phase.objective == "search" else None
-        choose = self.sampler(part, noise) if phase.objective == "ac-score" else choose_mean
+        choose = self.sampler(part, noise) if phase.sample or phase.objective == "ac-score" else choose_mean
         episodes = self.play(part, choose if search is None else look(search))
         steps, terms = (
             episodes.steps,
             self._imitate(episodes) if phase.objective == "bl-bce" else self._scores(episodes),
         )
-        monitors: Losses = {}
         if search is not None:
             best = [candidates.best for candidates in search.tried]
             distances = [(step.mean - z).square().mean(1) for step, z in zip(steps, best, strict=True)]
@@ -264,14 +269,11 @@ class ActorCritic:
         if phase.objective == "ac-score":
             value_of = self._frozen_critic(episodes.context)
             values = [value_of(step) for step in steps]
-            if monitor:
-                cosines = [_gradient_cosine(*pair) for pair in zip(steps, values, terms, strict=True)]
-                monitors = {"critic/gradient_cosine": torch.stack(cosines).sum() / batch.num_steps}
             # What follows is differentiated up to the cut, and from there on estimated. Nothing follows a last step.
             window = self.config.bptt_steps or len(steps)
             ends = [(step.remaining > 1) * ((t + 1) % window == 0) for t, step in enumerate(steps)]
             terms = [score + value * end for score, value, end in zip(terms, values, ends, strict=True)]
-        return episodes, {**self._add_gradients(steps, terms, phase, batch), **monitors}
+        return episodes, self._add_gradients(steps, terms, phase, batch)
 
     def _ascend_values(
         self, part: MicroBatch, batch: Batch, phase: Phase, noise: Tensor, monitor: bool
@@ -316,7 +318,10 @@ class ActorCritic:
         return [soft_score(step.predicted_mask, episodes.targets(t), self.config.score) for t, step in steps]
 
     def _frozen_critic(self, context: Tensor) -> Callable[[Step], Tensor]:
-        """The critic's value of a step in the scenes of `context`; its gradient is with respect to the mask alone."""
+        """The critic's value of a step in the scenes of `context`, with its gradient with respect to the masks alone.
+
+        Where the gradient through `M_t` is cut at every step, that is the newest mask.
+        """
         with torch.no_grad(), autocast(context.device, self.config.precision):
             share, context = self.critic.condition(context)
 
@@ -324,9 +329,7 @@ class ActorCritic:
             k = len(step.mask)
             self.critic.requires_grad_(False)
             with autocast(context.device, self.config.precision):
-                values: Tensor = self.critic(
-                    (share[:k], context[:k]), step.mask.detach(), step.predicted_mask, step.remaining
-                )
+                values: Tensor = self.critic((share[:k], context[:k]), step.mask, step.predicted_mask, step.remaining)
             self.critic.requires_grad_(True)
             return values
 

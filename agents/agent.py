@@ -87,7 +87,7 @@ class Agent:
     @property
     def device(self) -> torch.device:
         """Of all weights."""
-        return self.actor.skip.weight.device
+        return self.actor.device
 
     def to(self, device: str | torch.device) -> Agent:
         """Move this agent to `device`; networks around the actions that others use stay where they are."""

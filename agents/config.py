@@ -64,6 +64,10 @@ class Phase:
     """Longest episode: in a scene of more instances the others are given in `M_1`. None: all instances."""
     kl_weight: float = 0.0
     """Factor of the KL divergence of the policy from the latent prior."""
+    sample: bool = False
+    """Act by samples of the policy where the objective is bl-bce or bl-score; ac and ac-score always do."""
+    critic_learning_rate: float | None = None
+    """Of the critic; None: that of the run."""
 
     def decay_at(self, share: float) -> float:
         """The factor when `share` of the phase is done."""
@@ -159,6 +163,11 @@ class TrainConfig:
             raise ValueError(f"bptt_steps must be at least 1, or None, got {self.bptt_steps}")
         if self.matching_noise < 0:
             raise ValueError(f"matching_noise must be at least 0, got {self.matching_noise}")
+        if self.start_from_encoder and (self.critic.trunk_widths or not self.actor.skip):
+            raise ValueError(
+                "start_from_encoder needs actor.skip and no critic.trunk_widths, got "
+                f"{self.actor.skip} and {self.critic.trunk_widths}"
+            )
         objectives = {phase.objective for phase in self.phases}
         for rivals in ({"ac", "ac-score"}, {"judge", "critic"}, {"judge", "ac"}, {"judge", "ac-score"}):
             if rivals <= objectives:
@@ -210,13 +219,17 @@ def _paper(
     clipped by norm rather than by value, and the termination unit has its own optimiser.
     """
     init = [
-        Phase("init", "bl-bce", 600 * batches, 5e-4, ((2 / 3, 0.1),), sequence_length=1, kl_weight=0.1),
+        Phase("init", "bl-bce", 400 * batches, 5e-4, (), sequence_length=1, kl_weight=0.1, sample=True),
+        Phase("init-mean", "bl-bce", 200 * batches, 5e-5, (), sequence_length=1, kl_weight=0.1),
     ]
     curriculum = [
         Phase(f"curriculum-{length}", "bl-bce", 100 * batches, 5e-4, (), sequence_length=length) for length in lengths
     ]
     rates = (("1", 5e-4, 1e-4), ("2", 5e-5, 1e-5), ("3", 1e-6, 1e-5))
-    main = [Phase(f"ac-{name}", "ac", 200 * batches, rate, (), kl_weight=kl) for name, rate, kl in rates]
+    main = [
+        Phase(f"ac-{number}", "ac", 200 * batches, rate, (), kl_weight=kl, critic_learning_rate=2 * rate)
+        for number, rate, kl in rates
+    ]
     return TrainConfig(
         scenes=f"data/{name}",
         weights=f"weights/{name}",
@@ -225,9 +238,13 @@ def _paper(
         score=score,
         critic_learning_rate=1e-3,
         critic_updates=4,
+        critic_batch_size=8 * max_steps,  # all steps of the newest batch
         weight_decay=1e-5,
         start_from_encoder=False,
-        critic=CriticConfig(products=False, remaining_steps=False),
+        actor=ActorConfig(skip=False),
+        critic=CriticConfig(
+            trunk_widths=(32, 64, 128, 256, 512), hidden=(1024, 512), products=False, remaining_steps=False
+        ),
         replay_size=1,
         exploration=(0.0,),
         max_steps=max_steps,

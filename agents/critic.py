@@ -5,7 +5,8 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, Eqs. (6) and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,14 @@ from acis_env.precision import full_precision, widen
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """Sizes and inputs of the critic; its trunk has the sizes of the autoencoder's encoder."""
+    """Sizes and inputs of the critic."""
 
-    hidden: int = 256
-    """Width of the layers behind the trunk."""
+    trunk_widths: tuple[int, ...] = ()
+    """Channels of the trunk's convolutions. None named: those of the autoencoder's encoder, from which it can start."""
+    trunk_features: int = 1024
+    """Width of the linear layer behind them, if they are named."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the layers behind the trunk."""
     products: bool = True
     """Also show the mask times `M_t`, foreground and angles, which a convolution cannot form by itself."""
     remaining_steps: bool = True
@@ -37,17 +42,14 @@ class Critic(nn.Module):
         super().__init__()
         self.config = config
         mask_channels = 2 + (2 + ANGLE_BINS if config.products else 0)
-        self.trunk = Trunk(
-            autoencoder.encoder, autoencoder.size, mask_channels, autoencoder.image_mean, autoencoder.image_std
-        )
+        trunk = autoencoder.encoder
+        if config.trunk_widths:
+            trunk = replace(trunk, widths=config.trunk_widths, features=config.trunk_features)
+        self.trunk = Trunk(trunk, autoencoder.size, mask_channels, autoencoder.image_mean, autoencoder.image_std)
         steps = config.max_steps + 1 if config.remaining_steps else 0
-        self.head = nn.Sequential(
-            nn.Linear(autoencoder.encoder.features + steps, config.hidden),
-            nn.LeakyReLU(),
-            nn.Linear(config.hidden, config.hidden),
-            nn.LeakyReLU(),
-            nn.Linear(config.hidden, 1),
-        )
+        widths = (trunk.features + steps, *config.hidden)
+        layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.LeakyReLU())]
+        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
     def condition(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """What stays fixed in an episode: the context's share of the first convolution, and the context."""

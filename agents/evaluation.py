@@ -175,9 +175,13 @@ def block(agent: Agent, part: Literal["memory", "mask"]) -> Agent:
 
 
 def search_bounds(agent: Agent, gamma: float = 0.9) -> dict[str, Segmenter]:
-    """The agent's policy with a choice among candidates by the truth: what a perfect judge would make of it."""
+    """The agent's policy with the best of several candidates in every state, by the truth.
+
+    There are as many candidates as a judge has: what one would make of the policy that knew each value exactly.
+    """
     values: tuple[Literal["reward", "return"], ...] = ("reward", "return")
-    configs = {f"search by {value}": SearchConfig(candidates=8, value=value) for value in values}
+    number = SearchConfig().judged
+    configs = {f"best of {number} by {value}": SearchConfig(candidates=number, value=value) for value in values}
     return {name: search_segmenter(agent, config, gamma) for name, config in configs.items()}
 
 
@@ -229,11 +233,12 @@ def candidate_correlation(
     result: dict[str, float] = {}
     for name in names:
         generator = torch.Generator().manual_seed(seed)
-        compared = [
-            learner.correlate(learner.compare(batch, generator, name)[0])
-            for batch in _held_out_episodes(learner, pretrained, scenes)
-        ]
-        result[name] = float(np.mean([x["critic/rank_correlation"].item() for x in compared]))
+        total, states = 0.0, 0
+        for batch in _held_out_episodes(learner, pretrained, scenes):
+            compared, _ = learner.compare(batch, generator, name)
+            total += learner.correlate(compared)["critic/rank_correlation"].item() * compared.total
+            states += compared.total
+        result[name] = total / states
     return result
 
 

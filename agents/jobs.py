@@ -115,7 +115,7 @@ class Networks:
         )
         pretrain_autoencoder(train, val, context_network, autoencoder, self.pretraining.decoder, self.folder)
         load_autoencoder(self.folder)
-        write_json(self.result, {"configuration": self.configuration, **_about()})
+        write_json(self.result, {"configuration": self.configuration, **_about(self.folder)})
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class References:
                 scene = scenes.scene(index)
                 pictures |= {f"image-{index}": scene.image, f"truth-{index}": scene.label_map}
             write_arrays(self.folder / "scenes.npz", pictures)
-            known |= {"configuration": self.configuration, **_about(), "num_scenes": len(scenes)}
+            known |= {"configuration": self.configuration, **_about(self.folder), "num_scenes": len(scenes)}
             known["memory"] = measure_memory(pretrained)
         write_json(self.result, known)
 
@@ -180,6 +180,7 @@ class Cell:
     about: str
     variant: Variant
     config: TrainConfig
+    scale: str
 
     @property
     def name(self) -> str:
@@ -190,7 +191,7 @@ class Cell:
     def configuration(self) -> dict[str, Any]:
         """What decides the result."""
         evaluated = {"split": self.scene_set.split, "table_2_steps": TABLE_2_STEPS}
-        return {"weights": self.variant, "train": asdict(self.config), "evaluation": evaluated}
+        return {"scale": self.scale, "weights": self.variant, "train": asdict(self.config), "evaluation": evaluated}
 
     @property
     def result(self) -> Path:
@@ -228,7 +229,7 @@ class Cell:
             "method": self.method,
             "about": self.about,
             "seed": self.config.seed,
-            **_about(),
+            **_about(self.folder),
             "actor_updates": sum(p.iterations for p in self.config.phases if p.objective not in ("critic", "judge")),
             **trainer.usage(),
             "rows": {name: _record(evaluation) for name, evaluation in rows.items()},
@@ -291,6 +292,7 @@ class TimedTrainer(Trainer):
         before = _now()
         super()._evaluate(*arguments)
         self._clock += _now() - before
+        self.history[-1]["cpu_seconds"] = float((_now() - self._clock)[0])
 
 
 def _now() -> NDArray[np.float64]:
@@ -351,15 +353,24 @@ def training_curves(folder: Path) -> dict[str, dict[str, list[float]]]:
     return curves
 
 
-def _about() -> dict[str, Any]:
+def commits_of(folder: Path) -> list[str]:
+    """The commits with which the job in `folder` was begun and gone on with; the present one if it keeps no record."""
+    path = folder / "job.json"
+    return json.loads(path.read_text())["commits"] if path.exists() else [commit()]
+
+
+def _about(folder: Path) -> dict[str, Any]:
     """Where a result comes from."""
-    return {"commit": commit(), "torch": torch.__version__, "written": time.strftime("%Y-%m-%d %H:%M:%S")}
+    commits = ", ".join(commits_of(folder))
+    return {"commit": commits, "torch": torch.__version__, "written": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
 def commit() -> str:
     """The checkout's commit, with "+changes" if files differ from it; else the package's version."""
     checkout = Path(__file__).parents[1]
     try:
+        if Path(_git(checkout, "rev-parse", "--show-toplevel")) != checkout:  # installed inside of another project
+            return importlib.metadata.version("acis-env")
         head = _git(checkout, "rev-parse", "HEAD")
         return head + ("+changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

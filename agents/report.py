@@ -6,8 +6,9 @@ Tables and figures are numbered as in Araslanov et al., "Actor-Critic Instance S
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from acis_env.files import replacing
 from acis_env.rendering import colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
+from agents.config import Phase, TrainConfig
 from agents.experiments import CONTROL, METHODS, PAPER_REFERENCE
 from agents.statistics import Interval, mean_interval, paired_interval
 
@@ -52,7 +54,7 @@ class Results:
 
         Raises:
             FileNotFoundError: the references, or all results, are missing.
-            ValueError: seeds of one method differ in their configuration.
+            ValueError: seeds of one method differ in their configuration, or methods in their scale.
         """
         path = folder / "references.json"
         if not path.is_file():
@@ -64,10 +66,13 @@ class Results:
         if not cells:
             raise FileNotFoundError(f"{folder}: no finished run in it")
         for method, seeds in cells.items():
-            configurations = [_without_seed(result) for result in seeds.values()]
-            for seed, configuration in zip(seeds, configurations, strict=True):
-                if configuration != configurations[0]:
-                    raise ValueError(f"{folder / method}: seed {seed} has another configuration than {min(seeds)}")
+            (first, expected), *others = sorted(seeds.items())
+            for seed, result in others:
+                if found := differences(_without_seed(result), _without_seed(expected)):
+                    raise ValueError(f"{folder / method}: seed {seed} (there) and {first} (here): {'; '.join(found)}")
+        scales = {method: next(iter(seeds.values()))["configuration"]["scale"] for method, seeds in cells.items()}
+        if len(set(scales.values())) > 1:
+            raise ValueError(f"{folder}: methods of one report must have one scale, got {scales}")
         order = [*(name for name in METHODS if name in cells), *(name for name in cells if name not in METHODS)]
         return cls(folder, {name: dict(sorted(cells[name].items())) for name in order}, json.loads(path.read_text()))
 
@@ -156,7 +161,8 @@ torch {", ".join(sorted({result["torch"] for result in all_results}))}.
     acis {command}
 
 Numbers are means over seeds ± half the width of their 95 % interval (Student's t); a number without ± is of one seed.
-Differences are paired: runs of one seed share initialisation and batches. The context is predicted."""
+Differences are paired by seed: runs begin with the same weights, and those of one schedule see the same scenes.
+There is one context network and one decoder of each kind, which the intervals do not vary. The context is predicted."""
 
 
 def _table_1(results: Results) -> str:
@@ -187,15 +193,16 @@ def _table_1(results: Results) -> str:
         values = [_number(made["reconstruction"]["mean"][m]) for m in MEASURES]
         rows.append([f"bound: reconstruction, {variant} decoder", "", *values, *blank])
     for method, cells in results.cells.items():
-        for name in [row for row in next(iter(cells.values()))["rows"] if row.startswith("search by ")]:
+        for name in [row for row in next(iter(cells.values()))["rows"] if row.startswith("best of ")]:
             values = [str(results.interval(method, mean_of(m, name))) for m in MEASURES]
-            rows.append([f"bound: {method}, {name} with the truth", str(len(cells)), *values, *blank])
+            rows.append([f"{method}, {name}, true count", str(len(cells)), *values, *blank])
     about = [f"- {name}: {next(iter(cells.values()))['about']}." for name, cells in results.cells.items()]
     return "\n\n".join([
         "## Table 1: methods",
         _table(columns, rows),
         "CPU minutes are those of training, without evaluations; the peak is that of the whole process; the start is"
-        " the agent before the main phase.",
+        " the agent before the main phase. Best of several: a search with the truth among the policy's mean and"
+        " candidates around it, in every state by itself.",
         "\n".join(about),
     ])  # fmt: skip
 
@@ -327,19 +334,16 @@ of T steps, weights left out; of AC-Dice, that of the hungriest of its parts.
 
 
 def _learning(results: Results) -> str:
-    parts = ["## Learning curves", "On the validation scenes that are watched while training; CPU minutes in proportion"
-             " to iterations."]  # fmt: skip
+    parts = ["## Learning curves", "On the validation scenes that are watched while training."]
     for measure, title in (("dice_star", "Dice*, true count"), ("sbd", "SBD, own stopping")):
         curves = {}
         for method, cells in results.cells.items():
             first = next(iter(cells.values()))
-            iterations = np.array([scores["iteration"] for scores in first["history"]], dtype=np.float64)
-            minutes = results.interval(method, lambda r: r["cpu_seconds"] / 60).mean
-            values = [
-                results.interval(method, lambda r, i=i, m=measure: r["history"][i][m])  # type: ignore[misc]
-                for i in range(len(iterations))
-            ]
-            curves[method] = (iterations / iterations[-1] * minutes, values)
+            minutes, values = [], []
+            for i in range(len(first["history"])):
+                minutes.append(results.interval(method, lambda r, i=i: r["history"][i]["cpu_seconds"] / 60).mean)  # type: ignore[misc]
+                values.append(results.interval(method, lambda r, i=i, m=measure: r["history"][i][m]))  # type: ignore[misc]
+            curves[method] = (np.array(minutes), values)
         name = f"learning_{measure}.png"
         plot_intervals(results.folder / name, curves, "CPU minutes", title, f"{title}, 95 % intervals")
         parts.append(f"![{title}]({name})")
@@ -404,7 +408,7 @@ def claims(results: Results, is_stack: bool) -> list[list[str]]:
         (f"{ac} beats {reference} in SBD", results.paired(ac, reference, mean_of("sbd")), "difference of SBD"),
         (f"{ac} beats {reference} in counting", fewer, "difference of \\|DiC\\|, sign turned"),
         ("its gain grows with the time step", gain_slopes(results, ac, reference), "slope of the gain per step"),
-        ("exploration by the KL term is needed", results.paired(ac, "AC-Dice-NoKL", mean_of("sbd")),
+        ("the KL term is needed", results.paired(ac, "AC-Dice-NoKL", mean_of("sbd")),
          "SBD minus that of AC-Dice-NoKL"),
         ("the State Pyramid is needed", results.paired(ac, "AC-Dice-NoSP", mean_of("sbd")),
          "SBD minus that of AC-Dice-NoSP"),
@@ -443,6 +447,19 @@ def _without_seed(result: Result) -> dict[str, Any]:
     configuration = dict(result["configuration"])
     configuration["train"] = {k: v for k, v in configuration["train"].items() if k != "seed"}
     return configuration
+
+
+def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs, by dotted name; an option that is younger than the record counts as recorded with its default."""
+    default = flatten({"train": asdict(TrainConfig(phases=(Phase("", "ac", 1),)))})
+    old, new = flatten(recorded), flatten(wanted)
+    found = []
+    for name in sorted(old | new):
+        place = re.sub(r"phases\.\d+", "phases.0", name)
+        before, after = (values.get(name, default.get(place)) for values in (old, new))
+        if before != after:
+            found.append(f"{name} is {before!r} there and {after!r} here")
+    return found
 
 
 def flatten(value: Any, where: str = "") -> dict[str, Any]:

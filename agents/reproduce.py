@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -28,7 +27,6 @@ import torch
 
 from acis_env.allocator import keep_freed_memory
 from acis_env.files import write_json
-from agents.config import Phase, TrainConfig
 from agents.experiments import (
     METHODS,
     SCALES,
@@ -37,8 +35,8 @@ from agents.experiments import (
     scene_sets,
     tuning_set,
 )
-from agents.jobs import Cell, Job, Networks, References, weights_of
-from agents.report import flatten, write_set_report
+from agents.jobs import Cell, Job, Networks, References, commit, commits_of, weights_of
+from agents.report import differences, write_set_report
 
 
 class FailedRunsError(RuntimeError):
@@ -56,7 +54,7 @@ class Reproduce:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One run each per method."""
     scale: str = "quick"
-    """Length of training: "quick" (about 4 CPU minutes per run), "small" (about an hour) or "smoke"."""
+    """Length of training: "quick" (about 4 CPU minutes per run), "medium" (10), "small" (an hour) or "smoke"."""
     jobs: int = 1
     """Runs at a time, each in a process with one thread."""
     bbbc038: Path | None = None
@@ -112,7 +110,7 @@ class Reproduce:
                     weights = weights_of(scene_set, method.weights, self.out)
                     config = cell_config(scene_set, method, scale, weights, seed, self.device)
                     folder = self.out / scene_set.name / method.name / f"seed-{seed}"
-                    cells.append(Cell(folder, scene_set, method.name, method.about, method.weights, config))
+                    cells.append(Cell(folder, scene_set, method.name, method.about, method.weights, config, scale.name))
         return cells
 
 
@@ -154,18 +152,6 @@ def check_recorded(jobs: Sequence[Job]) -> None:
                 found = differences(json.loads(path.read_text())["configuration"], job.configuration)
                 if found:
                     raise ValueError(f"{path} has another configuration: {'; '.join(found)}; choose another --out")
-
-
-def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, by dotted name; an option that is younger than the record counts as recorded with its default."""
-    default = flatten({"train": asdict(TrainConfig(phases=(Phase("", "ac", 1),)))})
-    old, new = flatten(recorded), flatten(wanted)
-    found = []
-    for name in sorted(old | new):
-        before = old.get(name, default.get(re.sub(r"phases\.\d+", "phases.0", name)))
-        if before != new.get(name):
-            found.append(f"{name} is {before!r} there and {new.get(name)!r} here")
-    return found
 
 
 def is_done(job: Job) -> bool:
@@ -243,7 +229,10 @@ def _work(job: Job) -> None:
 def run_job(job: Job) -> None:
     """Note what `job` is in its folder, and do it."""
     if not isinstance(job, References):  # its folder is that of the cells, and it has nothing to resume
-        write_json(job.folder / "job.json", {"configuration": job.configuration})
+        path, now = job.folder / "job.json", commit()
+        before = commits_of(job.folder) if path.exists() else []
+        commits = [*before, now] if before[-1:] != [now] else before
+        write_json(path, {"configuration": job.configuration, "commits": commits})
     try:
         job.run()
     except Exception:

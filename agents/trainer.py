@@ -37,7 +37,7 @@ from agents.search import Judge
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "acis-run-1"
+FORMAT = "acis-run-2"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
 
 COSINES = 5
@@ -76,6 +76,7 @@ class Trainer:
         check_share(group, config.device, config.batch_size, config.accumulate)
         check_device(config.device)
         self.config, self.folder, self.group = config, folder, group
+        self._given = _names(train=train, val=val, pretrained=pretrained)
         torch.manual_seed(config.seed)
         self.pretrained = (pretrained or load_pretrained(config.weights)).to(config.device)
         size = self.pretrained.size
@@ -91,18 +92,35 @@ class Trainer:
         self._best_score = 0.0
 
     @classmethod
-    def resume(cls, folder: Path, group: Group = ALONE) -> Trainer:
+    def resume(
+        cls,
+        folder: Path,
+        group: Group = ALONE,
+        train: SceneDataset | None = None,
+        val: SceneDataset | None = None,
+        pretrained: Pretrained | None = None,
+    ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
+
+        Data sets and networks that were given to its trainer have to be given again.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged or of another version.
+            ValueError: it is damaged or of another version, or was given other arguments than these.
         """
         path = folder / "checkpoint.pt"
         state = load_checkpoint(path)
         if state.get("format") != FORMAT:
             raise ValueError(f"{path}: expected a run of format {FORMAT!r}, got {state.get('format')!r}")
-        trainer = cls(config_from_dict(TrainConfig, state["config"], str(path)), folder, group=group)
+        config, given = (
+            config_from_dict(TrainConfig, state["config"], str(path)),
+            _names(train=train, val=val, pretrained=pretrained),
+        )
+        if given != state["given"]:
+            raise ValueError(
+                f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {given or 'nothing'}"
+            )
+        trainer = cls(config, folder, train, val, pretrained, group)
         trainer.learner.load_state_dict(state["learner"])
         trainer.replay.load_state_dict(state["replay"], trainer.config.device)
         trainer.iteration, trainer.history = state["iteration"], state["history"]
@@ -149,7 +167,8 @@ class Trainer:
             losses |= self._evaluate_policy(collected, generator, partial(self.learner.update_judge, decay=decay))
         elif phase.objective in ("critic", "ac", "ac-score"):
             collected = self.learner.collect(batch, generator)  # episode execution
-            losses |= self._evaluate_policy(collected, generator, self.learner.update_critic)
+            update = partial(self.learner.update_critic, learning_rate=phase.critic_learning_rate)
+            losses |= self._evaluate_policy(collected, generator, update)
         if phase.objective not in ("critic", "judge"):  # policy iteration
             losses |= self.learner.update_actor(batch, phase, generator, decay, monitor)
         return losses
@@ -290,6 +309,7 @@ class Trainer:
         content = {
             "format": FORMAT,
             "config": asdict(self.config),
+            "given": self._given,
             "iteration": self.iteration,
             "history": self.history,
             "learner": self.learner.state_dict(),
@@ -317,6 +337,10 @@ def load_config(folder: Path) -> TrainConfig:
         raise ValueError(f"{path}: not JSON ({error})") from error
     config: TrainConfig = config_from_dict(TrainConfig, values, str(path))
     return config
+
+
+def _names(**arguments: object) -> list[str]:
+    return [name for name, value in arguments.items() if value is not None]
 
 
 class FirstScenes:

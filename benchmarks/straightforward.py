@@ -102,7 +102,7 @@ class NaiveTrunk(nn.Module):
 def naive_actor(actor: Actor) -> Actor:
     """A copy of `actor` on a straightforward trunk."""
     naive = copy.deepcopy(actor)
-    naive.trunk = NaiveTrunk(actor.trunk).to(actor.skip.weight.device)  # type: ignore[assignment]
+    naive.trunk = NaiveTrunk(actor.trunk).to(actor.device)  # type: ignore[assignment]
     return naive
 
 

@@ -32,7 +32,7 @@ CONFIG = TrainConfig(
     val_options={"max_leaves": 3, "length": 3},
     batch_size=4,
     actor=ActorConfig(memory_size=6, layers=2, hidden=8, termination_hidden=4),
-    critic=CriticConfig(hidden=8, max_steps=6),
+    critic=CriticConfig(hidden=(8, 8), max_steps=6),
     critic_updates=2,
     critic_batch_size=8,
     replay_size=2,

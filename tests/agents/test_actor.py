@@ -1,5 +1,7 @@
 """The actor: what it starts as, what it remembers, and what its termination unit may not do."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -145,3 +147,11 @@ def test_the_policy_is_never_wider_than_the_prior_nor_arbitrarily_narrow(actor, 
 
 def test_the_foreground_is_passed_on_unchanged(actor, state):
     assert torch.equal(actor.condition(state.context)[1], state.context[:, FOREGROUND : FOREGROUND + 1])
+
+
+def test_without_the_linear_path_the_papers_head_speaks_alone_and_is_random_at_first(tiny, config, state):
+    torch.manual_seed(0)
+    actor = Actor(tiny.autoencoder.config, replace(config.actor, skip=False))
+    out = act(actor, state, torch.zeros(len(state), 1, 32, 32))
+    assert out.mean.std(0).max() > 1e-4  # a head of zeros would say the same of every scene
+    assert actor.skip is None

@@ -104,3 +104,12 @@ def test_it_can_learn_the_returns_of_a_fixed_batch(make_learner, begin, deal, ti
         losses = learner.update_critic(batch)
     assert before < 0.5
     assert losses["critic/explained_variance"] > 0.95
+
+
+def test_a_trunk_and_head_of_its_own_have_the_widths_that_are_named(make_critic, state):
+    critic = make_critic(trunk_widths=(3, 5), trunk_features=7, hidden=(6, 9, 2))
+    assert [conv.out_channels for conv in critic.modules() if isinstance(conv, torch.nn.Conv2d)][-1] == 5
+    steps = critic.config.max_steps + 1
+    shapes = [tuple(layer.weight.shape) for layer in critic.head if isinstance(layer, torch.nn.Linear)]
+    assert shapes == [(6, 7 + steps), (9, 6), (2, 9), (1, 2)]
+    assert value(critic, state, half(LEFT), half(RIGHT)).shape == (4,)

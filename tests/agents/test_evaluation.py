@@ -289,7 +289,7 @@ def test_a_choice_by_the_truth_begins_at_least_as_well_as_the_mean_in_every_scen
 
 
 def test_the_candidates_of_a_critic_that_knows_their_values_are_in_order(make_learner, tiny, leaves):
-    learner = make_learner(critic=CriticConfig(hidden=8, remaining_steps=False))
+    learner = make_learner(critic=CriticConfig(hidden=(8, 8), remaining_steps=False))
     learner.predict_values = lambda compared: compared.returns
     known = candidate_correlation(learner, tiny, leaves)
     learner.predict_values = lambda compared: -compared.returns

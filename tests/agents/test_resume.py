@@ -107,11 +107,11 @@ def spoil_at(trainer, iteration, update, weight):
     """Let a weight of `trainer` be NaN from an iteration's `update` on."""
     original = getattr(trainer.learner, update)
 
-    def spoil_and_update(*arguments):
+    def spoil_and_update(*arguments, **options):
         if trainer.iteration == iteration:
             with torch.no_grad():
                 weight.view(-1)[0] = torch.nan
-        return original(*arguments)
+        return original(*arguments, **options)
 
     setattr(trainer.learner, update, spoil_and_update)
 

@@ -23,7 +23,7 @@ GAMMA = 0.7
 
 @pytest.fixture
 def learner(make_learner):
-    return make_learner(search=CONFIG, critic=CriticConfig(hidden=8, remaining_steps=False))
+    return make_learner(search=CONFIG, critic=CriticConfig(hidden=(8, 8), remaining_steps=False))
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_run_with_a_judge_ends_in_an_agent_that_has_one(config, tiny_weights, 
         phases=phases,
         weights=str(tiny_weights),
         search=CONFIG,
-        critic=CriticConfig(hidden=8, remaining_steps=False),
+        critic=CriticConfig(hidden=(8, 8), remaining_steps=False),
     )
     trainer = Trainer(settings, tmp_path)
     before = [parameter.clone() for parameter in trainer.learner.actor.parameters()]
@@ -231,7 +231,7 @@ def test_a_run_with_a_judge_ends_in_an_agent_that_has_one(config, tiny_weights, 
 def test_a_judge_phase_changes_the_critic_and_not_the_policy(config, tiny_weights, tmp_path):
     settings = replace(
         config, phases=(Phase("judge", "judge", 2),), weights=str(tiny_weights), search=CONFIG,
-        critic=CriticConfig(hidden=8, remaining_steps=False),
+        critic=CriticConfig(hidden=(8, 8), remaining_steps=False),
     )  # fmt: skip
     trainer = Trainer(settings, tmp_path)
     policy, critic = (

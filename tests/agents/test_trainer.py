@@ -181,11 +181,57 @@ def test_an_agent_is_cut_off_after_as_many_masks_as_the_fullest_training_scene_h
     assert Trainer(replace(run_config, max_steps=2), tmp_path / "two").agent().max_steps == 2
 
 
+def test_a_start_from_the_encoder_needs_what_it_fits_into(run_config):
+    critic = replace(run_config.critic, trunk_widths=(4, 4))
+    with pytest.raises(ValueError, match=r"needs actor.skip and no critic.trunk_widths, got True and \(4, 4\)"):
+        replace(run_config, critic=critic)
+    with pytest.raises(ValueError, match=r"needs actor.skip and no critic.trunk_widths, got False and \(\)"):
+        replace(run_config, actor=replace(run_config.actor, skip=False))
+
+
+def test_a_phase_has_its_own_rate_of_the_critic(run_config, tmp_path):
+    phases = (Phase("fast", "critic", 1, critic_learning_rate=0.5), Phase("as the run", "critic", 1))
+    trainer = Trainer(replace(run_config, phases=phases), tmp_path)
+    rates = []
+    for phase in phases:
+        trainer._train_iteration(phase, 0.0)
+        rates.append(trainer.learner.critic_optimizer.param_groups[0]["lr"])
+    assert rates == [0.5, run_config.critic_learning_rate]
+
+
+def test_a_phase_may_act_by_samples(run_config, tmp_path):
+    trainer = Trainer(run_config, tmp_path)
+    acted = []
+    play = trainer.learner.play
+
+    def play_and_note(*arguments, **options):
+        episodes = play(*arguments, **options)
+        acted.append(all(torch.equal(step.latent, step.mean) for step in episodes.steps))
+        return episodes
+
+    trainer.learner.play = play_and_note
+    for sample in (False, True):
+        trainer._train_iteration(Phase("main", "bl-bce", 1, sample=sample), 0.0)
+    assert acted == [True, False]
+
+
+def test_a_run_with_data_and_networks_of_its_own_resumes_with_these_alone(run_config, tiny, tmp_path):
+    plants = Leaves("train", (32, 32), max_leaves=2, length=3)
+    config = replace(run_config, phases=(Phase("main", "bl-score", 1),))
+    Trainer(config, tmp_path, train=plants, pretrained=tiny).run()
+    with pytest.raises(ValueError, match=r"was given \['train', 'pretrained'\], and resume got nothing"):
+        Trainer.resume(tmp_path)
+    resumed = Trainer.resume(tmp_path, train=plants, pretrained=tiny)
+    assert (resumed.iteration, resumed.train_scenes.max_instances) == (1, 2)
+
+
 @pytest.mark.parametrize(("name", "steps"), [("paper-cvppp", 21), ("paper-kitti", 16)])
 def test_a_published_schedule_asks_for_its_scenes_and_networks(name, steps, tmp_path):
     preset = PRESETS[name]
     assert [phase.objective for phase in preset.phases][-4:] == ["critic", "ac", "ac", "ac"]
     assert preset.max_steps == steps
     assert not preset.start_from_encoder
+    rates = [(phase.learning_rate, phase.critic_learning_rate) for phase in preset.phases[-3:]]
+    assert rates == [(rate, 2 * rate) for rate in (5e-4, 5e-5, 1e-6)]
     with pytest.raises(FileNotFoundError, match=rf"weights 'weights/{name.removeprefix('paper-')}': expected a folder"):
         Trainer(preset, tmp_path)
