@@ -210,10 +210,7 @@ def step(
             new_potential = state.potential + gain
         else:
             assignment, new_potential = match(scores, step_count, state.num_instances, state.assignment, state.noise)
-        larger = _is_greater(predicted_mask[:, 0], state.accumulated_mask[:, 0])
-        # The newest prediction has the largest number, so the maximum is where(larger, step_count, owner), but faster.
-        newest = step_count.to(state.owner.dtype)[:, None, None]
-        owner = torch.maximum(state.owner, larger.view(torch.uint8) * newest)
+        owner = _owner(state, predicted_mask, step_count)
         reward = new_potential - state.potential
         if rules.count_penalty > 0:
             reward = reward - rules.count_penalty * (step_count > state.num_instances)
@@ -230,11 +227,16 @@ def step(
     return next_state, reward
 
 
-def _is_greater(first: Tensor, second: Tensor) -> Tensor:
-    """`first > second`; on a CPU NumPy needs less than half of torch's time for it."""
-    if first.device.type == "cpu":
-        return torch.from_numpy(np.greater(first.numpy(force=True), second.numpy(force=True)))
-    return first > second
+def _owner(state: EnvState, predicted_mask: Tensor, step_count: Tensor) -> Tensor:
+    """Who owns each pixel, `[B, H, W]`: the newest prediction where it is larger than all before, else as it was."""
+    # The newest prediction has the largest number, so the maximum is where(larger, newest, owner), but faster.
+    before = state.accumulated_mask[:, 0]
+    if predicted_mask.device.type == "cpu":  # where NumPy takes less than half of torch's time
+        new, old, owner = (x.numpy(force=True) for x in (predicted_mask[:, 0], before, state.owner))
+        newest = step_count.numpy().astype(owner.dtype)[:, None, None]
+        return torch.from_numpy(np.maximum(owner, (new > old).view(np.uint8) * newest))
+    larger = predicted_mask[:, 0] > before
+    return torch.maximum(state.owner, larger.view(torch.uint8) * step_count.to(state.owner.dtype)[:, None, None])
 
 
 def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:

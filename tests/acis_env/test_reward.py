@@ -181,7 +181,7 @@ def test_sums_by_run_are_sums_by_pixel(dtype):
     masks, label_maps = random_scenes(batch=5)
     label_maps[1:3] = 5  # one run each, side by side
     by_pixel = _sums_by_pixel(masks, label_maps, 5)
-    by_run = _sums_by_run(masks.numpy(), label_maps.to(dtype).numpy(), 5)
+    by_run = _sums_by_run(masks, label_maps.to(dtype), 5)
     torch.testing.assert_close(torch.from_numpy(by_run), by_pixel)
 
 
