@@ -8,7 +8,6 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -85,7 +84,7 @@ def parse_options(options: Mapping[str, Any] | None, num_envs: int) -> tuple[lis
 def _parse_scene_index(value: ArrayLike | None, num_envs: int) -> list[int] | None:
     if value is None:
         return None
-    chosen = value.numpy(force=True) if isinstance(value, torch.Tensor) else np.asarray(value)
+    chosen = value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
     if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (num_envs,)):
         raise ValueError(f"options['scene_index'] must be an int or [num_envs] = [{num_envs}] ints, got {value!r}")
     return [int(index) for index in np.broadcast_to(chosen, num_envs)]

@@ -231,7 +231,7 @@ def _owner(state: EnvState, predicted_mask: Tensor, step_count: Tensor) -> Tenso
     """Who owns each pixel, `[B, H, W]`: the newest prediction where it is larger than all before, else as it was."""
     # The newest prediction has the largest number, so the maximum is where(larger, newest, owner), but faster.
     before = state.accumulated_mask[:, 0]
-    if predicted_mask.device.type == "cpu":  # where NumPy takes less than half of torch's time
+    if predicted_mask.device.type == "cpu":  # where NumPy compares in less than half of torch's time
         new, old, owner = (x.numpy(force=True) for x in (predicted_mask[:, 0], before, state.owner))
         newest = step_count.numpy().astype(owner.dtype)[:, None, None]
         return torch.from_numpy(np.maximum(owner, (new > old).view(np.uint8) * newest))

@@ -86,7 +86,7 @@ def greedy(step_scores: Tensor, assignment: Tensor, step_count: Tensor) -> tuple
 
 
 def _can_use_numpy(masks: Tensor) -> bool:
-    """Whether NumPy, whose small operations take a third of torch's time, can do the work."""
+    """Whether NumPy, which wastes less time on small operations than torch, can do the work."""
     return masks.device.type == "cpu" and not (masks.requires_grad and torch.is_grad_enabled())
 
 

@@ -45,7 +45,7 @@ class SceneSource:
             pretrained: context network and decoder.
             context: "predicted" from the image, or the "oracle" made from the label map.
             augmentation: of every scene that begins an episode; None for none.
-            precision: of the context network.
+            precision: of both networks.
         """
         self.scenes, self.pretrained = scenes, pretrained
         self.context_name = context
@@ -85,7 +85,9 @@ class SceneSource:
             drawn = np.stack([g.standard_normal((max_steps, capacity), dtype=np.float32) for g in generators])
             noise = torch.from_numpy(drawn).to(device) * rules.matching_noise
         decoder = self.pretrained.autoencoder.decoder
-        return dynamics.reset(context, label_map, decoder, capacity, max_steps, given, noise, step_limit), batch
+        with autocast(device, self.precision):
+            state = dynamics.reset(context, label_map, decoder, capacity, max_steps, given, noise, step_limit)
+        return state, batch
 
     def context_again(self, indices: Tensor, augmentation: Tensor) -> Tensor:
         """The context `[B, 12, H, W]` in [0, 1] of episodes that began with these draws.

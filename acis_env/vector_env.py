@@ -384,8 +384,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             scene_indices = [sampler.next() for sampler in samplers]
         generators = [sampler.generator for sampler in samplers]
         capacity, limit = self._max_steps, self.max_episode_steps
-        with autocast(self.device, self.precision):
-            state, batch = self.source.begin(scene_indices, generators, self.rules, capacity, limit)
+        state, batch = self.source.begin(scene_indices, generators, self.rules, capacity, limit)
         self._put(slots, state, batch.indices, batch.augmentation)
         self._is_over[slots] = False
 

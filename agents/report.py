@@ -333,6 +333,11 @@ of T steps, weights left out; of AC-Dice, that of the hungriest of its parts.
 {_table(header, rows)}"""
 
 
+def _watched(name: str, index: int) -> Callable[[Result], float]:
+    """Reads what an evaluation while training noted."""
+    return lambda result: float(result["history"][index][name])
+
+
 def _learning(results: Results) -> str:
     parts = ["## Learning curves", "On the validation scenes that are watched while training."]
     for measure, title in (("dice_star", "Dice*, true count"), ("sbd", "SBD, own stopping")):
@@ -341,8 +346,8 @@ def _learning(results: Results) -> str:
             first = next(iter(cells.values()))
             minutes, values = [], []
             for i in range(len(first["history"])):
-                minutes.append(results.interval(method, lambda r, i=i: r["history"][i]["cpu_seconds"] / 60).mean)  # type: ignore[misc]
-                values.append(results.interval(method, lambda r, i=i, m=measure: r["history"][i][m]))  # type: ignore[misc]
+                minutes.append(results.interval(method, _watched("cpu_seconds", i)).mean / 60)
+                values.append(results.interval(method, _watched(measure, i)))
             curves[method] = (np.array(minutes), values)
         name = f"learning_{measure}.png"
         plot_intervals(results.folder / name, curves, "CPU minutes", title, f"{title}, 95 % intervals")

@@ -112,10 +112,8 @@ class Trainer:
         state = load_checkpoint(path)
         if state.get("format") != FORMAT:
             raise ValueError(f"{path}: expected a run of format {FORMAT!r}, got {state.get('format')!r}")
-        config, given = (
-            config_from_dict(TrainConfig, state["config"], str(path)),
-            _names(train=train, val=val, pretrained=pretrained),
-        )
+        config = config_from_dict(TrainConfig, state["config"], str(path))
+        given = _names(train=train, val=val, pretrained=pretrained)
         if given != state["given"]:
             raise ValueError(
                 f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {given or 'nothing'}"
