@@ -97,6 +97,8 @@ def _schedule(objective: Objective, **changes: Any) -> Callable[[int], tuple[Pha
     return make
 
 
+_ACTOR_CRITIC = {"termination_updates": 24}
+"""At equal time an actor-critic makes a third of the updates, and its termination unit should not trail for that."""
 _JUDGE = CriticConfig(remaining_steps=False)
 
 _PAPER_METHODS = (
@@ -105,11 +107,11 @@ _PAPER_METHODS = (
     Method("BL-Trunc", "cross-entropy, gradient cut at every step", "bl", _schedule("bl-bce")),
     Method("BL-Dice", "as BL with the soft Dice score", "bl-bptt", _schedule("bl-score"), {"bptt_steps": None}),
     Method("BL-Trunc-Dice", "as BL-Trunc with the soft Dice score", "bl", _schedule("bl-score")),
-    Method("AC-Dice", "actor-critic, Dice reward", "ac", _schedule("ac")),
+    Method("AC-Dice", "actor-critic, Dice reward", "ac", _schedule("ac"), _ACTOR_CRITIC),
     Method("AC-Dice-NoKL", "without the KL term, with the noise in collected episodes", "ac",
-           _schedule("ac", kl_weight=0.0)),
-    Method("AC-Dice-NoSP", "decoder without State Pyramid", "ac", _schedule("ac"), weights="no-pyramid"),
-    Method("AC-IoU", "actor-critic, IoU reward", "ac", _schedule("ac"), {"score": "iou"}),
+           _schedule("ac", kl_weight=0.0), _ACTOR_CRITIC),
+    Method("AC-Dice-NoSP", "decoder without State Pyramid", "ac", _schedule("ac"), _ACTOR_CRITIC, "no-pyramid"),
+    Method("AC-IoU", "actor-critic, IoU reward", "ac", _schedule("ac"), {"score": "iou", **_ACTOR_CRITIC}),
 )  # fmt: skip
 
 
@@ -126,11 +128,12 @@ _OPTIONS = (
     Method("Search", "BL-Trunc-Dice, drawn to the best of 4 candidates by reward", "search", _schedule("search")),
     Method("Search-Return", "likewise by return", "search-return", _schedule("search"),
            {"search": SearchConfig(value="return")}),
-    Method("Value-Expansion", "the score's gradient plus the critic's of what follows", "ac", _schedule("ac-score")),
+    Method("Value-Expansion", "the score's gradient plus the critic's of what follows", "ac", _schedule("ac-score"),
+           _ACTOR_CRITIC),
     Method("Window-3", "BL-Dice, gradient cut after every third step", "bl-bptt", _schedule("bl-score"),
            {"bptt_steps": 3}),
     Method("Window-3-Critic", "value expansion over three steps, closed by the critic", "ac", _schedule("ac-score"),
-           {"bptt_steps": 3}),
+           {"bptt_steps": 3, **_ACTOR_CRITIC}),
     Method("Hard-Masks", "BL-Trunc-Dice, the actor reads rounded masks", "bl", _schedule("bl-score"),
            {"actor": replace(SMALL_ACTOR, hard_mask=True)}),
     Method("Matching-Noise", "BL-Trunc-Dice with noise of 0.1 on the matching, Eq. (2)", "bl", _schedule("bl-score"),

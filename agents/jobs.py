@@ -29,11 +29,13 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 from acis_env.datasets import PackedScenes, Scene, SceneDataset, open_scenes
 from acis_env.files import replacing, write_json
 from acis_env.pretraining import image_statistics, pretrain_autoencoder, pretrain_context
+from acis_env.sampling import SceneBatch
 from acis_env.weights import Pretrained, find_weights, load_autoencoder, load_context_network, load_pretrained
-from agents.agent import Agent
+from agents.agent import Agent, Prediction
 from agents.config import TrainConfig
 from agents.evaluation import (
     Evaluation,
+    Segmenter,
     agent_segmenter,
     block,
     candidate_correlation,
@@ -210,8 +212,9 @@ class Cell:
         initial = Agent.load(self.folder / "initial.pt", self.config.device)
         capped = copy.copy(agent)
         capped.max_steps = TABLE_2_STEPS
+        seconds: list[float] = []
         rows = {
-            "agent": evaluate("agent", agent_segmenter(agent), scenes, agent.cut_off, NUM_PICTURES),
+            "agent": evaluate("agent", timed(agent_segmenter(agent), seconds), scenes, agent.cut_off, NUM_PICTURES),
             "initial": evaluate("initial", agent_segmenter(initial), scenes, agent.cut_off),
             "both": evaluate("both", agent_segmenter(capped), scenes, agent.cut_off),
             "mask only": evaluate("mask only", agent_segmenter(block(capped, "memory")), scenes, agent.cut_off),
@@ -232,6 +235,7 @@ class Cell:
             **_about(self.folder),
             "actor_updates": sum(p.iterations for p in self.config.phases if p.objective not in ("critic", "judge")),
             **trainer.usage(),
+            "inference_seconds": sum(seconds) / len(scenes),
             "rows": {name: _record(evaluation) for name, evaluation in rows.items()},
             "order": rows["agent"].order,
             "history": trainer.history,
@@ -293,6 +297,18 @@ class TimedTrainer(Trainer):
         super()._evaluate(*arguments)
         self._clock += _now() - before
         self.history[-1]["cpu_seconds"] = float((_now() - self._clock)[0])
+
+
+def timed(segmenter: Segmenter, seconds: list[float]) -> Segmenter:
+    """`segmenter`, the CPU time of whose calls is appended to `seconds`."""
+
+    def segment(batch: SceneBatch) -> Prediction:
+        start = time.process_time()
+        prediction = segmenter(batch)
+        seconds.append(time.process_time() - start)
+        return prediction
+
+    return segment
 
 
 def _now() -> NDArray[np.float64]:
