@@ -234,7 +234,9 @@ def _owner(state: EnvState, predicted_mask: Tensor, step_count: Tensor) -> Tenso
     if predicted_mask.device.type == "cpu":  # where NumPy compares in less than half of torch's time
         new, old, owner = (x.numpy(force=True) for x in (predicted_mask[:, 0], before, state.owner))
         newest = step_count.numpy().astype(owner.dtype)[:, None, None]
-        return torch.from_numpy(np.maximum(owner, (new > old).view(np.uint8) * newest))
+        claimed = (new > old).view(np.uint8).astype(owner.dtype, copy=False)
+        np.multiply(claimed, newest, out=claimed)
+        return torch.from_numpy(np.maximum(owner, claimed, out=claimed))
     larger = predicted_mask[:, 0] > before
     return torch.maximum(state.owner, larger.view(torch.uint8) * step_count.to(state.owner.dtype)[:, None, None])
 

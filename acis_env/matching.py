@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -114,31 +113,17 @@ def from_scratch(
         FloatingPointError: a score is not finite, as when the mask is not.
     """
     host_scores = scores.numpy(force=True)
-    host_noise = np.zeros_like(host_scores) if noise is None else noise.numpy(force=True)
+    weights = host_scores if noise is None else host_scores + noise.numpy(force=True)
     if not np.isfinite(host_scores).all():
         raise FloatingPointError("scores of masks with instances must be finite, got nan or inf")
     assignment = np.full(host_scores.shape[:2], -1, dtype=np.int64)
-    potential = np.empty(len(host_scores), dtype=np.float32)
     for scene, (taken, count) in enumerate(zip(steps.tolist(), num_instances.tolist(), strict=True)):
-        known = (scene, slice(taken), slice(count))
-        assignment[scene, :taken], potential[scene] = assign(host_scores[known], host_noise[known])
+        rows, columns = linear_sum_assignment(weights[scene, :taken, :count], maximize=True)
+        assignment[scene, rows] = columns
+    firsts = np.arange(0, host_scores.size, host_scores.shape[2]).reshape(assignment.shape)
+    pairs = host_scores.reshape(-1)[firsts + np.maximum(assignment, 0)]
+    potential = (pairs * (assignment >= 0)).sum(1, dtype=np.float64).astype(np.float32)
     return torch.from_numpy(assignment).to(scores.device), torch.from_numpy(potential).to(scores.device)
-
-
-def assign(scores: NDArray[np.floating], noise: NDArray[np.floating] | float = 0.0) -> tuple[NDArray[np.int64], float]:
-    """One-to-one assignment of predictions to instances with the largest total score.
-
-    Args:
-        scores: `[T, N]`, one row per prediction, `T` smaller, equal or larger than `N`.
-        noise: `[T, N]`, added to the scores for the choice only, Eq. (2).
-
-    Returns:
-        The instance of each prediction, `[T]` int64, -1 where it has none, and the potential `phi`, Eq. (4).
-    """
-    assignment = np.full(len(scores), -1, dtype=np.int64)
-    rows, columns = linear_sum_assignment(scores + noise, maximize=True)
-    assignment[rows] = columns
-    return assignment, float(scores[rows, columns].sum(dtype=np.float64))
 
 
 def _invert(partners: Tensor, size: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import cv2
@@ -21,6 +21,11 @@ ObservationDtype = Literal["uint8", "float32"]
 
 Observation = dict[str, Tensor] | Tensor
 """Tensors `[B, ...]`, as the batched observation space says."""
+
+Planes = tuple[Tensor, Tensor, Tensor]
+"""What an observation holds of a context: image, foreground and angles, each `[B, C, H, W]`."""
+
+_lazy_clone: Callable[[Tensor], Tensor] = getattr(torch, "_lazy_clone", torch.clone)  # torch does not document it
 
 CHANNELS = {"image": IMAGE_CHANNELS, "mask": 1, "foreground": 1, "angles": ANGLE_BINS}
 """Planes of each part of an observation, in the order in which "stacked" holds them."""
@@ -60,23 +65,21 @@ class Observer:
         return self.observe(self.condition(state.context), state.accumulated_mask)
 
     @torch.no_grad()
-    def condition(self, context: Tensor) -> Tensor:
+    def condition(self, context: Tensor) -> Planes:
         """What observations of `context` `[B, 12, H, W]` hold of it, constant over an episode."""
-        return self._planes(context)
+        parts = self._planes(context).split([IMAGE_CHANNELS, 1, ANGLE_BINS], dim=1)
+        image, foreground, angles = (part.clone(memory_format=torch.contiguous_format) for part in parts)
+        return image, foreground, angles
 
     @torch.no_grad()
-    def observe(self, conditioning: Tensor, mask: Tensor) -> Observation:
+    def observe(self, conditioning: Planes, mask: Tensor) -> Observation:
         """Observations of `B` conditioned contexts and masks `[B, 1, H, W]`, in memory of their own."""
-        image, foreground, angles = conditioning.split([IMAGE_CHANNELS, 1, ANGLE_BINS], dim=1)
+        image, foreground, angles = conditioning
         seen = self._planes(mask)
-        planes = {"image": image, "mask": seen, "foreground": foreground, "angles": angles}
         if self.kind == "dict":
-            return {
-                # Only what the environment keeps is copied.
-                name: part.clone(memory_format=torch.contiguous_format) if part is not seen or seen is mask else part
-                for name, part in planes.items()
-            }
-        stacked = torch.cat(list(planes.values()), dim=1)
+            seen = seen.clone() if seen is mask else seen
+            return {"image": copy(image), "mask": seen, "foreground": copy(foreground), "angles": copy(angles)}
+        stacked = torch.cat([image, seen, foreground, angles], dim=1)
         return stacked.flatten(1) if self.kind == "coarse" else stacked
 
     def _planes(self, values: Tensor) -> Tensor:
@@ -94,6 +97,11 @@ class Observer:
         if self.kind == "stacked":
             return gym.spaces.Box(0, high, (sum(CHANNELS.values()), *size), dtype)
         return gym.spaces.Dict({name: gym.spaces.Box(0, high, (n, *size), dtype) for name, n in CHANNELS.items()})
+
+
+def copy(planes: Tensor) -> Tensor:
+    """A copy; on a CPU it is made when it or `planes` is first written to, and most never are."""
+    return _lazy_clone(planes) if planes.device.type == "cpu" else planes.clone()
 
 
 def unpack(observation: Mapping[str, Any] | Tensor | NDArray[Any], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from weakref import ref
 
 import numpy as np
 import torch
@@ -108,8 +109,40 @@ def _sums_by_pixel(masks: Tensor, label_maps: Tensor, max_instances: int) -> Ten
 
 def _sums_by_run(masks: Tensor, label_maps: Tensor, max_instances: int) -> NDArray[np.float32]:
     """The same on a CPU, where neighbours, most of which have one label, are summed before an address is looked up."""
-    batch, pixels = len(masks), masks[0].numel()
-    values, labels = (x.numpy(force=True).reshape(-1) for x in (masks.float(), label_maps))
+    runs = _known_runs(label_maps, max_instances)
+    run_sums = np.add.reduceat(masks.float().numpy(force=True).reshape(-1), runs.starts)
+    sums = np.bincount(runs.addresses, run_sums, minlength=len(masks) * (max_instances + 1))  # in float64
+    return sums.reshape(len(masks), -1).astype(np.float32)
+
+
+class _Runs(NamedTuple):
+    """Stretches of one label in a batch of label maps, row by row."""
+
+    starts: NDArray[np.int64]  # [R], of the flattened batch
+    addresses: NDArray[np.int64]  # [R], scene * (N + 1) + label
+
+
+_last: tuple[ref[Tensor], int, int, _Runs] | None = None
+"""Label maps, the version of their content, `N`, and their runs."""
+
+
+def _known_runs(label_maps: Tensor, max_instances: int) -> _Runs:
+    """The runs of `label_maps`; found once where the same tensor is asked for again, as in every step of an episode."""
+    global _last
+    if label_maps.is_inference():  # these do not count how often they were written to
+        return _find_runs(label_maps, max_instances)
+    if _last is not None:
+        known, version, capacity, runs = _last
+        if known() is label_maps and (version, capacity) == (label_maps._version, max_instances):
+            return runs
+    runs = _find_runs(label_maps, max_instances)
+    _last = ref(label_maps), label_maps._version, max_instances, runs
+    return runs
+
+
+def _find_runs(label_maps: Tensor, max_instances: int) -> _Runs:
+    pixels = label_maps[0].numel()
+    labels = label_maps.numpy(force=True).reshape(-1)
     begins = np.empty(labels.size, dtype=bool)
     np.not_equal(labels[1:], labels[:-1], out=begins[1:])
     begins[::pixels] = True
@@ -118,10 +151,7 @@ def _sums_by_run(masks: Tensor, label_maps: Tensor, max_instances: int) -> NDArr
     lowest, highest = run_labels.min(), run_labels.max()
     if lowest < 0 or highest > max_instances:
         raise ValueError(f"label_maps must hold 0..{max_instances}, got {lowest} to {highest}")
-    addresses = starts // pixels * (max_instances + 1) + run_labels
-    run_sums = np.add.reduceat(values, starts)
-    sums = np.bincount(addresses, run_sums, minlength=batch * (max_instances + 1))  # in float64
-    return sums.reshape(batch, -1).astype(np.float32)
+    return _Runs(starts, starts // pixels * (max_instances + 1) + run_labels)
 
 
 def _check_scores(scores: Tensor, areas: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from acis_env.dynamics import EnvState, Rules
 from acis_env.matching import from_scratch
 from acis_env.metrics import batch_metrics
 from acis_env.networks import check_device
-from acis_env.observations import Observation, ObservationDtype, ObservationKind, Observer
+from acis_env.observations import Observation, ObservationDtype, ObservationKind, Observer, Planes
 from acis_env.precision import Precision, autocast
 from acis_env.rendering import episode_frame
 from acis_env.sampling import SamplerName, SceneSampler
@@ -165,7 +165,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self._scene_index = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._augmentation = torch.zeros(num_envs, NUM_PARAMETERS, device=device)
         self._state: EnvState | None = None
-        self._view: Tensor | None = None  # what observations hold of each context
+        self._view: Planes | None = None  # what observations hold of each context
         self._before_reset: dict[int, EnvState] = {}  # as in `render`; kept only where it can be drawn
         # The host keeps count, so that it need not ask the device which episodes end.
         self._is_over = np.ones(num_envs, dtype=bool)
@@ -439,12 +439,14 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         index = self._index(slots)
         view = self.observer.condition(state.context)
         if self._state is None or self._view is None or len(slots) == self.num_envs:
-            order = index.argsort()
-            is_in_order = list(slots) == list(range(self.num_envs))
-            self._state, self._view = (state, view) if is_in_order else (state.select(order), view[order])
+            self._state, self._view = state, view
+            if list(slots) != list(range(self.num_envs)):
+                order = index.argsort()
+                self._state, self._view = state.select(order), (view[0][order], view[1][order], view[2][order])
         else:
             self._state.write(index, state)
-            self._view.index_copy_(0, index, view)
+            for mine, theirs in zip(self._view, view, strict=True):
+                mine.index_copy_(0, index, theirs)
         self._scene_index.index_copy_(0, index, scene_index.to(self.device))
         self._augmentation.index_copy_(0, index, augmentation.to(self.device))
         left = torch.minimum(state.num_instances, state.step_limit) - state.step_count

@@ -13,7 +13,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 
 from acis_env import Leaves, SegmentationEnv
 from acis_env.context import oracle_context
-from acis_env.matching import assign
+from acis_env.matching import from_scratch
 from acis_env.reward import instance_areas, score
 from acis_env.weights import save_weights
 
@@ -172,9 +172,10 @@ def test_the_potential_is_that_of_the_decoded_masks_under_the_chosen_score(
     latents = 2.0 * torch.from_numpy(actions).clamp(-1, 1)
     masks = env.decoder(latents, env.decoder.condition(context.expand(3, -1, -1, -1)))[:, 0]
     label_maps = label_map.expand(3, -1, -1)
-    assignment, phi = assign(score(masks, label_maps, instance_areas(label_maps, 3), name).numpy())
-    assert info["potential"] == pytest.approx(phi, abs=1e-5)
-    assert info["assignment"][: info["step_count"]].tolist() == assignment.tolist()
+    scores = score(masks, label_maps, instance_areas(label_maps, 3), name)
+    assignment, phi = from_scratch(scores[None], torch.tensor([3]), torch.tensor([3]))
+    assert info["potential"] == pytest.approx(phi.item(), abs=1e-5)
+    assert info["assignment"][: info["step_count"]].tolist() == assignment[0].tolist()
     np.testing.assert_allclose(
         play(env, actions, options={"scene_index": 1})[0][-1]["mask"][0], masks.amax(0) * 255, atol=1
     )

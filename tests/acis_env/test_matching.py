@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from acis_env.matching import assign, extend, from_scratch, match
+from acis_env.matching import extend, from_scratch, match
 
 
 def nearly_diagonal(rng, shape):
@@ -169,9 +169,3 @@ def test_a_path_is_found_without_a_look_at_any_value(function, num_predictions, 
     assert assignment.device.type == potential.device.type == "meta"
     assert (assignment.shape, assignment.dtype) == ((5, num_predictions), torch.int64)
     assert (potential.shape, potential.dtype) == ((5,), torch.float32)
-
-
-def test_assign_leaves_the_worst_of_too_many_predictions_without_an_instance():
-    assignment, potential = assign(np.array([[0.3], [0.8], [0.5]]))
-    assert assignment.tolist() == [-1, 0, -1]
-    assert potential == pytest.approx(0.8)
