@@ -78,7 +78,12 @@ class Observer:
         seen = self._planes(mask)
         if self.kind == "dict":
             seen = seen.clone() if seen is mask else seen
-            return {"image": copy(image), "mask": seen, "foreground": copy(foreground), "angles": copy(angles)}
+            return {
+                "image": lazy_copy(image),
+                "mask": seen,
+                "foreground": lazy_copy(foreground),
+                "angles": lazy_copy(angles),
+            }
         stacked = torch.cat([image, seen, foreground, angles], dim=1)
         return stacked.flatten(1) if self.kind == "coarse" else stacked
 
@@ -99,7 +104,7 @@ class Observer:
         return gym.spaces.Dict({name: gym.spaces.Box(0, high, (n, *size), dtype) for name, n in CHANNELS.items()})
 
 
-def copy(planes: Tensor) -> Tensor:
+def lazy_copy(planes: Tensor) -> Tensor:
     """A copy; on a CPU it is made when it or `planes` is first written to, and most never are."""
     return _lazy_clone(planes) if planes.device.type == "cpu" else planes.clone()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,11 +12,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env.decoder import Conditioning, MaskDecoder, UpsampleConv
-from acis_env.observations import to_uint8
+from acis_env.networks import CONTEXT_CHANNELS
+from acis_env.observations import lazy_copy, to_uint8
 from acis_env.reward import overlap
 from acis_env.weights import Pretrained
 from agents.cli import Bench
-from benchmarks.cases import NUM_INSTANCES, cases, contexts, grid, latents, leaves, make_env, shape_of
+from benchmarks.cases import (
+    KITTI,
+    NUM_INSTANCES,
+    cases,
+    contexts,
+    grid,
+    latents,
+    leaves,
+    make_env,
+    random_networks,
+    shape_of,
+)
 from benchmarks.timing import Calls, Row, interleave
 
 SIZES = ((64, 64), (224, 224))
@@ -23,12 +36,23 @@ SIZES = ((64, 64), (224, 224))
 
 @torch.no_grad()
 def techniques(args: Bench) -> list[Row]:
-    """At 64x64 and 224x224, eight scenes."""
-    return [
+    """At 64x64 and 224x224, eight scenes; and one for the decoder of 256x768."""
+    rows = [
         row
         for pretrained, *_ in cases(args, SIZES)
         for row in (*_decoder(args, pretrained), *_pixels(args, pretrained), *_reset(args, pretrained))
     ]
+    return rows if args.quick else [*rows, _linear(args)]
+
+
+def _linear(args: Bench) -> Row:
+    """The widest linear map of the decoder, of a single code."""
+    expand = random_networks(KITTI).to(args.device).autoencoder.decoder.expand
+    by_columns = expand.weight.T.contiguous().T
+    x = torch.rand(1, expand.in_features, device=args.device)
+    shape = f"{expand.in_features} to {expand.out_features}, B=1"
+    ours, other = (partial(F.linear, x, weight, expand.bias) for weight in (by_columns, expand.weight))
+    return _row(args, "linear map by columns", shape, ours, other, "by rows")
 
 
 def _row(args: Bench, name: str, shape: str, ours: Callable[[], object], other: Callable[[], object], how: str) -> Row:
@@ -115,6 +139,18 @@ def _pixels(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
             "one per instance",
         )
     ]
+    rows.append(
+        _row(
+            args,
+            "runs of labels known",
+            shape,
+            lambda: overlap(first, label_maps, NUM_INSTANCES),
+            lambda: overlap(first, label_maps[:], NUM_INSTANCES),  # another tensor, of the same content
+            "found anew",
+        )
+    )
+    planes = torch.zeros(batch, CONTEXT_CHANNELS, *size, dtype=torch.uint8, device=args.device)
+    rows.append(_row(args, "planes copied when written to", shape, lambda: lazy_copy(planes), planes.clone, "at once"))
     owner, larger = torch.zeros_like(label_maps), first > second
     newest = torch.full((batch, 1, 1), 3, dtype=owner.dtype, device=args.device)
     rows.append(
