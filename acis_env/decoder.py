@@ -126,13 +126,14 @@ def border(x: Tensor) -> Tensor:
 
 def pixels(cells: Tensor) -> Tensor:
     """The pixels `[B, h, w, 2, 2, C]` of cells `[B, 4 C, h, w]`, not copied."""
-    found: Tensor = cells.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
-    return found
+    batch, _, height, width = cells.shape
+    return cells.permute(0, 2, 3, 1).view(batch, height, width, 2, 2, -1)
 
 
 def picture(rows: Tensor) -> Tensor:
     """`[B, h, 2, w, 2, C]` as `[B, C, 2h, 2w]`, channels last."""
-    return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    batch, height, _, width, _, channels = rows.shape
+    return rows.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 
 def _fold_again(module: UpsampleConv, _: object) -> None:
