@@ -231,11 +231,61 @@ class MaskEncoder(nn.Module):
         self.trunk = Trunk(config.encoder, config.size, 1, config.image_mean, config.image_std)
         self.head = nn.Linear(config.encoder.features, 2 * config.latent_size)
 
+    def condition(self, context: Tensor) -> Tensor:
+        """The share of `context` `[B, 12, H, W]` in the first convolution, constant over an episode."""
+        return self.trunk.condition(context)
+
     def forward(self, context: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each `[B, l]`, for context `[B, 12, H, W]` and masks `[B, 1, H, W]`."""
-        features = self.trunk(self.trunk.condition(context), masks)
-        mean, log_variance = self.head(features).chunk(2, dim=1)
+        return self.encode(self.condition(context), masks)
+
+    def encode(self, conditioning: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of a conditioned context."""
+        mean, log_variance = self.head(self.trunk(conditioning, masks)).chunk(2, dim=1)
         return mean, log_variance
+
+
+class RefiningDecoder(nn.Module):
+    """The frozen decoder, whose masks go through the autoencoder once more before they count.
+
+    What an action decodes to is a draft: it is rounded, encoded and decoded again. The autoencoder has only ever seen
+    whole single instances, so that a draft that is smeared, torn or spread over two becomes an instance close by.
+    """
+
+    def __init__(self, encoder: MaskEncoder, decoder: MaskDecoder) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False).eval()
+        self.decoder = decoder.freeze()
+        self.config = decoder.config
+
+    def condition(self, context: Tensor) -> Conditioning:
+        """What stays fixed in an episode in `context` `[B, 12, H, W]`, of the encoder and of the decoder."""
+        return (self.encoder.condition(context), *self.decoder.condition(context))
+
+    def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+        """Soft masks `[B, 1, H, W]` float32 in (0, 1) of `latent` `[B, l]`.
+
+        Their gradient is that of the draft, as if it had not been changed (straight-through).
+        """
+        draft, code = self._draft(latent, conditioning)
+        with torch.no_grad():
+            mask: Tensor = self.decoder(code, conditioning[1:])
+        return mask + (draft - draft.detach()) if draft.requires_grad else mask
+
+    def refine(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+        """The codes `[B, l]` by which the decoder alone makes the same masks as this one by `latent` `[B, l]`."""
+        return self._draft(latent, conditioning)[1]
+
+    def _draft(self, latent: Tensor, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+        """Drafts `[B, 1, H, W]` and their codes `[B, l]`, which have no gradient."""
+        draft: Tensor = self.decoder(latent, conditioning[1:])
+        with torch.no_grad():
+            code, _ = self.encoder.encode(conditioning[0], (draft >= 0.5).to(draft))
+        return draft, widen(code)
+
+
+Decoder = MaskDecoder | RefiningDecoder
+"""What turns actions into masks."""
 
 
 class MaskAutoencoder(nn.Module):
@@ -246,6 +296,10 @@ class MaskAutoencoder(nn.Module):
         self.config = config
         self.encoder = MaskEncoder(config)
         self.decoder = MaskDecoder(config)
+
+    def frozen_decoder(self, refine: bool) -> Decoder:
+        """What turns actions into masks from now on, if `refine`, then by way of a draft."""
+        return RefiningDecoder(self.encoder, self.decoder) if refine else self.decoder.freeze()
 
     def loss(self, context: Tensor, masks: Tensor, noise: Tensor, kl_weight: float = 1.0) -> Tensor:
         """Negative evidence lower bound: cross-entropy summed over pixels plus KL, averaged over `B`.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from acis_env.augment import compact_labels, label_dtype
-from acis_env.decoder import Conditioning, MaskDecoder
+from acis_env.decoder import Conditioning, Decoder
 from acis_env.matching import match
 from acis_env.reward import SCORES, ScoreFunction, ScoreName, greedy, instance_areas, score
 
@@ -127,7 +127,7 @@ class EnvState:
 def reset(
     context: Tensor,
     label_map: Tensor,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     max_instances: int,
     max_steps: int,
     accumulated_mask: Tensor | None = None,
@@ -139,7 +139,7 @@ def reset(
     Args:
         context: `[B, 12, H, W]` in [0, 1].
         label_map: `[B, H, W]` int64, instances 1..N.
-        decoder: the frozen mask decoder.
+        decoder: frozen.
         max_instances: capacity `N` for instances.
         max_steps: capacity `T` for predictions.
         accumulated_mask: `[B, 1, H, W]` in [0, 1], `M_1`; None is empty.

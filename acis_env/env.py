@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.datasets import Scene
-from acis_env.decoder import MaskDecoder
+from acis_env.decoder import Decoder
 from acis_env.observations import Observation
 from acis_env.vector_env import SegmentationVectorEnv, Snapshot
 
@@ -81,7 +81,7 @@ class SegmentationEnv(gym.Env[NumpyObservation, NDArray[np.float32]]):
         return self._slot.scene[0]
 
     @property
-    def decoder(self) -> MaskDecoder:
+    def decoder(self) -> Decoder:
         """The frozen mask decoder."""
         return self._slot.decoder
 

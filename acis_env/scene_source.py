@@ -37,6 +37,7 @@ class SceneSource:
         context: ContextName,
         augmentation: Augmentation | None,
         precision: Precision = "float32",
+        refine: bool = False,
     ) -> None:
         """Take the data set and the frozen networks, both on the same device.
 
@@ -46,11 +47,13 @@ class SceneSource:
             context: "predicted" from the image, or the "oracle" made from the label map.
             augmentation: of every scene that begins an episode; None for none.
             precision: of both networks.
+            refine: whether masks are refined (see `RefiningDecoder`).
         """
         self.scenes, self.pretrained = scenes, pretrained
         self.context_name = context
         self.augmentation = augmentation
         self.precision = precision
+        self.decoder = pretrained.autoencoder.frozen_decoder(refine)
         height, width = scenes.size
         self._capacity = KEPT_BYTES // (4 * CONTEXT_CHANNELS * height * width) if augmentation is None else 0
         self._kept: dict[int, Tensor] = {}  # contexts [12, H, W] by scene
@@ -84,9 +87,8 @@ class SceneSource:
         if rules.matching_noise > 0:
             drawn = np.stack([g.standard_normal((max_steps, capacity), dtype=np.float32) for g in generators])
             noise = torch.from_numpy(drawn).to(device) * rules.matching_noise
-        decoder = self.pretrained.autoencoder.decoder
         with autocast(device, self.precision):
-            state = dynamics.reset(context, label_map, decoder, capacity, max_steps, given, noise, step_limit)
+            state = dynamics.reset(context, label_map, self.decoder, capacity, max_steps, given, noise, step_limit)
         return state, batch
 
     def context_again(self, indices: Tensor, augmentation: Tensor) -> Tensor:

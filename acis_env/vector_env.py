@@ -23,7 +23,7 @@ from acis_env.arguments import build, check_arguments, parse_env_ids, parse_opti
 from acis_env.augment import NUM_PARAMETERS, Augmentation
 from acis_env.datasets import Scene, SceneDataset, open_scenes
 from acis_env.datasets.packed import PackedScenes
-from acis_env.decoder import MaskDecoder
+from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
 from acis_env.matching import from_scratch
 from acis_env.metrics import batch_metrics
@@ -91,6 +91,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         obs: ObservationKind = "dict",
         obs_dtype: ObservationDtype = "uint8",
         action_scale: float = 3.0,
+        refine: bool = False,
         cut_off: float = 0.5,
         precision: Precision = "float32",
         compile: bool = False,
@@ -115,6 +116,8 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             obs: "dict", "stacked" or "coarse" (see `Observer`).
             obs_dtype: of the planes of an observation: "uint8" in [0, 255] or "float32" in [0, 1].
             action_scale: standard deviations of the latent prior that an action of 1 stands for.
+            refine: pass each mask through the autoencoder once more, by which it becomes more of an instance (see
+                `RefiningDecoder`); a step then costs about twice as much.
             cut_off: probability in (0, 1) below which a pixel of the label map is background.
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.
@@ -133,8 +136,6 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self.rules = build("rules", Rules, rules)
         self.pretrained = (weights if isinstance(weights, Pretrained) else load_pretrained(weights)).to(device)
         self.pretrained.context_network.eval()  # batch statistics would tie the slots to each other
-        self.decoder: MaskDecoder = self.pretrained.autoencoder.decoder.freeze()
-        self._decode: Callable[..., Tensor] = torch.compile(self.decoder) if compile else self.decoder
         self.precision = precision
         self.device = torch.device(device)
         size = self.pretrained.size
@@ -142,7 +143,9 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             scenes = open_scenes(str(scenes), split, size, scene_options)
         self.scenes = PackedScenes(scenes, size, device)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
-        self.source = SceneSource(self.scenes, self.pretrained, context, changes, precision)
+        self.source = SceneSource(self.scenes, self.pretrained, context, changes, precision, refine)
+        self.decoder: Decoder = self.source.decoder
+        self._decode: Callable[..., Tensor] = torch.compile(self.decoder) if compile else self.decoder
         self.action_scale = action_scale
         self.cut_off = cut_off
         is_open_ended = self.rules.stop == "agent" and max_episode_steps is None

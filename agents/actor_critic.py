@@ -43,7 +43,7 @@ class ActorCritic:
         self.config = config
         self.group = group
         self.rules = Rules(score=config.score)
-        self.decoder = autoencoder.decoder.freeze()
+        self.decoder = autoencoder.frozen_decoder(config.refine)
         self.actor = Actor(autoencoder.config, config.actor).to(config.device)
         self.critic = Critic(autoencoder.config, config.critic).to(config.device)
         if config.start_from_encoder:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.packed import resize_image
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig, MaskAutoencoder, RefiningDecoder
 from acis_env.files import replacing
 from acis_env.observations import unpack
 from acis_env.weights import Pretrained, config_from_dict, load_state
@@ -24,7 +24,7 @@ from agents.actor import Actor, ActorConfig
 from agents.critic import Critic, CriticConfig
 from agents.search import Judge, SearchConfig
 
-FORMAT = "acis-agent-2"
+FORMAT = "acis-agent-3"
 """Marks a file as an agent's, and the layout of what is in it."""
 
 
@@ -65,6 +65,7 @@ class Agent:
         cut_off: float = 0.5,
         action_scale: float = 3.0,
         judge: Judge | None = None,
+        refine: bool = False,
     ) -> None:
         """Put an agent together.
 
@@ -75,11 +76,13 @@ class Agent:
             cut_off: probability below which a pixel of the label map is background.
             action_scale: that of the environment: latent standard deviations of an action of 1.
             judge: chooses the action; None takes the policy's mean.
+            refine: whether masks are refined before they count (see `RefiningDecoder`).
         """
+        self.refine = refine
         self.judge = judge
         self.actor = actor.eval()
         self.pretrained = pretrained
-        self.decoder = pretrained.autoencoder.decoder
+        self.decoder = pretrained.autoencoder.frozen_decoder(refine)
         self.max_steps = max_steps
         self.cut_off = cut_off
         self.action_scale = action_scale
@@ -93,7 +96,7 @@ class Agent:
         """Move this agent to `device`; networks around the actions that others use stay where they are."""
         self.actor.to(device)
         self.pretrained = self.pretrained.to(device)
-        self.decoder = self.pretrained.autoencoder.decoder
+        self.decoder = self.pretrained.autoencoder.frozen_decoder(self.refine)
         if self.judge is not None:
             self.judge.critic.to(device)
             self.judge.decoder = self.decoder
@@ -138,6 +141,8 @@ class Agent:
             latent = latent + torch.exp(0.5 * out.log_variance) * torch.randn_like(latent)
         elif self.judge is not None:
             latent = self.judge(self.judge.condition(context), mask, latent)
+        if isinstance(self.decoder, RefiningDecoder):  # an environment need not know of it
+            latent = self.decoder.refine(latent, self.decoder.condition(context))
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
         return (action[0] if single else action), out.memory
 
@@ -214,6 +219,7 @@ class Agent:
                 "max_steps": self.max_steps,
                 "cut_off": self.cut_off,
                 "action_scale": self.action_scale,
+                "refine": self.refine,
                 "critic": None if self.judge is None else asdict(self.judge.critic.config),
                 "search": None if self.judge is None else asdict(self.judge.config),
             },
@@ -248,12 +254,13 @@ class Agent:
         judge = None
         if config["critic"] is not None:
             critic = Critic(autoencoder.config, config_from_dict(CriticConfig, config["critic"], source))
-            judge = Judge(critic, autoencoder.decoder, config_from_dict(SearchConfig, config["search"], source))
+            decoder = autoencoder.frozen_decoder(config["refine"])
+            judge = Judge(critic, decoder, config_from_dict(SearchConfig, config["search"], source))
             modules["critic"] = critic
         for name, module in modules.items():
             load_state(module, state[name], f"{source}: {name}")
             module.requires_grad_(False).eval()
-        settings = {name: config[name] for name in ("max_steps", "cut_off", "action_scale")}
+        settings = {name: config[name] for name in ("max_steps", "cut_off", "action_scale", "refine")}
         return cls(actor, Pretrained(context_network, autoencoder), **settings, judge=judge)
 
 

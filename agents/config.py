@@ -109,6 +109,8 @@ class TrainConfig:
     episode (BL)."""
     matching_noise: float = 0.0
     """Standard deviation of the noise on the scores when masks are assigned to instances, Eq. (2)."""
+    refine: bool = False
+    """Pass each mask through the autoencoder once more before it counts, by which it becomes more of an instance."""
     actor: ActorConfig = ActorConfig()
     """Sizes of the actor."""
     critic: CriticConfig = CriticConfig()
@@ -169,6 +171,9 @@ class TrainConfig:
                 f"{self.actor.skip} and {self.critic.trunk_widths}"
             )
         objectives = {phase.objective for phase in self.phases}
+        if self.refine and "bl-bce" in objectives:
+            # A cross-entropy's gradient needs the probability that it is passed on through.
+            raise ValueError("refine must be False with the objective bl-bce, got True")
         for rivals in ({"ac", "ac-score"}, {"judge", "critic"}, {"judge", "ac"}, {"judge", "ac-score"}):
             if rivals <= objectives:
                 raise ValueError(

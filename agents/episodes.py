@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from acis_env import dynamics
-from acis_env.decoder import MaskDecoder
+from acis_env.decoder import Decoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from acis_env.precision import Precision, autocast
 from agents.actor import Actor, ActorOutput
@@ -123,7 +123,7 @@ def sort_by_length(context: Tensor, label_map: Tensor, *others: Tensor) -> tuple
 
 def run_episodes(
     actor: Actor,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     state: EnvState,
     rules: Rules = DEFAULT_RULES,
     choose: Choice = choose_mean,
@@ -187,7 +187,7 @@ def _cut(state: EnvState) -> EnvState:
 
 
 def _take_step(
-    visit: Visit, latent: Tensor, decoder: MaskDecoder, rules: Rules, precision: Precision
+    visit: Visit, latent: Tensor, decoder: Decoder, rules: Rules, precision: Precision
 ) -> tuple[EnvState, Step]:
     """The state after the action `latent` `[k, l]`, and the record of the step."""
     before, out = visit.state, visit.out

@@ -120,7 +120,17 @@ def _judge_schedule(iterations: int) -> tuple[Phase, ...]:
     return judge_schedule(iterations, iterations // 4)
 
 
+def _refined_judge_schedule(iterations: int) -> tuple[Phase, ...]:
+    """The same where masks are refined, whose judge costs nearly four of the policy's iterations."""
+    return judge_schedule(iterations, iterations // 5)
+
+
 _OPTIONS = (
+    Method("Refined", "BL-Trunc-Dice, masks pass through the autoencoder once more before they count",
+           "refined", _schedule("bl-score"), {"refine": True}),
+    Method("Judge-Refined", "likewise, then a critic that learns the rewards of candidates and chooses among them",
+           "judge-refined", _refined_judge_schedule,
+           {"refine": True, "critic": _JUDGE, "search": SearchConfig(judged=8)}),
     Method("Judge", "BL-Trunc-Dice, then a critic that learns the rewards of candidates and chooses among them",
            "judge", _judge_schedule, {"critic": _JUDGE}),
     Method("Judge-Return", "likewise, with the returns of candidates", "judge-return",
@@ -143,14 +153,48 @@ METHODS = {method.name: method for method in (*_PAPER_METHODS, *(replace(o, is_o
 """All methods by name, in the order of the tables."""
 
 _SCALES = (
-    Scale("smoke", {"bl": 2, "bl-bptt": 2, "ac": 2, "search": 2, "search-return": 2, "judge": 4, "judge-return": 4}, 1),
+    Scale(
+        "smoke",
+        {
+            "bl": 2,
+            "bl-bptt": 2,
+            "ac": 2,
+            "search": 2,
+            "search-return": 2,
+            "judge": 4,
+            "judge-return": 4,
+            "refined": 2,
+            "judge-refined": 5,
+        },
+        evaluations=1,
+    ),
     Scale(
         "quick",
-        {"bl": 300, "bl-bptt": 300, "ac": 120, "search": 150, "search-return": 45, "judge": 180, "judge-return": 100},
+        {
+            "bl": 300,
+            "bl-bptt": 300,
+            "ac": 120,
+            "search": 150,
+            "search-return": 45,
+            "judge": 180,
+            "judge-return": 100,
+            "refined": 240,
+            "judge-refined": 140,
+        },
     ),
     Scale(
         "medium",
-        {"bl": 900, "bl-bptt": 900, "ac": 400, "search": 450, "search-return": 135, "judge": 550, "judge-return": 300},
+        {
+            "bl": 900,
+            "bl-bptt": 900,
+            "ac": 400,
+            "search": 450,
+            "search-return": 135,
+            "judge": 550,
+            "judge-return": 300,
+            "refined": 720,
+            "judge-refined": 430,
+        },
     ),
     Scale(
         "small",
@@ -162,6 +206,8 @@ _SCALES = (
             "search-return": 820,
             "judge": 3400,
             "judge-return": 1800,
+            "refined": 4500,
+            "judge-refined": 2700,
         },
         evaluations=20,
     ),

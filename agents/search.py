@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from acis_env import dynamics
-from acis_env.decoder import Conditioning, MaskDecoder
+from acis_env.decoder import Conditioning, Decoder
 from acis_env.dynamics import EnvState, Rules
 from acis_env.precision import Precision
 from agents.actor import Actor
@@ -94,7 +94,7 @@ class Search:
     def __init__(
         self,
         actor: Actor,
-        decoder: MaskDecoder,
+        decoder: Decoder,
         config: SearchConfig,
         noise: Tensor,
         gamma: float,
@@ -168,7 +168,7 @@ class Judge:
     The candidates lie at the same offsets in every state, so a choice depends on the state alone.
     """
 
-    def __init__(self, critic: Critic, decoder: MaskDecoder, config: SearchConfig) -> None:
+    def __init__(self, critic: Critic, decoder: Decoder, config: SearchConfig) -> None:
         """Take a critic that was trained to compare candidates of `config`, and the frozen decoder."""
         self.critic, self.decoder, self.config = critic, decoder, config
         shape = (config.judged - 1, 1, decoder.config.latent_size)

@@ -37,7 +37,7 @@ from agents.search import Judge
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "acis-run-2"
+FORMAT = "acis-run-3"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
 
 COSINES = 5
@@ -287,7 +287,7 @@ class Trainer:
         config = self.config
         max_steps = config.max_steps or self.train_scenes.max_instances
         judge = Judge(self.learner.critic, self.learner.decoder, config.search) if self._has_judge() else None
-        return Agent(self.learner.actor, self.pretrained, max_steps, config.cut_off, judge=judge)
+        return Agent(self.learner.actor, self.pretrained, max_steps, config.cut_off, judge=judge, refine=config.refine)
 
     def _has_judge(self) -> bool:
         """Whether the critic has begun to learn to compare."""

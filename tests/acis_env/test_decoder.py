@@ -12,6 +12,7 @@ from acis_env.context import oracle_context
 from acis_env.decoder import (
     AutoencoderConfig,
     MaskAutoencoder,
+    RefiningDecoder,
     StatePyramid,
     UpsampleConv,
     border,
@@ -308,3 +309,46 @@ def test_a_size_that_cannot_be_halved_often_enough_is_refused(make_networks):
         make_networks(size=(48, 32))
     with pytest.raises(ValueError, match="6 decoder widths need sides divisible by 64"):
         make_networks(size=(32, 32), decoder_widths=(2,) * 6)
+
+
+def test_a_refined_mask_is_the_reconstruction_of_the_rounded_draft(autoencoder, context, latent):
+    refining = autoencoder.frozen_decoder(refine=True)
+    draft = autoencoder.decoder(latent, autoencoder.decoder.condition(context))
+    expected = autoencoder.reconstruct(context, (draft >= 0.5).double())
+    mask = refining(latent, refining.condition(context))
+    torch.testing.assert_close(mask, expected)
+    assert (mask - draft).abs().max() > 0.01
+    code = refining.refine(latent, refining.condition(context))
+    torch.testing.assert_close(autoencoder.decoder(code, autoencoder.decoder.condition(context)), expected)
+
+
+def test_the_gradient_of_a_refined_mask_is_that_of_its_draft(autoencoder, context, latent):
+    plain, refining = (autoencoder.frozen_decoder(refine) for refine in (False, True))
+    weights = torch.rand(3, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    gradients = []
+    for decoder in (plain, refining):
+        leaf = latent.clone().requires_grad_()
+        (decoder(leaf, decoder.condition(context)) * weights).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].norm() > 0
+    with torch.no_grad():
+        value = refining(latent, refining.condition(context))
+    leaf = latent.clone().requires_grad_()
+    torch.testing.assert_close(refining(leaf, refining.condition(context)).detach(), value)
+
+
+def test_a_scene_is_refined_alone_as_in_a_batch(autoencoder, context, latent):
+    refining = autoencoder.frozen_decoder(refine=True)
+    conditioning = refining.condition(context)
+    alone = refining(latent[1:2], tuple(share[1:2] for share in conditioning))
+    torch.testing.assert_close(alone, refining(latent, conditioning)[1:2])
+
+
+def test_refining_changes_no_weights_and_leaves_the_decoder_as_it_was(autoencoder, context, latent):
+    before = {name: value.clone() for name, value in autoencoder.state_dict().items()}
+    assert isinstance(autoencoder.frozen_decoder(refine=True), RefiningDecoder)
+    assert autoencoder.frozen_decoder(refine=False) is autoencoder.decoder
+    assert not any(parameter.requires_grad for parameter in autoencoder.parameters())
+    for name, value in autoencoder.state_dict().items():
+        assert torch.equal(value, before[name])

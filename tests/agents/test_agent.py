@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from acis_env import SegmentationEnv, SegmentationVectorEnv
+from acis_env.observations import unpack
 from agents.agent import Agent, compose_label_map, load_checkpoint, resize_masks, save_checkpoint
 from agents.episodes import run_episodes
 
@@ -106,6 +107,22 @@ def test_an_episode_played_through_the_environment_gives_the_masks_of_the_mean_p
     errors = (torch.stack(masks) - expected).abs().mean((1, 2))
     assert errors.max() < 0.01  # observations are rounded to bytes
     assert (expected[1:] - expected[:-1]).abs().mean((1, 2)).min() > 2 * errors.max()
+
+
+def test_the_actions_of_a_refining_agent_decode_to_the_masks_it_segments_with(make_learner, leaves, tiny, tmp_path):
+    actor = make_learner(refine=True).actor
+    Agent(actor, tiny, max_steps=4, action_scale=50.0, refine=True).save(tmp_path / "agent.pt")
+    agent = Agent.load(tmp_path / "agent.pt")
+    env = SegmentationEnv(scenes=leaves.dataset, weights=tiny)
+    observation, _ = env.reset(seed=0, options={"scene_index": 1})
+    context = unpack(observation, agent.device)[0][None]
+    mask = agent.predict_masks(context, min_steps=1).masks[:, :1]
+    draft = Agent(actor, tiny).predict_masks(context, min_steps=1).masks[:, :1]
+    torch.testing.assert_close(mask, tiny.autoencoder.reconstruct(context, (draft >= 0.5).float()))
+    assert (mask - draft).abs().max() > 0.01
+    code = torch.from_numpy(agent.predict(observation)[0])[None] * agent.action_scale
+    decoder = tiny.autoencoder.decoder  # an environment's, which knows nothing of drafts
+    torch.testing.assert_close(decoder(code, decoder.condition(context)), mask, rtol=1e-3, atol=1e-4)
 
 
 def test_inference_predicts_the_masks_of_a_training_episode_without_noise(agent, begin, tiny):
@@ -247,7 +264,7 @@ def test_masks_of_a_scene_do_not_depend_on_the_batch(agent, leaves, tiny):
     together = agent.predict_masks(context, min_steps=3)
     for i in range(4):
         alone = agent.predict_masks(context[i : i + 1], min_steps=3)
-        torch.testing.assert_close(alone.masks[0, :3], together.masks[i, :3], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.masks[0, :3], together.masks[i, :3], rtol=1e-3, atol=1e-3)
         assert alone.num_masks[0] == together.num_masks[i]
 
 
@@ -306,7 +323,7 @@ def test_missing_truncated_and_foreign_files_are_named_in_the_error(agent, tmp_p
     with pytest.raises(ValueError, match=r"agent\.pt: expected a checkpoint, got Tensor"):
         Agent.load(path)
     save_checkpoint({"format": "acis-run-1"}, path)
-    with pytest.raises(ValueError, match=r"agent\.pt: expected an agent of format 'acis-agent-2', got 'acis-run-1'"):
+    with pytest.raises(ValueError, match=r"agent\.pt: expected an agent of format 'acis-agent-3', got 'acis-run-1'"):
         Agent.load(path)
 
 
