@@ -315,6 +315,9 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         theirs = (*snapshot.state.scores.shape[1:], *snapshot.state.context.shape[2:])
         if sizes != theirs:
             raise ValueError(f"snapshot must be of (steps, instances, height, width) = {sizes}, got {theirs}")
+        refine = self.arguments["refine"]
+        if len(snapshot.state.conditioning) != len(self.decoder.config.decoder_widths) + 1 + refine:
+            raise ValueError(f"snapshot must be of an environment with refine={refine}, got refine={not refine}")
         state = snapshot.state.map(lambda x: x.to(self.device, copy=True))  # the next reset writes into it
         self._put(slots, state, snapshot.scene_index, snapshot.augmentation)
         self._is_over[slots] = snapshot.is_over.numpy(force=True)

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from acis_env import SegmentationVectorEnv, vector_env
 from acis_env.matching import from_scratch
+from acis_env.reward import score
 
 COLOURFUL = {"rotation": 20, "brightness": 0.2, "saturation": 0.3}
 
@@ -110,6 +111,28 @@ def test_networks_in_training_mode_do_not_tie_the_slots_to_each_other(make_vec, 
         envs.reset(options={"scene_index": [1, neighbour]})
         contexts.append(envs.state.context[0])
     torch.testing.assert_close(*contexts)
+
+
+def test_refined_masks_are_the_autoencoders_of_the_drafts(make_vec, random_actions):
+    plain, refining = (make_vec(3, refine=refine, autoreset_mode="Disabled") for refine in (False, True))
+    for envs in (plain, refining):
+        envs.reset(seed=4)
+    action = random_actions(1, 3)[0]
+    _, rewards, *_ = refining.step(action)
+    plain.step(action)
+    state, draft = refining.state, plain.state.predicted_mask
+    expected = refining.pretrained.autoencoder.reconstruct(state.context, (draft >= 0.5).float())
+    torch.testing.assert_close(state.predicted_mask, expected)
+    assert (expected - draft).abs().max() > 0.01
+    scores = score(expected[:, 0], state.label_map, state.areas)
+    torch.testing.assert_close(rewards, scores.amax(1))
+
+
+def test_a_snapshot_of_plain_masks_is_no_state_of_refined_ones(make_vec):
+    plain, refining = make_vec(2), make_vec(2, refine=True)
+    plain.reset(seed=0)
+    with pytest.raises(ValueError, match="with refine=True, got refine=False"):
+        refining.set_state(plain.get_state())
 
 
 def test_no_slot_at_all_is_refused(make_vec):
