@@ -211,8 +211,8 @@ def judge_schedule(iterations: int, judge_iterations: int) -> tuple[Phase, ...]:
     return (*short_schedule("bl-score", iterations), Phase("judge", "judge", judge_iterations))
 
 
-def _short(objective: Objective, iterations: int = 400) -> TrainConfig:
-    return TrainConfig(phases=short_schedule(objective, iterations), actor=SMALL_ACTOR)
+def _short(objective: Objective, iterations: int = 400, refine: bool = False) -> TrainConfig:
+    return TrainConfig(phases=short_schedule(objective, iterations), actor=SMALL_ACTOR, refine=refine)
 
 
 def _paper(
@@ -260,11 +260,12 @@ def _paper(
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "quick": _short("bl-score", 220),
-    "small": _short("bl-score", 4500),
+    "quick": _short("bl-score", 200, refine=True),
+    "small": _short("bl-score", 3600, refine=True),
     "best": TrainConfig(
         phases=judge_schedule(3000, 600),
         actor=SMALL_ACTOR,
+        refine=True,
         critic=CriticConfig(remaining_steps=False),
     ),
     "paper-cvppp": _paper("cvppp", "dice", (5, 10, 21), 13, 21, 0.3),
