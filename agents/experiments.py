@@ -121,7 +121,7 @@ def _judge_schedule(iterations: int) -> tuple[Phase, ...]:
 
 
 def _refined_judge_schedule(iterations: int) -> tuple[Phase, ...]:
-    """The same where masks are refined, whose judge costs nearly four of the policy's iterations."""
+    """The same where masks are refined, whose judge costs nearly three of the policy's iterations."""
     return judge_schedule(iterations, iterations // 5)
 
 
@@ -178,8 +178,8 @@ _SCALES = (
             "search-return": 45,
             "judge": 180,
             "judge-return": 100,
-            "refined": 240,
-            "judge-refined": 140,
+            "refined": 250,
+            "judge-refined": 160,
         },
     ),
     Scale(
@@ -192,8 +192,8 @@ _SCALES = (
             "search-return": 135,
             "judge": 550,
             "judge-return": 300,
-            "refined": 720,
-            "judge-refined": 430,
+            "refined": 750,
+            "judge-refined": 480,
         },
     ),
     Scale(
@@ -206,8 +206,8 @@ _SCALES = (
             "search-return": 820,
             "judge": 3400,
             "judge-return": 1800,
-            "refined": 4500,
-            "judge-refined": 2700,
+            "refined": 4670,
+            "judge-refined": 2990,
         },
         evaluations=20,
     ),
