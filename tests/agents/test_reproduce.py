@@ -357,7 +357,8 @@ def test_every_method_has_a_configuration_at_every_scale(name):
 
 
 ITERATION_COSTS = {"init": 0.33, "warm-up": 0.65, "bl": 0.667, "bl-bptt": 0.695, "ac": 1.43, "search": 1.37,
-                   "search-return": 4.6, "judge": 1.77, "judge-return": 5.6, "refined": 0.8, "judge-refined": 2.23}  # fmt: skip
+                   "search-return": 4.6, "judge": 1.77, "judge-return": 5.6, "refined": 0.8,
+                   "judge-refined": 2.23}  # fmt: skip
 """CPU seconds measured on leaves, 64x64, by phase or kind."""
 LEARNS_AS = {"judge": "bl", "judge-return": "bl", "judge-refined": "refined"}
 """How a judge's policy learns."""
