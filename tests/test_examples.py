@@ -94,5 +94,5 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
 
 
 def test_every_example_is_run():
-    others = {"random_agent", "compare_libraries", "quickstart_seeds", "compare_objectives"}  # tested above, or long
+    others = {"random_agent", "compare_libraries", "quickstart_seeds"}  # tested above, or long
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}

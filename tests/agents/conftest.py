@@ -188,6 +188,6 @@ def learned(tmp_path_factory):
         context_config = ContextConfig(widths=(8, 12), size=SIZE)
         context_network = pretrain_context(scenes, scenes, context_config, replace(how, learning_rate=2e-2), folder)
         widths = replace(AUTOENCODER, decoder_widths=(12, 8, 8), encoder=replace(TRUNK, features=32))
-        how = replace(how, iterations=220, learning_rate=8e-3, kl_weight=0.1, batch_size=6)
+        how = replace(how, iterations=300, learning_rate=4e-3, kl_weight=0.1, batch_size=6)
         autoencoder = pretrain_autoencoder(scenes, scenes, context_network, widths, how, folder)
     return SimpleNamespace(pretrained=Pretrained(context_network, autoencoder), scenes=scenes)

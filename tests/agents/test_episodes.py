@@ -88,7 +88,7 @@ def test_a_scene_has_the_same_episode_alone_and_in_a_batch(learner, state, episo
         for t in range(length):
             for name, part in vars(alone.steps[t]).items():
                 in_batch = vars(episodes.steps[t])[name][scene]
-                torch.testing.assert_close(part[0], in_batch, rtol=1e-4, atol=1e-5, msg=f"{name} of step {t}")
+                torch.testing.assert_close(part[0], in_batch, rtol=1e-3, atol=1e-3, msg=f"{name} of step {t}")
 
 
 @pytest.mark.parametrize("score_name", ["dice", "iou"])
