@@ -25,7 +25,9 @@ Variant = Literal["standard", "no-pyramid"]
 PAPER_REFERENCE = "BL-Trunc"
 """The method that the paper's claims compare with."""
 CONTROL = "BL-Trunc-Dice"
-"""The strongest control without a critic: BL-Trunc that follows the score itself."""
+"""A control without a critic: BL-Trunc that follows the score itself."""
+REFINED_CONTROL = "Refined"
+"""The strongest one: the same with refined masks."""
 
 
 @dataclass(frozen=True)

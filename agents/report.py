@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from acis_env.files import replacing
 from acis_env.rendering import colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
 from agents.config import Phase, TrainConfig
-from agents.experiments import CONTROL, METHODS, PAPER_REFERENCE
+from agents.experiments import CONTROL, METHODS, PAPER_REFERENCE, REFINED_CONTROL
 from agents.statistics import Interval, mean_interval, paired_interval
 
 Result = dict[str, Any]
@@ -210,7 +210,7 @@ def _table_1(results: Results) -> str:
 
 def _differences(results: Results) -> str:
     parts = ["## Paired differences"]
-    for reference in (PAPER_REFERENCE, CONTROL):
+    for reference in (PAPER_REFERENCE, CONTROL, REFINED_CONTROL):
         if reference in results.cells:
             rows = []
             for method in results.cells:
