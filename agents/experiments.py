@@ -74,8 +74,8 @@ class Method:
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the `TrainConfig`."""
     weights: Variant = "standard"
-    is_option: bool = False
-    """Whether it goes beyond the paper's tables and runs only if it is named."""
+    rival: str | None = None
+    """Where it goes beyond the paper's tables, and runs only if it is named: the method that it has to beat."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ _OPTIONS = (
            "refined", _schedule("bl-score"), {"refine": True}),
     Method("Judge-Refined", "likewise, then a critic that learns the rewards of candidates and chooses among them",
            "judge-refined", _refined_judge_schedule,
-           {"refine": True, "critic": _JUDGE, "search": SearchConfig(judged=8)}),
+           {"refine": True, "critic": _JUDGE, "search": SearchConfig(judged=8)}, rival=REFINED_CONTROL),
     Method("Judge", "BL-Trunc-Dice, then a critic that learns the rewards of candidates and chooses among them",
            "judge", _judge_schedule, {"critic": _JUDGE}),
     Method("Judge-Return", "likewise, with the returns of candidates", "judge-return",
@@ -151,7 +151,9 @@ _OPTIONS = (
     Method("Matching-Noise", "BL-Trunc-Dice with noise of 0.1 on the matching, Eq. (2)", "bl", _schedule("bl-score"),
            {"matching_noise": 0.1}),
 )  # fmt: skip
-METHODS = {method.name: method for method in (*_PAPER_METHODS, *(replace(o, is_option=True) for o in _OPTIONS))}
+METHODS = {
+    method.name: method for method in (*_PAPER_METHODS, *(replace(o, rival=o.rival or CONTROL) for o in _OPTIONS))
+}
 """All methods by name, in the order of the tables."""
 
 _SCALES = (

@@ -138,6 +138,7 @@ def write_set_report(folder: Path, is_stack: bool, command: str) -> Path:
         _learning(results),
         _critics(results),
         "## Claims of the paper\n\n" + _table(["claim", "here", "evidence"], claims(results, is_stack)),
+        _beyond(results),
         _configurations(results),
     ]
     path = folder / "report.md"
@@ -430,6 +431,19 @@ def claims(results: Results, is_stack: bool) -> list[list[str]]:
     answer = "holds" if share <= FAR_LESS else "does not hold"
     evidence = f"{share:.2f} of BL's at {memory['steps'][-1]} steps; far less: at most {FAR_LESS}"
     return [*rows, ["AC needs far less memory than BL", answer, evidence]]
+
+
+def _beyond(results: Results) -> str:
+    """Whether each option beats its rival, which is as it is but for the option."""
+    rows = []
+    for method in results.cells:
+        rival = METHODS[method].rival if method in METHODS else None
+        found = rival and results.paired(method, rival, mean_of("sbd"))
+        if rival and found:
+            others = [str(results.paired(method, rival, mean_of(m))) for m in MEASURES if m != "sbd"]
+            rows.append([f"{method} beats {rival} in SBD", found.is_positive, str(found), *others])
+    header = ["claim", "here", *(f"difference of {title}" for title in MEASURES.values())]
+    return f"## Beyond the paper\n\n{_table(header, rows)}" if rows else ""
 
 
 def _configurations(results: Results) -> str:

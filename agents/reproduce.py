@@ -98,7 +98,7 @@ class Reproduce:
         """All cells, seed by seed, so that an early stop leaves whole seeds."""
         known = scene_sets(self.bbbc038, self.scenes)
         chosen = [_pick("set", name, known) for name in self.sets]
-        names = self.methods or tuple(name for name, method in METHODS.items() if not method.is_option)
+        names = self.methods or tuple(name for name, method in METHODS.items() if method.rival is None)
         methods = [_pick("method", name, METHODS) for name in names]
         scale = _pick("scale", self.scale, SCALES)
         if self.tune:
