@@ -347,6 +347,9 @@ def test_a_judge_is_reported_beside_what_the_truth_would_choose(world, monkeypat
     heading = "Rank correlation (Spearman)"
     assert row_of(report, heading, "Judge")[1:] == [f"{judge['rank_correlation'][n]:.3f}" for n in ("reward", "return")]
     assert "critic/explained_spread" in judge["curves"]
+    gain = judge["rows"]["agent"]["mean"]["sbd"] - control["rows"]["agent"]["mean"]["sbd"]
+    verdict = ["undecided", f"{gain:.3f}"]  # of one seed
+    assert row_of(report, "## Beyond the paper", f"Judge beats {CONTROL} in SBD")[1:3] == verdict
 
 
 @pytest.mark.parametrize("name", METHODS)
