@@ -118,17 +118,17 @@ def order_interval(results: Results, method: str, name: str, sign: int = 1) -> I
     return mean_interval(means) if means else None
 
 
-def write_set_report(folder: Path, is_stack: bool, command: str) -> Path:
+def write_set_report(folder: Path, is_stack: bool, options: str) -> Path:
     """Write `report.md` and its pictures into `folder`, from the result files there.
 
     Args:
         folder: of a set of scenes.
         is_stack: whether the labels of its instances say how high they lie.
-        command: arguments of `acis` that made it.
+        options: of the `acis reproduce` that made it, beside set, methods, seeds and scale.
     """
     results = Results.load(folder)
     parts = [
-        _head(results, command),
+        _head(results, options),
         _table_1(results),
         _differences(results),
         _table_2(results),
@@ -147,7 +147,7 @@ def write_set_report(folder: Path, is_stack: bool, command: str) -> Path:
     return path
 
 
-def _head(results: Results, command: str) -> str:
+def _head(results: Results, options: str) -> str:
     all_results = [result for seeds in results.cells.values() for result in seeds.values()]
     first = all_results[0]
     train, evaluation = first["configuration"]["train"], first["configuration"]["evaluation"]
@@ -159,7 +159,8 @@ def _head(results: Results, command: str) -> str:
 (options `{json.dumps(train["val_options"])}`), seeds {", ".join(map(str, seeds))}, commit {", ".join(commits)},
 torch {", ".join(sorted({result["torch"] for result in all_results}))}.
 
-    acis {command}
+    acis reproduce --sets {first["set"].removesuffix("-tune")} --methods {" ".join(results.cells)}
+      --seeds {" ".join(map(str, seeds))} --scale {first["configuration"]["scale"]} {options}
 
 Numbers are means over seeds ± half the width of their 95 % interval (Student's t); a number without ± is of one seed.
 Differences are paired by seed: runs begin with the same weights, and those of one schedule see the same scenes.
@@ -498,7 +499,7 @@ def plot_intervals(path: Path, curves: Mapping[str, Curve], xlabel: str, ylabel:
     """Draw curves with their intervals as bands into one PNG."""
     from matplotlib.figure import Figure  # takes a second
 
-    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.6, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots()
     for name, (x, intervals) in curves.items():
         line = axes.plot(x, [i.mean for i in intervals], label=name, linewidth=1.6, marker="o", markersize=3)[0]
@@ -509,7 +510,7 @@ def plot_intervals(path: Path, curves: Mapping[str, Curve], xlabel: str, ylabel:
     axes.set_title(title, loc="left", fontsize="large")
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside right center", frameon=False, fontsize="small")
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format="png")
 

@@ -89,10 +89,16 @@ class Reproduce:
                     break  # without weights there is nothing to run
         for scene_set in {job.scene_set.name: job.scene_set for job in plan}.values():
             if list((self.out / scene_set.name).glob("*/seed-*/result.json")):
-                path = write_set_report(self.out / scene_set.name, scene_set.is_stack, " ".join(sys.argv[1:]))
+                path = write_set_report(self.out / scene_set.name, scene_set.is_stack, self._options())
                 print(f"report in {path}")
         if failed:
             raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
+
+    def _options(self) -> str:
+        """What a report has to tell of this command, beside what its results tell."""
+        folders = {"bbbc038": self.bbbc038, "scenes": self.scenes, "out": self.out}
+        options = [f"--{name} {folder}" for name, folder in folders.items() if folder is not None]
+        return " ".join([*options, *(["--tune"] if self.tune else [])])
 
     def _plan(self) -> list[Cell]:
         """All cells, seed by seed, so that an early stop leaves whole seeds."""
