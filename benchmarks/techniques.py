@@ -48,10 +48,10 @@ def techniques(args: Bench) -> list[Row]:
 def _linear(args: Bench) -> Row:
     """The widest linear map of the decoder, of a single code."""
     expand = random_networks(KITTI).to(args.device).autoencoder.decoder.expand
-    by_columns = expand.weight.T.contiguous().T
     x = torch.rand(1, expand.in_features, device=args.device)
     shape = f"{expand.in_features} to {expand.out_features}, B=1"
-    ours, other = (partial(F.linear, x, weight, expand.bias) for weight in (by_columns, expand.weight))
+    weights = (expand.weight, expand.weight.contiguous())  # frozen decoders have them by columns
+    ours, other = (partial(F.linear, x, weight, expand.bias) for weight in weights)
     return _row(args, "linear map by columns", shape, ours, other, "by rows")
 
 
