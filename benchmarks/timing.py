@@ -126,7 +126,7 @@ def draw_growth(path: Path, quantity: str, values: Sequence[int], medians: Seque
     figure = Figure(figsize=(5, 3.2), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.plot(values, medians, marker="o", markersize=4)
-    axes.set(xlabel=quantity, ylabel="ms per step", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel=quantity, ylabel="ms per step", xlim=(0, None), ylim=(0, 1.1 * max(medians)))
     axes.grid(color="0.9")
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format="png")
