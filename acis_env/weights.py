@@ -54,7 +54,7 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     """Load a context network and a mask autoencoder, frozen and on the CPU.
 
     Args:
-        weights: a folder written by `acis pretrain`, or the name of a bundled one ("leaves-64").
+        weights: a folder written by `acis pretrain`, or the name of a bundled one ("leaves-64", "nuclei-64").
 
     Raises:
         FileNotFoundError: if a file is missing.

@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 import acis_env.weights
-from acis_env.weights import Pretrained, load_autoencoder, load_context_network, load_pretrained, save_weights
+from acis_env.weights import (
+    Pretrained,
+    find_weights,
+    load_autoencoder,
+    load_context_network,
+    load_pretrained,
+    save_weights,
+)
 
 FILES = ("autoencoder.json", "autoencoder.safetensors", "context.json", "context.safetensors")
 
@@ -101,6 +108,16 @@ def test_an_unknown_name_is_refused_with_the_names_of_the_bundled_weights(monkey
 def test_a_bundled_name_finds_its_folder(monkeypatch, folder):
     monkeypatch.setattr(acis_env.weights, "BUNDLED", folder.parent)
     assert load_pretrained(folder.name).size == (32, 32)
+
+
+@pytest.mark.parametrize("name", ["leaves-64", "nuclei-64"])
+def test_bundled_networks_load_and_their_card_tells_their_scores(name):
+    pretrained = load_pretrained(name)
+    assert pretrained.size == (64, 64)
+    card = (find_weights(name) / "CARD.md").read_text()
+    for part, scores in (("context", ("foreground_dice", "angle_accuracy")), ("autoencoder", ("reconstruction_dice",))):
+        held_out = json.loads((find_weights(name) / f"{part}.json").read_text())["training"]["held_out"]
+        assert all(f"{held_out[score]:.3f}" in card for score in scores)
 
 
 @pytest.mark.parametrize("name", FILES)
