@@ -298,7 +298,7 @@ class MaskAutoencoder(nn.Module):
         self.decoder = MaskDecoder(config)
 
     def frozen_decoder(self, refine: bool) -> Decoder:
-        """What turns actions into masks from now on, if `refine`, then by way of a draft."""
+        """The decoder, frozen; if `refine`, the one that goes by way of a draft."""
         return RefiningDecoder(self.encoder, self.decoder) if refine else self.decoder.freeze()
 
     def loss(self, context: Tensor, masks: Tensor, noise: Tensor, kl_weight: float = 1.0) -> Tensor:

@@ -117,7 +117,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             obs_dtype: of the planes of an observation: "uint8" in [0, 255] or "float32" in [0, 1].
             action_scale: standard deviations of the latent prior that an action of 1 stands for.
             refine: pass each mask through the autoencoder once more, by which it becomes more of an instance (see
-                `RefiningDecoder`); a step then costs about twice as much.
+                `RefiningDecoder`); a step then takes two to four times as long.
             cut_off: probability in (0, 1) below which a pixel of the label map is background.
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.

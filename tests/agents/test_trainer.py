@@ -139,6 +139,23 @@ def test_the_learning_rate_falls_within_each_phase(run_config, tmp_path, monkeyp
     assert rates == pytest.approx([1, 1, *[2] * 7, 0.6, 0.6, 0.2])
 
 
+def test_training_with_refinement_plays_and_leaves_an_agent_with_refined_masks(run_config, tiny, tmp_path):
+    trainer = Trainer(replace(run_config, refine=True), tmp_path, pretrained=tiny)
+    part = trainer._begin_episodes(run_config.phases[0]).parts[0]
+    step = trainer.learner.play(part).steps[0]
+    context = part.state.context[: len(step.latent)]
+    draft = tiny.autoencoder.decoder(step.latent, tiny.autoencoder.decoder.condition(context))
+    expected = tiny.autoencoder.reconstruct(context, (draft >= 0.5).float())
+    torch.testing.assert_close(step.predicted_mask, expected, rtol=1e-3, atol=1e-3)
+    assert (expected - draft).abs().max() > 0.01
+    assert trainer.agent().refine
+
+
+def test_refinement_and_cross_entropy_are_refused_together(config):
+    with pytest.raises(ValueError, match="refine must be False with the objective bl-bce, got True"):
+        replace(config, refine=True, phases=(Phase("main", "bl-bce", 1),))
+
+
 def test_training_on_three_scenes_finds_their_instances(config, learned, tmp_path):
     plants = learned.scenes.dataset
     run_config = replace(
