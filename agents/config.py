@@ -263,10 +263,11 @@ PRESETS: dict[str, TrainConfig] = {
     "quick": _short("bl-score", 200, refine=True),
     "small": _short("bl-score", 3600, refine=True),
     "best": TrainConfig(
-        phases=judge_schedule(3000, 600),
+        phases=judge_schedule(2310, 462),
         actor=SMALL_ACTOR,
         refine=True,
         critic=CriticConfig(remaining_steps=False),
+        search=SearchConfig(judged=8),
     ),
     "paper-cvppp": _paper("cvppp", "dice", (5, 10, 21), 13, 21, 0.3),
     "paper-kitti": _paper("kitti", "iou", (5, 10, 16), 464, 16, 0.5),

@@ -183,6 +183,8 @@ class Cell:
     variant: Variant
     config: TrainConfig
     scale: str
+    is_blocked: bool = True
+    """Whether the agent is also evaluated without its memory and without its mask (Table 2)."""
 
     @property
     def name(self) -> str:
@@ -210,16 +212,16 @@ class Cell:
         scenes = open_evaluated(self.scene_set, pretrained, self.config.device)
         agent = Agent.load(self.folder, self.config.device)
         initial = Agent.load(self.folder / "initial.pt", self.config.device)
-        capped = copy.copy(agent)
-        capped.max_steps = TABLE_2_STEPS
         seconds: list[float] = []
         rows = {
             "agent": evaluate("agent", timed(agent_segmenter(agent), seconds), scenes, agent.cut_off, NUM_PICTURES),
             "initial": evaluate("initial", agent_segmenter(initial), scenes, agent.cut_off),
-            "both": evaluate("both", agent_segmenter(capped), scenes, agent.cut_off),
-            "mask only": evaluate("mask only", agent_segmenter(block(capped, "memory")), scenes, agent.cut_off),
-            "LSTM only": evaluate("LSTM only", agent_segmenter(block(capped, "mask")), scenes, agent.cut_off),
         }
+        if self.is_blocked:
+            capped = copy.copy(agent)
+            capped.max_steps = TABLE_2_STEPS
+            blocked = {"both": capped, "mask only": block(capped, "memory"), "LSTM only": block(capped, "mask")}
+            rows |= {name: evaluate(name, agent_segmenter(a), scenes, agent.cut_off) for name, a in blocked.items()}
         if self.method == CONTROL:
             rows |= {name: evaluate(name, s, scenes, agent.cut_off) for name, s in search_bounds(agent).items()}
         write_arrays(

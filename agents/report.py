@@ -229,8 +229,11 @@ def _table_2(results: Results) -> str:
     columns = ["", *(f"{title}: {m}" for title in blocked.values() for m in ("Dice\\*", "\\|DiC\\|"))]
     rows = [
         [method, *(str(results.interval(method, mean_of(m, row))) for row in blocked for m in ("dice_star", "abs_dic"))]
-        for method in results.cells
+        for method, cells in results.cells.items()
+        if all(result["rows"].keys() >= blocked.keys() for result in cells.values())
     ]
+    if not rows:
+        return ""
     steps = next(iter(next(iter(results.cells.values())).values()))["configuration"]["evaluation"]["table_2_steps"]
     return f"""## Table 2: what the state is worth
 

@@ -116,7 +116,9 @@ class Reproduce:
                     weights = weights_of(scene_set, method.weights, self.out)
                     config = cell_config(scene_set, method, scale, weights, seed, self.device)
                     folder = self.out / scene_set.name / method.name / f"seed-{seed}"
-                    cells.append(Cell(folder, scene_set, method.name, method.about, method.weights, config, scale.name))
+                    about = (method.name, method.about, method.weights)
+                    is_blocked = method.rival is None  # the others' evaluation would cost more than their training
+                    cells.append(Cell(folder, scene_set, *about, config, scale.name, is_blocked))
         return cells
 
 
