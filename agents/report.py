@@ -6,23 +6,28 @@ Tables and figures are numbered as in Araslanov et al., "Actor-Critic Instance S
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.files import replacing
 from acis_env.rendering import colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
-from agents.config import Phase, TrainConfig
 from agents.experiments import CONTROL, METHODS, PAPER_REFERENCE, REFINED_CONTROL
-from agents.statistics import Interval, mean_interval, paired_interval
+from agents.results import (
+    Result,
+    Results,
+    flatten,
+    gain_of,
+    gain_slopes,
+    mean_of,
+    order_interval,
+    without_seed,
+)
+from agents.statistics import Interval, mean_interval
 
-Result = dict[str, Any]
-"""Content of a `result.json`."""
 Curve = tuple[NDArray[np.float64], list[Interval]]
 """`x` `[n]`, and `n` intervals over seeds."""
 
@@ -37,85 +42,10 @@ FAR_LESS = 0.5
 """Share of BL's memory below which that of AC is called far less."""
 ACTOR_CRITIC = "AC-Dice"
 """The paper's method, in its claims."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """All that is known of a set of scenes."""
-
-    folder: Path
-    cells: dict[str, dict[int, Result]]
-    """By method, in the order of the tables, and seed."""
-    references: dict[str, Any]
-
-    @classmethod
-    def load(cls, folder: Path) -> Results:
-        """Read every finished cell in `folder`.
-
-        Raises:
-            FileNotFoundError: the references, or all results, are missing.
-            ValueError: seeds of one method differ in their configuration, or methods in their scale.
-        """
-        path = folder / "references.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; `acis reproduce` writes it before any run")
-        cells: dict[str, dict[int, Result]] = {}
-        for file in sorted(folder.glob("*/seed-*/result.json")):
-            result = json.loads(file.read_text())
-            cells.setdefault(result["method"], {})[result["seed"]] = result
-        if not cells:
-            raise FileNotFoundError(f"{folder}: no finished run in it")
-        for method, seeds in cells.items():
-            (first, expected), *others = sorted(seeds.items())
-            for seed, result in others:
-                if found := differences(_without_seed(result), _without_seed(expected)):
-                    raise ValueError(f"{folder / method}: seed {seed} (there) and {first} (here): {'; '.join(found)}")
-        scales = {method: next(iter(seeds.values()))["configuration"]["scale"] for method, seeds in cells.items()}
-        if len(set(scales.values())) > 1:
-            raise ValueError(f"{folder}: methods of one report must have one scale, got {scales}")
-        order = [*(name for name in METHODS if name in cells), *(name for name in cells if name not in METHODS)]
-        return cls(folder, {name: dict(sorted(cells[name].items())) for name in order}, json.loads(path.read_text()))
-
-    def values(self, method: str, get: Callable[[Result], float]) -> dict[int, float]:
-        """A number of every run of `method`, by seed."""
-        return {seed: get(result) for seed, result in self.cells[method].items()}
-
-    def interval(self, method: str, get: Callable[[Result], float]) -> Interval:
-        """Its mean over seeds."""
-        return mean_interval(list(self.values(method, get).values()))
-
-    def paired(self, first: str, second: str, get: Callable[[Result], float]) -> Interval | None:
-        """The mean difference of two methods over the seeds that both have; None if there are none."""
-        if first not in self.cells or second not in self.cells:
-            return None
-        a, b = self.values(first, get), self.values(second, get)
-        seeds = sorted(a.keys() & b.keys())
-        return paired_interval([a[s] for s in seeds], [b[s] for s in seeds]) if seeds else None
-
-    def bound(self, method: str, measure: str) -> float:
-        """That of the reconstructions by the method's decoder."""
-        variant = next(iter(self.cells[method].values()))["configuration"]["weights"]
-        return float(self.references["rows"][variant]["reconstruction"]["mean"][measure])
-
-
-def mean_of(measure: str, row: str = "agent") -> Callable[[Result], float]:
-    """Reads a mean over scenes from a result."""
-    return lambda result: float(result["rows"][row]["mean"][measure])
-
-
-def gain_of(measure: str) -> Callable[[Result], float]:
-    """Reads the gain of the agent over its initialisation from a result."""
-    return lambda result: mean_of(measure)(result) - mean_of(measure, "initial")(result)
-
-
-def order_interval(results: Results, method: str, name: str, sign: int = 1) -> Interval | None:
-    """Rank correlation of the order of prediction, mean over scenes; None where no run has a scene that counts."""
-    means = [
-        sign * float(np.mean(values))
-        for result in results.cells.get(method, {}).values()
-        if (values := [scene[name] for scene in result["order"] if name in scene])
-    ]
-    return mean_interval(means) if means else None
+NUM_COLOURS = 10
+"""Curves of a plot before colours repeat."""
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the training, at which its progress is tabulated."""
 
 
 def write_set_report(folder: Path, is_stack: bool, options: str) -> Path:
@@ -196,10 +126,10 @@ def _table_1(results: Results) -> str:
         values = [_number(made["reconstruction"]["mean"][m]) for m in MEASURES]
         rows.append([f"bound: reconstruction, {variant} decoder", "", *values, *blank])
     for method, cells in results.cells.items():
-        for name in [row for row in next(iter(cells.values()))["rows"] if row.startswith("best of ")]:
+        for name in [row for row in results.first(method)["rows"] if row.startswith("best of ")]:
             values = [str(results.interval(method, mean_of(m, name))) for m in MEASURES]
             rows.append([f"{method}, {name}, true count", str(len(cells)), *values, *blank])
-    about = [f"- {name}: {next(iter(cells.values()))['about']}." for name, cells in results.cells.items()]
+    about = [f"- {method}: {results.first(method)['about']}." for method in results.cells]
     return "\n\n".join([
         "## Table 1: methods",
         _table(columns, rows),
@@ -234,7 +164,7 @@ def _table_2(results: Results) -> str:
     ]
     if not rows:
         return ""
-    steps = next(iter(next(iter(results.cells.values())).values()))["configuration"]["evaluation"]["table_2_steps"]
+    steps = results.first()["configuration"]["evaluation"]["table_2_steps"]
     return f"""## Table 2: what the state is worth
 
 The same agents with the LSTM's state, or the accumulated mask, set to zero at every step. Dice\\* with the true count,
@@ -243,22 +173,31 @@ The same agents with the LSTM's state, or the accumulated mask, set to zero at e
 {_table(columns, rows)}"""
 
 
+def plotted(results: Results) -> dict[str, list[str]]:
+    """Methods that share a plot, by what is added to its name: the paper's; those beyond it, with their rivals."""
+    beyond = [method for method in results.cells if method in METHODS and METHODS[method].rival]
+    rivals = {METHODS[method].rival for method in beyond}
+    paper = [method for method in results.cells if method not in beyond]
+    groups = {"": paper, "_beyond": [method for method in results.cells if method in rivals or method in beyond]}
+    return {suffix: group for suffix, group in groups.items() if group and not (suffix == "" and rivals >= set(group))}
+
+
 def _figure_3(results: Results) -> str:
     curves = {method: _over_steps(results, method) for method in results.cells}
-    plot_intervals(results.folder / "dice_per_step.png", curves, "step", "Dice of the mask", "Dice per time step")
+    gaps = {method: gap for method in results.cells if (gap := _gap_per_step(results, method)) is not None}
     longest = len(next(iter(curves.values()))[0])
-    counts = next(iter(next(iter(results.cells.values())).values()))["rows"]["agent"]["scenes_at_step"]
+    counts = results.first()["rows"]["agent"]["scenes_at_step"]
     header = ["", *(f"t = {t + 1}" for t in range(longest))]
     rows = [["scenes", *map(str, counts)], *([name, *map(str, curve[1])] for name, curve in curves.items())]
-    parts = ["## Figure 3: Dice per time step", "![Dice per time step](dice_per_step.png)", _table(header, rows)]
-    gaps = {method: gap for method in results.cells if (gap := _gap_per_step(results, method)) is not None}
+    difference = f"Difference to {PAPER_REFERENCE}"
+    parts = [
+        "## Figure 3: Dice per time step",
+        *_plots(results, "dice_per_step", curves, "step", "Dice of the mask", "Dice per time step"),
+        _table(header, rows),
+    ]
     if gaps:
-        plot_intervals(
-            results.folder / "dice_difference.png", gaps, "step", f"Dice minus that of {PAPER_REFERENCE}",
-            f"Difference to {PAPER_REFERENCE}, 95 % intervals",
-        )  # fmt: skip
         parts += [
-            f"![Difference to {PAPER_REFERENCE}](dice_difference.png)",
+            *_plots(results, "dice_difference", gaps, "step", f"Dice minus that of {PAPER_REFERENCE}", difference),
             _table(header, [[name, *map(str, gap[1])] for name, gap in gaps.items()]),
         ]
     return "\n\n".join(parts)
@@ -269,7 +208,7 @@ def _dice_at(t: int) -> Callable[[Result], float]:
 
 
 def _over_steps(results: Results, method: str) -> Curve:
-    longest = len(next(iter(results.cells[method].values()))["rows"]["agent"]["dice_at_step"])
+    longest = len(results.first(method)["rows"]["agent"]["dice_at_step"])
     return np.arange(1.0, longest + 1), [results.interval(method, _dice_at(t)) for t in range(longest)]
 
 
@@ -280,20 +219,6 @@ def _gap_per_step(results: Results, method: str) -> Curve | None:
     return None if method == PAPER_REFERENCE or None in gaps else (steps, cast(list[Interval], gaps))
 
 
-def gain_slopes(results: Results, method: str, reference: str) -> Interval | None:
-    """Growth per step of the Dice that `method` gains on `reference`, by least squares over the masks of all scenes.
-
-    None without common seeds.
-    """
-    slopes = []
-    for seed in sorted(results.cells.get(method, {}).keys() & results.cells.get(reference, {}).keys()):
-        first, second = (results.cells[name][seed]["rows"]["agent"] for name in (method, reference))
-        gain = np.subtract(first["dice_at_step"], second["dice_at_step"])
-        weights = np.sqrt(first["scenes_at_step"])  # polyfit squares them
-        slopes.append(float(np.polyfit(np.arange(len(gain)), gain, 1, w=weights)[0]))
-    return mean_interval(slopes) if slopes else None
-
-
 def _figure_4(results: Results, is_stack: bool) -> str:
     titles = {"size": "size"} | ({"label": "height in the stack"} if is_stack else {})
     rows = [[method, *(str(order_interval(results, method, n) or "") for n in titles)] for method in results.cells]
@@ -302,19 +227,24 @@ def _figure_4(results: Results, is_stack: bool) -> str:
         text += "\nThe height is that of the leaf in the plant; below zero: the topmost, least occluded come first."
     with np.load(results.folder / "scenes.npz") as scenes:
         indices = sorted(int(name.removeprefix("image-")) for name in scenes if name.startswith("image-"))
-        sheet = [[scenes[f"image-{i}"].transpose(1, 2, 0), colour_instances(scenes[f"truth-{i}"])] for i in indices]
-    for method, cells in results.cells.items():
-        path = results.folder / method / f"seed-{min(cells)}" / "label_maps.npz"
-        with np.load(path) as label_maps:
-            for row, index in zip(sheet, indices, strict=True):
-                row.append(colour_by_order(label_maps[f"label-{index}"]))
-    headings = ["image", "ground truth", *results.cells]
-    write_png(results.folder / "order.png", contact_sheet(sheet, headings, min_panel=128))
+        given = [[scenes[f"image-{i}"].transpose(1, 2, 0), colour_instances(scenes[f"truth-{i}"])] for i in indices]
+    pictures = []
+    for suffix, methods in plotted(results).items():
+        sheet = [list(row) for row in given]
+        for method in methods:
+            path = results.folder / method / f"seed-{min(results.cells[method])}" / "label_maps.npz"
+            with np.load(path) as label_maps:
+                for row, index in zip(sheet, indices, strict=True):
+                    row.append(colour_by_order(label_maps[f"label-{index}"]))
+        name = f"order{suffix}.png"
+        write_png(results.folder / name, contact_sheet(sheet, ["image", "ground truth", *methods], min_panel=128))
+        pictures.append(f"![Predictions coloured by order]({name})")
+    images = "\n\n".join(pictures)
     return f"""## Figure 4: order of prediction
 
 Blue is the first prediction of a scene, red the last; own stopping, each method's first seed.
 
-![Predictions coloured by order](order.png)
+{images}
 
 Spearman's rank correlation of the order with properties of the instances found (Dice at least 0.5), mean over scenes
 with three of them. {text}
@@ -345,19 +275,30 @@ def _watched(name: str, index: int) -> Callable[[Result], float]:
 
 
 def _learning(results: Results) -> str:
-    parts = ["## Learning curves", "On the validation scenes that are watched while training."]
+    standard = next(iter(results.references["rows"].values()))["reconstruction"]["mean"]
+    parts = [
+        "## Learning curves",
+        "On the validation scenes that are watched while training; dashed is the bound of the standard decoder, on the"
+        " scenes that are evaluated.",
+    ]
     for measure, title in (("dice_star", "Dice*, true count"), ("sbd", "SBD, own stopping")):
         curves = {}
-        for method, cells in results.cells.items():
-            first = next(iter(cells.values()))
-            minutes, values = [], []
-            for i in range(len(first["history"])):
-                minutes.append(results.interval(method, _watched("cpu_seconds", i)).mean / 60)
-                values.append(results.interval(method, _watched(measure, i)))
-            curves[method] = (np.array(minutes), values)
-        name = f"learning_{measure}.png"
-        plot_intervals(results.folder / name, curves, "CPU minutes", title, f"{title}, 95 % intervals")
-        parts.append(f"![{title}]({name})")
+        for method in results.cells:
+            points = range(len(results.first(method)["history"]))
+            minutes = np.array([results.interval(method, _watched("cpu_seconds", i)).mean / 60 for i in points])
+            curves[method] = minutes, [results.interval(method, _watched(measure, i)) for i in points]
+        parts += _plots(results, f"learning_{measure}", curves, "CPU minutes", title, title, standard[measure])
+        rows = []
+        for method, (minutes, values) in curves.items():
+            done = np.array([scores["iteration"] for scores in results.first(method)["history"]])
+            places = [np.abs(done - share * done[-1]).argmin() for share in SHARES]
+            missing = _number(results.bound(method, measure) - values[-1].mean)
+            rows.append([method, _number(minutes[-1], 1), *(str(values[i]) for i in places), missing])
+        header = ["", "CPU min", *(f"{share:.0%}" for share in SHARES), "to the bound"]
+        parts += [
+            f"{title.replace('*', chr(92) + '*')}, by the share of the training that is over:",
+            _table(header, rows),
+        ]
     return "\n\n".join(parts)
 
 
@@ -452,63 +393,58 @@ def _beyond(results: Results) -> str:
 
 def _configurations(results: Results) -> str:
     base_name, base_cells = next(iter(results.cells.items()))
-    base = next(iter(base_cells.values()))["configuration"]
+    base = results.first(base_name)
     parts = [
         "## Configuration",
         f"Of {base_name}, seed {min(base_cells)}:",
-        f"```json\n{json.dumps(base, indent=1)}\n```",
+        f"```json\n{json.dumps(base['configuration'], indent=1)}\n```",
     ]
-    flat = flatten(_without_seed(next(iter(base_cells.values()))))
-    for method, cells in results.cells.items():
-        other = flatten(_without_seed(next(iter(cells.values()))))
+    flat = flatten(without_seed(base))
+    for method in results.cells:
+        other = flatten(without_seed(results.first(method)))
         changed = [f"`{k}` = {json.dumps(other.get(k))}" for k in sorted(flat | other) if flat.get(k) != other.get(k)]
         if changed:
             parts.append(f"{method} differs in {', '.join(changed)}.")
     return "\n\n".join(parts)
 
 
-def _without_seed(result: Result) -> dict[str, Any]:
-    configuration = dict(result["configuration"])
-    configuration["train"] = {k: v for k, v in configuration["train"].items() if k != "seed"}
-    return configuration
+def _plots(
+    results: Results,
+    name: str,
+    curves: Mapping[str, Curve],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    level: float | None = None,
+) -> list[str]:
+    """Draw `curves`, by method, into `<name>.png`, those beyond the paper into another file; the links to them."""
+    links = []
+    for suffix, methods in plotted(results).items():
+        shown = {method: curves[method] for method in methods if method in curves}
+        if shown:
+            path = results.folder / f"{name}{suffix}.png"
+            plot_intervals(path, shown, xlabel, ylabel, f"{title}, 95 % intervals", level)
+            links.append(f"![{title}]({path.name})")
+    return links
 
 
-def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, by dotted name; an option that is younger than the record counts as recorded with its default."""
-    default = flatten({"train": asdict(TrainConfig(phases=(Phase("", "ac", 1),)))})
-    old, new = flatten(recorded), flatten(wanted)
-    found = []
-    for name in sorted(old | new):
-        place = re.sub(r"phases\.\d+", "phases.0", name)
-        before, after = (values.get(name, default.get(place)) for values in (old, new))
-        if before != after:
-            found.append(f"{name} is {before!r} there and {after!r} here")
-    return found
-
-
-def flatten(value: Any, where: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries and lists by dotted name."""
-    items: Iterator[tuple[Any, Any]]
-    if isinstance(value, Mapping):
-        items = iter(value.items())
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    else:
-        return {where: value}
-    return {k: v for key, child in items for k, v in flatten(child, f"{where}.{key}".removeprefix(".")).items()}
-
-
-def plot_intervals(path: Path, curves: Mapping[str, Curve], xlabel: str, ylabel: str, title: str) -> None:
-    """Draw curves with their intervals as bands into one PNG."""
+def plot_intervals(
+    path: Path, curves: Mapping[str, Curve], xlabel: str, ylabel: str, title: str, level: float | None = None
+) -> None:
+    """Draw curves with their intervals as bands into one PNG, and a dashed line at `level`."""
     from matplotlib.figure import Figure  # takes a second
 
     figure = Figure(figsize=(7.6, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for name, (x, intervals) in curves.items():
-        line = axes.plot(x, [i.mean for i in intervals], label=name, linewidth=1.6, marker="o", markersize=3)[0]
+    for index, (name, (x, intervals)) in enumerate(curves.items()):
+        style = "-" if index < NUM_COLOURS else ":"
+        means = [i.mean for i in intervals]
+        line = axes.plot(x, means, style, label=name, linewidth=1.6, marker="o", markersize=3)[0]
         if all(np.isfinite(i.high) for i in intervals):
             low, high = [i.low for i in intervals], [i.high for i in intervals]
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    if level is not None:
+        axes.axhline(level, color="0.4", linestyle="--", linewidth=1.0)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, loc="left", fontsize="large")
     axes.grid(color="0.9")

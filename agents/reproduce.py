@@ -36,7 +36,8 @@ from agents.experiments import (
     tuning_set,
 )
 from agents.jobs import Cell, Job, Networks, References, commit, commits_of, weights_of
-from agents.report import differences, write_set_report
+from agents.report import write_set_report
+from agents.results import differences
 
 
 class FailedRunsError(RuntimeError):

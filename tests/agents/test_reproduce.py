@@ -30,8 +30,9 @@ from agents.experiments import (
 )
 from agents.jobs import TimedTrainer
 from agents.memory import peak_of_saved
-from agents.report import Results, claims
-from agents.reproduce import Reproduce, differences, run_jobs
+from agents.report import claims
+from agents.reproduce import Reproduce, run_jobs
+from agents.results import Results, differences
 from agents.statistics import mean_interval, paired_interval
 
 PLANTS = {"max_leaves": 4, "length": 4}
@@ -135,6 +136,15 @@ def test_the_report_states_means_and_differences_of_the_results(finished):
     for picture in ("order", "memory", "dice_per_step", "dice_difference", "learning_sbd", "critic_explained_variance"):
         assert f"({picture}.png)" in report
         assert (finished / "plants" / f"{picture}.png").stat().st_size > 1000
+
+
+def test_the_progress_of_training_is_told_by_its_share_and_by_what_is_left_to_the_bound(finished):
+    report = (finished / "plants" / "report.md").read_text()
+    curves = [[scores["sbd"] for scores in result["history"]] for result in results_of(finished, "AC-Dice")]
+    first, second, last = (mean_interval(values) for values in zip(*curves, strict=True))  # after 2, 4 and 5 of 5
+    bound = json.loads((finished / "plants" / "references.json").read_text())["rows"]["standard"]["reconstruction"]
+    row = row_of(report, "SBD, own stopping, by the share", "AC-Dice")
+    assert row[2:] == [*map(str, (first, first, second, last)), f"{bound['mean']['sbd'] - last.mean:.3f}"]
 
 
 def test_the_claims_are_answered_by_their_intervals(finished):
@@ -351,6 +361,11 @@ def test_a_judge_is_reported_beside_what_the_truth_would_choose(world, monkeypat
     heading = "Rank correlation (Spearman)"
     assert row_of(report, heading, "Judge")[1:] == [f"{judge['rank_correlation'][n]:.3f}" for n in ("reward", "return")]
     assert "critic/explained_spread" in judge["curves"]
+    # The paper's methods are left out of the first plot here, since all of them are rivals in the second.
+    for picture in ("order", "dice_per_step", "learning_sbd"):
+        assert f"({picture}_beyond.png)" in report
+        assert (tmp_path / "plants" / f"{picture}_beyond.png").stat().st_size > 1000
+        assert not (tmp_path / "plants" / f"{picture}.png").exists()
     gain = judge["rows"]["agent"]["mean"]["sbd"] - control["rows"]["agent"]["mean"]["sbd"]
     verdict = ["undecided", f"{gain:.3f}"]  # of one seed
     assert row_of(report, "## Beyond the paper", f"Judge beats {CONTROL} in SBD")[1:3] == verdict
