@@ -139,10 +139,12 @@ class Agent:
         latent = out.mean
         if not deterministic:
             latent = latent + torch.exp(0.5 * out.log_variance) * torch.randn_like(latent)
-        elif self.judge is not None:
-            latent = self.judge(self.judge.condition(context), mask, latent)
-        if isinstance(self.decoder, RefiningDecoder):  # an environment need not know of it
-            latent = self.decoder.refine(latent, self.decoder.condition(context))
+        if self.judge is not None or self.refine:
+            conditioning = self.decoder.condition(context)
+            if self.judge is not None and deterministic:
+                latent = self.judge(self.judge.critic.condition(context), conditioning, mask, latent)
+            if isinstance(self.decoder, RefiningDecoder):  # an environment need not know of it
+                latent = self.decoder.refine(latent, conditioning)
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
         return (action[0] if single else action), out.memory
 
@@ -180,7 +182,7 @@ class Agent:
         cap = self.max_steps if max_steps is None else max_steps
         limit = max(cap, min_steps)
         conditioning, shares = self.decoder.condition(context), self.actor.condition(context)
-        judged = None if self.judge is None else self.judge.condition(context)
+        judged = None if self.judge is None else self.judge.critic.condition(context)
         mask = torch.zeros_like(context[:, :1])
         memory = self.actor.initial_memory(len(context))
         num_masks = torch.full((len(context),), cap, device=context.device)
@@ -193,7 +195,9 @@ class Agent:
             stopped |= stops
             if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
                 break
-            latent = out.mean if self.judge is None or judged is None else self.judge(judged, mask, out.mean)
+            latent = out.mean
+            if self.judge is not None and judged is not None:
+                latent = self.judge(judged, conditioning, mask, latent)
             predicted = self.decoder(latent, conditioning)
             masks.append(predicted[:, 0])
             mask, memory = torch.maximum(mask, predicted), out.memory

@@ -174,19 +174,17 @@ class Judge:
         shape = (config.judged - 1, 1, decoder.config.latent_size)
         self.offsets = config.scale(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
-    def condition(self, context: Tensor) -> tuple[tuple[Tensor, Tensor], Conditioning]:
-        """What stays fixed in an episode, of critic and decoder."""
-        return self.critic.condition(context), self.decoder.condition(context)
-
-    def __call__(self, conditioning: tuple[tuple[Tensor, Tensor], Conditioning], mask: Tensor, mean: Tensor) -> Tensor:
+    def __call__(
+        self, for_critic: tuple[Tensor, Tensor], for_decoder: Conditioning, mask: Tensor, mean: Tensor
+    ) -> Tensor:
         """The candidate of the largest value, `[B, l]`.
 
         Args:
-            conditioning: of `B` contexts.
+            for_critic: what `Critic.condition` made of `B` contexts.
+            for_decoder: what `Decoder.condition` made of them.
             mask: `[B, 1, H, W]`, `M_t`.
             mean: `[B, l]`, of the policy.
         """
-        for_critic, for_decoder = conditioning
         latents = propose(mean, self.offsets.to(mean.device))
         values = [self.critic(for_critic, mask, self.decoder(latent, for_decoder)) for latent in latents]
         return pick(latents, torch.stack(values))

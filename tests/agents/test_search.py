@@ -171,8 +171,7 @@ def test_a_judge_takes_the_candidate_that_its_critic_values_most(learner, begin,
     sizes = []
     for size in (0.0, 1.0):
         judge = Judge(Taste(size), decode, CONFIG)
-        conditioning = judge.condition(state.context)
-        chosen = judge(conditioning, state.accumulated_mask, means)
+        chosen = judge(judge.critic.condition(state.context), state.conditioning, state.accumulated_mask, means)
         sizes.append(decode(chosen, state.conditioning).mean((1, 2, 3)))
         candidates = propose(means, judge.offsets)
         assert len(candidates) == CONFIG.judged
@@ -192,7 +191,8 @@ def test_a_judged_agent_is_the_same_after_saving_and_for_any_batch(learner, begi
     torch.testing.assert_close(Agent.load(tmp_path / "agent.pt").predict_masks(context, min_steps=3).masks, masks)
     torch.testing.assert_close(agent.predict_masks(context[1:2], min_steps=3).masks, masks[1:2], rtol=1e-4, atol=1e-5)
     action, _ = agent.predict(observation(context))
-    latent = judge(judge.condition(context), torch.zeros_like(context[:, :1]), mean_of(agent, context))
+    conditioned = judge.critic.condition(context), judge.decoder.condition(context)
+    latent = judge(*conditioned, torch.zeros_like(context[:, :1]), mean_of(agent, context))
     np.testing.assert_allclose(action, (latent / agent.action_scale).clamp(-1, 1).numpy(), atol=1e-5)
 
 
