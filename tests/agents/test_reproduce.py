@@ -30,7 +30,7 @@ from agents.experiments import (
 )
 from agents.jobs import TimedTrainer
 from agents.memory import peak_of_saved
-from agents.report import claims
+from agents.report import claims, write_set_report
 from agents.reproduce import Reproduce, run_jobs
 from agents.results import Results, differences
 from agents.statistics import mean_interval, paired_interval
@@ -183,6 +183,18 @@ def test_methods_of_another_scale_are_not_put_into_one_report(finished, tmp_path
         path.write_text(json.dumps(result))
     with pytest.raises(ValueError, match=r"one scale, got \{'AC-Dice': 'longer', 'BL-Trunc': '.*'\}"):
         Results.load(tmp_path / "plants")
+
+
+def test_the_report_names_one_command_for_all_methods_of_the_same_seeds(finished, tmp_path):
+    copy = tmp_path / "plants"
+    shutil.copytree(finished / "plants", copy)
+    end = " --scale quick --out x\n"
+    text = write_set_report(copy, True, "--out x").read_text()
+    assert "    acis reproduce --sets plants --methods BL-Trunc AC-Dice\n      --seeds 0 1" + end in text
+    (copy / "AC-Dice" / "seed-1" / "result.json").unlink()
+    text = write_set_report(copy, True, "--out x").read_text()
+    for method, seeds in (("BL-Trunc", "0 1"), ("AC-Dice", "0")):
+        assert f"    acis reproduce --sets plants --methods {method}\n      --seeds {seeds}" + end in text
 
 
 def test_a_result_holds_what_the_report_needs(finished):
