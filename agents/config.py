@@ -278,8 +278,8 @@ PRESETS: dict[str, TrainConfig] = {
 }
 """Named starting points; every field can be overridden.
 
-quick: minutes on a CPU. small: about an hour on one. best: a policy and a judge of its candidates, for longer. The
-latter two have not been run at their full length yet.
+quick: minutes on a CPU. small: the same for a quarter of an hour. best: in that time a policy, then a judge of its
+candidates.
 paper-cvppp, paper-kitti: the published schedule, for scenes in data/cvppp or data/kitti and networks of the published
 sizes in weights/cvppp or weights/kitti; other places can be named.
 The rest: one objective each, a few CPU minutes.
