@@ -218,7 +218,7 @@ _SCALES = (
 )
 SCALES = {scale.name: scale for scale in _SCALES}
 """By name. CPU time of training per cell on one thread of an AMD EPYC (Zen 5): quick 80 seconds, medium 3 minutes,
-small 13; three times that on older cores. smoke: to see that all runs."""
+small 11 to 19. Older cores took three times that at quick. smoke: to see that all runs."""
 
 _CROWD = {"min_leaves": 7, "max_leaves": 12}
 _NUCLEI = {"crop": "random", "crop_size": [64, 160], "min_instances": 2, "max_instances": 10, "min_area": 30}

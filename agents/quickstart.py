@@ -94,6 +94,6 @@ learning_curve.png, dice_per_step.png. Numbers: evaluation.json. Curves: tensorb
 
 Next:
   acis segment --agent {out} --out {out / "mine"} IMAGE.png    segment your own image
-  acis train small --out runs/longer    train longer: 15 to 40 minutes
+  acis train small --out runs/longer    train for longer, from a quarter of an hour on
   acis train ac --out runs/ac    train by the paper's Algorithm 1
   acis train --help    all presets and settings"""

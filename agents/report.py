@@ -84,11 +84,11 @@ def _head(results: Results, options: str) -> str:
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for method, cells in results.cells.items():
         by_seeds.setdefault(tuple(cells), []).append(method)
-    commands = [
+    commands = "\n".join(
         f"    acis reproduce --sets {first['set'].removesuffix('-tune')} --methods {' '.join(methods)}\n"
         f"      --seeds {' '.join(map(str, seeds))} --scale {first['configuration']['scale']} {options}"
         for seeds, methods in by_seeds.items()
-    ]
+    )
     seeds = sorted(set().union(*by_seeds))
     commits = sorted({result["commit"] for result in all_results})
     return f"""# {first["set"]}
@@ -97,7 +97,7 @@ def _head(results: Results, options: str) -> str:
 (options `{json.dumps(train["val_options"])}`), seeds {", ".join(map(str, seeds))}, commit {", ".join(commits)},
 torch {", ".join(sorted({result["torch"] for result in all_results}))}.
 
-{chr(10).join(commands)}
+{commands}
 
 Numbers are means over seeds ± half the width of their 95 % interval (Student's t); a number without ± is of one seed.
 Differences are paired by seed: runs begin with the same weights, and those of one schedule see the same scenes.

@@ -55,7 +55,7 @@ class Reproduce:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One run each per method."""
     scale: str = "quick"
-    """Length of training: "quick" (1.5 to 4 CPU minutes per run), "medium" (3 to 10), "small" (13 to 40) or "smoke"."""
+    """Length of training: "quick" (1.5 to 4 CPU minutes per run), "medium" (from 3), "small" (from 11) or "smoke"."""
     jobs: int = 1
     """Runs at a time, each in a process with one thread."""
     bbbc038: Path | None = None
