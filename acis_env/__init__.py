@@ -6,10 +6,10 @@ Importing the package registers the environments `ACIS/Leaves-v0` (bundled scene
 
 import gymnasium as gym
 
-from acis_env.checker import VectorEnvError, check_vector_env
 from acis_env.datasets import FolderScenes, Leaves, PackedScenes, Scene, SceneDataset
 from acis_env.env import SegmentationEnv
 from acis_env.metrics import segmentation_metrics
+from acis_env.testing.checker import VectorEnvError, check_vector_env
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained, load_pretrained
 

@@ -31,7 +31,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         ("num_envs", arguments["num_envs"] >= 1, "at least 1"),
         ("max_episode_steps", limit is None or limit >= 1, "None or at least 1"),
         ("action_scale", arguments["action_scale"] > 0, "positive"),
-        ("cut_off", 0 < arguments["cut_off"] < 1, "between 0 and 1"),
+        ("threshold", 0 < arguments["threshold"] < 1, "between 0 and 1"),
     ]
     for name, holds, expected in checks:
         if not holds:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env.networks import CONTEXT_CHANNELS, ContextNormaliser, Trunk, TrunkConfig, parse_size
-from acis_env.precision import widen
+from acis_env.precision import to_float32
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class MaskDecoder(nn.Module):
         cells = F.leaky_relu_(last(x).add_(conditioning[-2]))
         logits = pixels(cells) @ self.head.weight.flatten()
         logits = picture(logits.transpose(2, 3)[..., None])[:, :, 1:-1, 1:-1]
-        mask_logits: Tensor = widen(conditioning[-1] + logits)
+        mask_logits: Tensor = to_float32(conditioning[-1] + logits)
         return mask_logits
 
     def freeze(self) -> MaskDecoder:
@@ -281,7 +281,7 @@ class RefiningDecoder(nn.Module):
         draft: Tensor = self.decoder(latent, conditioning[1:])
         with torch.no_grad():
             code, _ = self.encoder.encode(conditioning[0], (draft >= 0.5).to(draft))
-        return draft, widen(code)
+        return draft, to_float32(code)
 
 
 Decoder = MaskDecoder | RefiningDecoder

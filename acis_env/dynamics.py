@@ -268,9 +268,9 @@ def is_cut(state: EnvState) -> Tensor:
     return state.step_count >= state.step_limit
 
 
-def label_prediction(state: EnvState, cut_off: float = 0.5, index: Index = slice(None)) -> Tensor:
+def label_prediction(state: EnvState, threshold: float = 0.5, index: Index = slice(None)) -> Tensor:
     """Hard label map so far of the episodes at `index`, `[K, H, W]` int64, labels in the order of prediction.
 
-    An overlap goes to the mask of the highest probability; pixels below `cut_off` are background.
+    An overlap goes to the mask of the highest probability; pixels below `threshold` are background.
     """
-    return torch.where(state.accumulated_mask[index, 0] >= cut_off, state.owner[index], 0).long()
+    return torch.where(state.accumulated_mask[index, 0] >= threshold, state.owner[index], 0).long()

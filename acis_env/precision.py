@@ -28,6 +28,6 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()  # entered in a quarter of the time
 
 
-def widen(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """`x` in float32, unless it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

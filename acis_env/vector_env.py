@@ -25,6 +25,7 @@ from acis_env.datasets import Scene, SceneDataset, open_scenes
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
+from acis_env.episode_source import ContextName, EpisodeSource
 from acis_env.matching import from_scratch
 from acis_env.metrics import batch_metrics
 from acis_env.networks import check_device
@@ -32,7 +33,6 @@ from acis_env.observations import Observation, ObservationDtype, ObservationKind
 from acis_env.precision import Precision, autocast
 from acis_env.rendering import episode_frame
 from acis_env.sampling import SamplerName, SceneSampler
-from acis_env.scene_source import ContextName, SceneSource
 from acis_env.weights import Pretrained, load_pretrained
 
 RULES = tuple(f.name for f in fields(Rules))
@@ -92,7 +92,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         obs_dtype: ObservationDtype = "uint8",
         action_scale: float = 3.0,
         refine: bool = False,
-        cut_off: float = 0.5,
+        threshold: float = 0.5,
         precision: Precision = "float32",
         compile: bool = False,
         **rules: Any,
@@ -118,7 +118,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             action_scale: standard deviations of the latent prior that an action of 1 stands for.
             refine: pass each mask through the autoencoder once more, by which it becomes more of an instance (see
                 `RefiningDecoder`); a step then takes two to four times as long.
-            cut_off: probability in (0, 1) below which a pixel of the label map is background.
+            threshold: probability in (0, 1) below which a pixel of the label map is background.
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.
             compile: pass the decoder through `torch.compile`, which takes half a minute once.
@@ -143,11 +143,11 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             scenes = open_scenes(str(scenes), split, size, scene_options)
         self.scenes = PackedScenes(scenes, size, device)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
-        self.source = SceneSource(self.scenes, self.pretrained, context, changes, precision, refine)
+        self.source = EpisodeSource(self.scenes, self.pretrained, context, changes, precision, refine)
         self.decoder: Decoder = self.source.decoder
         self._decode: Callable[..., Tensor] = torch.compile(self.decoder) if compile else self.decoder
         self.action_scale = action_scale
-        self.cut_off = cut_off
+        self.threshold = threshold
         is_open_ended = self.rules.stop == "agent" and max_episode_steps is None
         self.max_episode_steps = 2 * self.scenes.max_instances if is_open_ended else max_episode_steps
         self._max_steps = self.scenes.max_instances
@@ -283,7 +283,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     @property
     def label_map(self) -> Tensor:
         """Hard prediction so far, `[num_envs, H, W]` int64, labels in the order of prediction."""
-        return dynamics.label_prediction(self.state, self.cut_off)
+        return dynamics.label_prediction(self.state, self.threshold)
 
     def get_state(self, env_ids: Sequence[int] | None = None) -> Snapshot:
         """Copy the episodes of the slots `env_ids` (None for all; one may stand twice), generators included."""
@@ -508,7 +508,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         if not slots:
             return {}
         index = self._index(slots)
-        predictions = dynamics.label_prediction(self.state, self.cut_off, index)
+        predictions = dynamics.label_prediction(self.state, self.threshold, index)
         label_maps = self.state.label_map[index]
         metrics = batch_metrics(predictions, label_maps, self._max_steps, self.scenes.max_instances)
         is_success = (metrics["avg_fp"] == 0) & (metrics["avg_fn"] == 0) & (metrics["dic"] == 0)
@@ -524,7 +524,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         return Scene(*_picture(self._episode(slot)), name)
 
     def _frame(self, episode: EnvState) -> NDArray[np.uint8]:
-        prediction = dynamics.label_prediction(episode, self.cut_off)[0].numpy(force=True)
+        prediction = dynamics.label_prediction(episode, self.threshold)[0].numpy(force=True)
         step, count, potential = int(episode.step_count), int(episode.num_instances), float(episode.potential)
         return episode_frame(*_picture(episode), prediction, step, count, potential)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from agents.cli import main
+from agents.commands.cli import main
 
 if __name__ == "__main__":
     main(["bench", *sys.argv[1:]])

@@ -14,7 +14,7 @@ from acis_env.datasets import Leaves, Scene
 from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained, load_pretrained
-from agents.cli import Bench
+from agents.commands.cli import Bench
 
 Size = tuple[int, int]
 

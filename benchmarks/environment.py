@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from acis_env.precision import autocast
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained
-from agents.cli import Bench
+from agents.commands.cli import Bench
 from benchmarks.cases import (
     DEFAULTS,
     NUM_INSTANCES,

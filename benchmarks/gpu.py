@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from acis_env.weights import Pretrained
-from agents.cli import Bench
-from agents.trainer import Trainer
+from agents.commands.cli import Bench
+from agents.training.trainer import Trainer
 from benchmarks.cases import NUM_INSTANCES, cases, leaves, random_actions, shape_of
 from benchmarks.environment import DECODER, decode, fixed_env
 from benchmarks.learning import iterate, training_config

@@ -12,11 +12,11 @@ import torch
 
 from acis_env.sampling import draw_batch, iteration_generator
 from acis_env.weights import Pretrained
-from agents.actor import Actor
-from agents.agent import Agent
-from agents.cli import Bench
-from agents.config import PRESETS, SMALL_ACTOR, TrainConfig
-from agents.trainer import Trainer
+from agents.commands.cli import Bench
+from agents.models.actor import Actor
+from agents.models.agent import Agent
+from agents.training.config import PRESETS, SMALL_ACTOR, TrainConfig
+from agents.training.trainer import Trainer
 from benchmarks import straightforward
 from benchmarks.cases import cases, leaves, shape_of
 from benchmarks.parts import NAIVE

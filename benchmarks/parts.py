@@ -11,9 +11,9 @@ from torch import Tensor
 from acis_env.matching import extend, from_scratch
 from acis_env.reward import score
 from acis_env.weights import Pretrained
-from agents.actor import Actor
-from agents.cli import Bench
-from agents.config import SMALL_ACTOR
+from agents.commands.cli import Bench
+from agents.models.actor import Actor
+from agents.training.config import SMALL_ACTOR
 from benchmarks.cases import NUM_INSTANCES, cases, contexts, grid, latents, make_env, shape_of
 from benchmarks.straightforward import NaiveDecoder, best_assignment, dense_masks, dense_scores, naive_actor
 from benchmarks.timing import Calls, Row, interleave

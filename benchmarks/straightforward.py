@@ -32,8 +32,8 @@ from acis_env.decoder import MaskDecoder, kl_to_prior
 from acis_env.metrics import segmentation_metrics
 from acis_env.networks import ANGLE_BINS, CONTEXT_CHANNELS, FOREGROUND, IMAGE_CHANNELS, Trunk
 from acis_env.weights import Pretrained
-from agents.actor import Actor
-from agents.config import Phase, TrainConfig
+from agents.models.actor import Actor
+from agents.training.config import Phase, TrainConfig
 
 
 class NaiveDecoder(nn.Module):
@@ -263,9 +263,9 @@ def segment(actor: Actor, decoder: NaiveDecoder, context: Tensor, num_masks: int
     return hard_label_map(torch.stack(masks).numpy(force=True))
 
 
-def hard_label_map(masks: NDArray[np.float32], cut_off: float = 0.5) -> NDArray[np.int32]:
-    """Label map `[H, W]` of soft masks `[T, H, W]`: the largest mask of a pixel has it, if it reaches `cut_off`."""
-    return np.where(masks.max(0) >= cut_off, masks.argmax(0) + 1, 0).astype(np.int32)
+def hard_label_map(masks: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int32]:
+    """Label map `[H, W]` of soft masks `[T, H, W]`: the largest mask of a pixel has it, if it reaches `threshold`."""
+    return np.where(masks.max(0) >= threshold, masks.argmax(0) + 1, 0).astype(np.int32)
 
 
 class _Normalise(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from acis_env.files import write_json
-from agents.cli import Bench
+from agents.commands.cli import Bench
 from benchmarks import environment, gpu, learning, parts
 from benchmarks.techniques import techniques
 from benchmarks.timing import Row, machine, peak_memory, table

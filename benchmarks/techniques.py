@@ -16,7 +16,7 @@ from acis_env.networks import CONTEXT_CHANNELS
 from acis_env.observations import lazy_copy, to_uint8
 from acis_env.reward import overlap
 from acis_env.weights import Pretrained
-from agents.cli import Bench
+from agents.commands.cli import Bench
 from benchmarks.cases import (
     KITTI,
     NUM_INSTANCES,

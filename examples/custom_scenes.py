@@ -21,9 +21,9 @@ from acis_env.context import ContextConfig
 from acis_env.decoder import AutoencoderConfig
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
-from agents.config import PRESETS, short_schedule
-from agents.evaluation import agent_segmenter, compare, format_table, write_report
-from agents.trainer import Trainer
+from agents.evaluation.evaluation import agent_segmenter, compare, format_table, write_report
+from agents.training.config import PRESETS, short_schedule
+from agents.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def main(args: Args) -> None:
     settings = replace(PRESETS["bl-score"], phases=schedule, seed=args.seed, device=args.device)
     agent = Trainer(settings, args.out / "run", train_data, val_data, pretrained).run()
     test = PackedScenes(Coins("test", args.size, num_held_out), args.size, args.device)
-    evaluations = compare({"agent": agent_segmenter(agent)}, agent.pretrained, test, agent.cut_off)
+    evaluations = compare({"agent": agent_segmenter(agent)}, agent.pretrained, test, agent.threshold)
     write_report(args.out / "report", evaluations, test, {"seed": args.seed})
     print(f"{format_table(evaluations)}\n\npictures in {args.out / 'report'}")
 

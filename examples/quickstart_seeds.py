@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from acis_env.files import replacing
-from agents.quickstart import ITERATIONS, quickstart
+from agents.commands.quickstart import ITERATIONS, quickstart
 
 
 @dataclass(frozen=True)

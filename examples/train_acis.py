@@ -13,9 +13,9 @@ import tyro
 
 from acis_env import Leaves, PackedScenes
 from agents import Agent
-from agents.config import PRESETS
-from agents.evaluation import agent_segmenter, compare, format_table, write_report
-from agents.trainer import Trainer
+from agents.evaluation.evaluation import agent_segmenter, compare, format_table, write_report
+from agents.training.config import PRESETS
+from agents.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def main(args: Args) -> None:
     scenes = PackedScenes(Leaves("test", agent.pretrained.size, length=num_scenes), agent.pretrained.size, args.device)
     initial = Agent.load(folder / "initial.pt", args.device)
     segmenters = {"initialised": agent_segmenter(initial), "agent": agent_segmenter(agent)}
-    evaluations = compare(segmenters, agent.pretrained, scenes, agent.cut_off)
+    evaluations = compare(segmenters, agent.pretrained, scenes, agent.threshold)
     write_report(folder / "evaluation-test", evaluations, scenes, {"seed": args.seed})
     print(f"{format_table(evaluations)}\n\nreport in {folder / 'evaluation-test'}")
 

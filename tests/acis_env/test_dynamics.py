@@ -223,26 +223,26 @@ def test_the_predicted_mask_carries_a_gradient_to_the_action_and_the_reward_none
         assert (gradient.abs().sum(1) > 0).all()
 
 
-def labels_by_pixel(masks, cut_off):
-    """The prediction that is largest at each pixel, counted from 1, or 0 if even that is below `cut_off`."""
+def labels_by_pixel(masks, threshold):
+    """The prediction that is largest at each pixel, counted from 1, or 0 if even that is below `threshold`."""
     steps, height, width = masks.shape
     labels = np.zeros((height, width), np.int64)
     for row in range(height):
         for column in range(width):
             winner = max(range(steps), key=lambda t: masks[t, row, column])
-            if masks[winner, row, column] >= cut_off:
+            if masks[winner, row, column] >= threshold:
                 labels[row, column] = winner + 1
     return labels
 
 
-@pytest.mark.parametrize("cut_off", [0.3, 0.5, 0.9])
-def test_the_label_map_gives_each_pixel_to_the_most_probable_mask(play, cut_off):
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
+def test_the_label_map_gives_each_pixel_to_the_most_probable_mask(play, threshold):
     states, _ = play(4)
     for scene in range(5):
         masks = np.stack([state.predicted_mask[scene, 0].numpy() for state in states[1:]])
-        prediction = label_prediction(states[-1], cut_off)[scene]
+        prediction = label_prediction(states[-1], threshold)[scene]
         assert prediction.dtype == torch.int64
-        np.testing.assert_array_equal(prediction, labels_by_pixel(masks, cut_off))
+        np.testing.assert_array_equal(prediction, labels_by_pixel(masks, threshold))
 
 
 def test_labels_of_a_scene_worked_out_by_hand():
@@ -250,7 +250,7 @@ def test_labels_of_a_scene_worked_out_by_hand():
     assert label_prediction(state).tolist() == [[[1, 1, 0, 0]]]
     state, _ = take(state, [0.1, 0.7, 0.5, 0.3])
     assert label_prediction(state).tolist() == [[[1, 2, 2, 0]]]
-    assert label_prediction(state, cut_off=0.35).tolist() == [[[1, 2, 2, 1]]]
+    assert label_prediction(state, threshold=0.35).tolist() == [[[1, 2, 2, 1]]]
 
 
 def test_given_instances_are_in_no_predicted_label():

@@ -260,7 +260,7 @@ def test_changing_an_observation_of_the_single_environment_changes_nothing_later
 
 
 def test_the_label_map_gives_pixels_above_the_cut_off_to_the_largest_mask(make_env, random_actions):
-    env = make_env(cut_off=0.6)
+    env = make_env(threshold=0.6)
     env.reset(options={"scene_index": 3})
     assert not env.label_map.any()
     masks = []
@@ -363,7 +363,7 @@ def test_a_step_after_the_end_is_refused_until_the_next_reset(make_env):
         ({"render_mode": "human"}, "render_mode must be .*rgb_array.*, got 'human'"),
         ({"action_scale": 0.0}, "action_scale must be positive, got 0.0"),
         ({"action_scale": float("nan")}, "action_scale must be positive, got nan"),
-        ({"cut_off": 1.0}, "cut_off must be between 0 and 1, got 1.0"),
+        ({"threshold": 1.0}, "threshold must be between 0 and 1, got 1.0"),
         ({"augmentation": {"rotation": 400}}, r"rotation must be in \[0, 180\] degrees, got 400"),
         ({"scenes": "leaves", "split": "tset"}, "split must be one of train, val, test, got 'tset'"),
         ({"scenes": "leaves", "scene_options": {"most_leaves": 3}}, r"\['most_leaves'\].*unexpected keyword"),

@@ -15,12 +15,12 @@ from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, pretrain_autoencoder, pretrain_context
 from acis_env.weights import Pretrained, save_weights
-from agents.actor import ActorConfig
-from agents.actor_critic import ActorCritic
-from agents.agent import Agent
-from agents.config import Phase, TrainConfig
-from agents.critic import CriticConfig
-from agents.episodes import Batch, MicroBatch, sort_by_length
+from agents.algorithms.actor_critic import ActorCritic
+from agents.algorithms.rollout import Batch, MicroBatch, sort_by_length
+from agents.models.actor import ActorConfig
+from agents.models.agent import Agent
+from agents.models.critic import CriticConfig
+from agents.training.config import Phase, TrainConfig
 
 SIZE = (32, 32)
 TRUNK = TrunkConfig(widths=(4, 6, 8), features=16, downsample="stride")

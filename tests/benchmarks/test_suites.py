@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agents.cli import Bench, main
+from agents.commands.cli import Bench, main
 from benchmarks.suites import SUITES, run_suites
 
 
@@ -76,7 +76,7 @@ def test_the_command_refuses_no_repeats(tmp_path):
 
 
 def test_an_installation_without_checkout_says_where_to_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.cli.__file__", str(tmp_path / "site-packages" / "agents" / "cli.py"))
+    monkeypatch.setattr("agents.commands.cli.__file__", str(tmp_path / "site-packages" / "agents" / "cli.py"))
     with pytest.raises(SystemExit, match=r"^acis: the benchmarks are not installed .* from a checkout$"):
         main(["bench"])
 

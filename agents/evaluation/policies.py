@@ -1,0 +1,314 @@
+"""One protocol for agents of every library: save a policy beside its environment, load it, play held-out scenes.
+
+A policy is anything with the `predict` of Stable-Baselines3, so that library's algorithms and `agents.Agent` are
+policies as they are. A network of another library is written as a program of `torch.export`, which needs neither
+the library nor the code of the network to run again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from acis_env import dynamics
+from acis_env.env import NumpyObservation
+from acis_env.files import replacing, write_json
+from acis_env.observations import Observation
+from acis_env.precision import autocast
+from acis_env.sampling import SceneBatch
+from acis_env.vector_env import SegmentationVectorEnv
+from agents.evaluation.evaluation import Segmenter
+from agents.models.agent import Prediction
+
+CARD = "policy.json"
+"""Name of the file that says what a policy's folder holds."""
+SB3_LIBRARIES = ("stable_baselines3", "sb3_contrib")
+
+
+class Policy(Protocol):
+    """Chooses actions for a batch of observations."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], Any]:
+        """Actions `[B, a]` in [-1, 1] for numpy observations `[B, ...]`, and the state for the next call.
+
+        Args:
+            observation: as the environment gives it.
+            state: what the last call returned; None begins new episodes.
+            episode_start: `[B]` bool, True where a new episode begins.
+            deterministic: take the most likely action.
+        """
+
+
+class RandomPolicy:
+    """Draws actions uniformly from their space."""
+
+    def __init__(self, space: gym.spaces.Box, seed: int = 0) -> None:
+        """Take the action space of one environment."""
+        self.length = space.shape[0]
+        self.generator = np.random.default_rng(seed)
+
+    def predict(
+        self, observation: NumpyObservation, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[NDArray[np.float32], Any]:
+        """As `Policy.predict`; always random."""
+        first = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        return self.generator.uniform(-1, 1, (len(first), self.length)).astype(np.float32), state
+
+
+class ProgramPolicy:
+    """A network without memory, exported by `save_program`."""
+
+    def __init__(self, network: nn.Module, device: str | torch.device) -> None:
+        """Take a module that maps observations `[B, ...]` to actions `[B, a]` in [-1, 1]."""
+        self.network = network.to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def predict(
+        self, observation: NumpyObservation, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[NDArray[np.float32], Any]:
+        """As `Policy.predict`; always deterministic."""
+        actions: Tensor = self.network(_to_tensors(observation, self.device))
+        return actions.clamp(-1, 1).numpy(force=True), state
+
+
+def evaluate_policy(
+    policy: Policy, arguments: Mapping[str, Any], num_scenes: int = 100, num_envs: int = 10, split: str = "test"
+) -> dict[str, float]:
+    """Play the first scenes of a split once each, without augmentation, and average what the episodes earned.
+
+    Args:
+        policy: of any library.
+        arguments: keyword arguments of `SegmentationVectorEnv` the policy was trained with.
+        num_scenes: number of scenes, at most those of the split.
+        num_envs: scenes played at a time.
+        split: "train", "val" or "test".
+
+    Returns:
+        Means over episodes: `return`, `length`, and the metrics of the finished label maps (`sbd`, `abs_dic`, ...).
+    """
+    options = {**arguments, "split": split, "augmentation": None, "num_envs": num_envs, "autoreset_mode": "Disabled"}
+    env = SegmentationVectorEnv(**{**options, "render_mode": None, "sequence_length": None})
+    waiting = list(range(min(num_scenes, len(env.scenes))))[::-1]
+    rows: list[dict[str, float]] = []
+    first = [waiting.pop() if waiting else -1 for _ in range(num_envs)]
+    playing = np.array(first) >= 0
+    observations, _ = env.reset(seed=0, options={"scene_index": np.maximum(first, 0)})
+    state, is_start, returns = None, np.ones(num_envs, dtype=bool), np.zeros(num_envs)
+    while playing.any():
+        actions, state = policy.predict(_to_numpy(observations), state, is_start, deterministic=True)
+        observations, rewards, terminated, truncated, infos = env.step(actions)
+        returns += rewards.numpy(force=True)
+        is_start = (terminated | truncated).numpy(force=True)
+        for slot in np.flatnonzero(is_start & playing).tolist():
+            rows.append({"return": returns[slot], **_episode(infos, slot)})
+        if is_start.any():
+            following = np.array([waiting.pop() if waiting and over else -1 for over in is_start & playing])
+            playing = np.where(is_start, following >= 0, playing)
+            returns[is_start] = 0
+            scenes = {"scene_index": np.maximum(following, 0), "reset_mask": is_start}
+            observations, _ = env.reset(options=scenes)
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def compare_with_random(
+    policy: Policy, arguments: Mapping[str, Any], folder: Path, num_scenes: int = 100, **about: Any
+) -> dict[str, Any]:
+    """Play the same held-out scenes with `policy` and with random actions; print a table and keep it.
+
+    Args:
+        policy: of any library.
+        arguments: keyword arguments of `SegmentationVectorEnv` the policy was trained with.
+        folder: where `evaluation.json`, and TensorBoard scalars `eval/*`, are written.
+        num_scenes: scenes of the split "test".
+        about: written into the file, too: `seed`, `total_timesteps` (that of the scalars), `seconds`.
+
+    Returns:
+        What the file holds: `policy` and `random`, both as from `evaluate_policy`, and `about`.
+    """
+    space = SegmentationVectorEnv(**{**arguments, "num_envs": 1}).single_action_space
+    assert isinstance(space, gym.spaces.Box)
+    rows = {"policy": policy, "random": RandomPolicy(space, seed=0)}
+    report: dict[str, Any] = {name: evaluate_policy(row, arguments, num_scenes) for name, row in rows.items()}
+    print(f"{num_scenes} held-out scenes   return     SBD")
+    for name, means in report.items():
+        print(f"{name:<20} {means['return']:9.3f} {means['sbd']:7.3f}")
+    with SummaryWriter(str(folder)) as writer:
+        for name, means in report.items():
+            tag = "eval" if name == "policy" else "eval_random"
+            for key, value in means.items():
+                writer.add_scalar(f"{tag}/{key}", value, about.get("total_timesteps"))
+    report |= about
+    write_json(folder / "evaluation.json", report)
+    return report
+
+
+def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
+    """The policy's masks for the tables of `acis evaluate`.
+
+    An agent that ends its own episodes counts the masks up to there; any other is given the true count, and its own
+    stopping is no achievement of its own.
+
+    Args:
+        policy: of any library.
+        env: gives the context, the kind of observations, and the decoder; its episodes are not touched.
+    """
+    latent_size = env.decoder.config.latent_size
+    stops_itself = env.rules.stop == "agent"
+
+    @torch.no_grad()
+    def segment(batch: SceneBatch) -> Prediction:
+        capacity = env.scenes.max_instances
+        limit = env.max_episode_steps if stops_itself and env.max_episode_steps else 0
+        max_steps = max(limit, int(batch.label_maps.max()))
+        context = env.source.context(batch.images, batch.label_maps)
+        with autocast(env.device, env.precision):
+            state = dynamics.reset(context, batch.label_maps, env.decoder, capacity, max_steps)
+        counts = torch.full_like(state.num_instances, max_steps) if stops_itself else state.num_instances
+        memory, is_start, masks = None, np.ones(len(context), dtype=bool), []
+        for step in range(max_steps):
+            chosen, memory = policy.predict(_to_numpy(env.observer(state)), memory, is_start, deterministic=True)
+            actions = torch.as_tensor(chosen, dtype=torch.float32, device=context.device).clamp(-1, 1)
+            if stops_itself:
+                stops = (actions[:, latent_size] > 0) & (counts == max_steps)
+                counts = torch.where(stops, step, counts)
+            with autocast(env.device, env.precision):
+                state, _ = dynamics.step(state, actions[:, :latent_size] * env.action_scale, env.decoder)
+            masks.append(state.predicted_mask[:, 0])
+            is_start = np.zeros(len(context), dtype=bool)
+        return Prediction(torch.stack(masks, dim=1), counts, counts < max_steps)
+
+    return segment
+
+
+def save_sb3(folder: Path, model: Any, arguments: Mapping[str, Any]) -> None:
+    """Write an algorithm of Stable-Baselines3 or sb3-contrib.
+
+    Args:
+        folder: to write into.
+        model: the algorithm.
+        arguments: of the environment, `SegmentationVectorEnv.arguments`.
+
+    Raises:
+        ValueError: the arguments cannot be written as JSON.
+    """
+    card = {"kind": "sb3", "algorithm": type(model).__name__, "arguments": _plain(arguments)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "model.zip") as unfinished:
+        model.save(unfinished)
+    write_json(folder / CARD, card)
+
+
+def save_program(
+    folder: Path, network: nn.Module, arguments: Mapping[str, Any], example_observation: Observation
+) -> None:
+    """Write a network without memory as a program of `torch.export`.
+
+    Args:
+        folder: to write into.
+        network: maps observations `[B, ...]` to actions `[B, a]` in [-1, 1].
+        arguments: of the environment, `SegmentationVectorEnv.arguments`.
+        example_observation: a batch of at least two, as the environment gives it.
+
+    Raises:
+        ValueError: the arguments cannot be written as JSON.
+    """
+    card = {"kind": "program", "arguments": _plain(arguments)}
+    batch = torch.export.Dim("batch", min=1)
+    if isinstance(example_observation, Tensor):
+        shapes: Any = ({0: batch},)
+    else:
+        shapes = ({name: {0: batch} for name in example_observation},)
+    program = torch.export.export(network.eval(), (example_observation,), dynamic_shapes=shapes)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    with replacing(folder / "policy.pt2") as unfinished:
+        unfinished.write_bytes(content.getvalue())
+    write_json(folder / CARD, card)
+
+
+def load_policy(folder: Path, device: str = "cpu") -> tuple[Policy, dict[str, Any]]:
+    """Read what `save_sb3` or `save_program` wrote: the policy, and the arguments of its environment.
+
+    Raises:
+        FileNotFoundError: the folder holds no policy.
+        ValueError: a file is damaged.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; save_sb3 and save_program of agents.evaluation write it"
+        )
+    try:
+        card = json.loads(path.read_text())
+        kind, arguments = card["kind"], {**card["arguments"], "device": device}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not the card of a policy ({error!r})") from error
+    if kind == "sb3":
+        return _sb3_algorithm(card["algorithm"], path).load(folder / "model.zip", device=device), arguments
+    if kind != "program":
+        raise ValueError(f"{path}: kind must be 'sb3' or 'program', got {kind!r}")
+    try:
+        program = torch.export.load(folder / "policy.pt2")
+    except Exception as error:  # as many kinds as a file can be damaged in
+        raise ValueError(f"{folder / 'policy.pt2'}: not a whole program ({type(error).__name__})") from error
+    return ProgramPolicy(program.module(), device), arguments
+
+
+def _sb3_algorithm(name: str, path: Path) -> Any:
+    for library in SB3_LIBRARIES:
+        try:
+            module = importlib.import_module(library)
+        except ImportError:
+            continue
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise ValueError(f'{path}: {name!r} is in none of {SB3_LIBRARIES} as installed; pip install "acis-env[sb3]"')
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in arguments.items() if name != "device"}
+    try:
+        json.dumps(kept)
+    except TypeError as error:
+        raise ValueError(
+            f"arguments must be plain JSON, name scenes and weights by path: {error}, got {sorted(kept)}"
+        ) from error
+    return kept
+
+
+def _episode(infos: Mapping[str, Any], slot: int) -> dict[str, float]:
+    names = [name for name in infos if infos[name].dim() == 1 and not name.startswith("_") and name != "scene_index"]
+    row = {name: float(infos[name][slot]) for name in names}
+    row["length"] = row.pop("step_count")
+    return row
+
+
+def _to_numpy(observations: Observation) -> NumpyObservation:
+    if isinstance(observations, Tensor):
+        return observations.numpy(force=True)
+    return {name: value.numpy(force=True) for name, value in observations.items()}
+
+
+def _to_tensors(observations: NumpyObservation, device: str | torch.device) -> Observation:
+    if isinstance(observations, dict):
+        return {name: torch.as_tensor(value, device=device) for name, value in observations.items()}
+    return torch.as_tensor(observations, device=device)

@@ -1,0 +1,311 @@
+"""A trained agent: acts in the environment, and segments any image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from acis_env.context import ContextConfig, ContextNetwork
+from acis_env.datasets.packed import resize_image
+from acis_env.decoder import AutoencoderConfig, MaskAutoencoder, RefiningDecoder
+from acis_env.files import replacing
+from acis_env.observations import unpack
+from acis_env.weights import Pretrained, config_from_dict, load_state
+from agents.algorithms.search import Judge, SearchConfig
+from agents.models.actor import Actor, ActorConfig
+from agents.models.critic import Critic, CriticConfig
+
+FORMAT = "acis-agent-3"
+"""Marks a file as an agent's, and the layout of what is in it."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """An image taken apart into instances."""
+
+    label_map: NDArray[np.int32]  # [h, w], 0 = background, label t = the t-th prediction
+    masks: NDArray[np.float32]  # [T, h, w] in [0, 1], soft, in the order of prediction
+    stopped: bool  # True: by the termination unit, False: by the cap on steps
+
+    @property
+    def order(self) -> list[int]:
+        """Labels of the instances that own a pixel of the label map, first predicted first."""
+        return [int(label) for label in np.unique(self.label_map) if label > 0]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Masks of `B` scenes at the size of the network."""
+
+    masks: Tensor  # [B, T, H, W] in [0, 1], soft, in the order of prediction
+    num_masks: Tensor  # [B] int64, masks before the termination unit said stop; T where it never did
+    stopped: Tensor  # [B] bool
+
+
+class Agent:
+    """Context network, actor and frozen decoder: all that inference needs.
+
+    The critic is not needed (section 5.3), unless the agent has it judge several candidates in every state.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        pretrained: Pretrained,
+        max_steps: int = 21,
+        threshold: float = 0.5,
+        action_scale: float = 3.0,
+        judge: Judge | None = None,
+        refine: bool = False,
+    ) -> None:
+        """Put an agent together.
+
+        Args:
+            actor: the policy.
+            pretrained: the networks around the actions.
+            max_steps: cap on the number of masks of `segment`.
+            threshold: probability below which a pixel of the label map is background.
+            action_scale: that of the environment: latent standard deviations of an action of 1.
+            judge: chooses the action; None takes the policy's mean.
+            refine: whether masks are refined before they count (see `RefiningDecoder`).
+        """
+        self.refine = refine
+        self.judge = judge
+        self.actor = actor.eval()
+        self.pretrained = pretrained
+        self.decoder = pretrained.autoencoder.frozen_decoder(refine)
+        self.max_steps = max_steps
+        self.threshold = threshold
+        self.action_scale = action_scale
+
+    @property
+    def device(self) -> torch.device:
+        """Of all weights."""
+        return self.actor.device
+
+    def to(self, device: str | torch.device) -> Agent:
+        """Move this agent to `device`; networks around the actions that others use stay where they are."""
+        self.actor.to(device)
+        self.pretrained = self.pretrained.to(device)
+        self.decoder = self.pretrained.autoencoder.frozen_decoder(self.refine)
+        if self.judge is not None:
+            self.judge.critic.to(device)
+            self.judge.decoder = self.decoder
+        return self
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: Mapping[str, Tensor | NDArray[Any]] | Tensor | NDArray[Any],
+        state: Tensor | None = None,
+        episode_start: Tensor | NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], Tensor]:
+        """Choose actions, by the protocol of Stable-Baselines3.
+
+        Args:
+            observation: of one environment or a batch, as the environments give it with `obs` "dict" or "stacked".
+            state: what the last call returned; None begins new episodes everywhere.
+            episode_start: `[B]`, True where a new episode begins.
+            deterministic: take the mean, or the judge's choice; else sample from the policy.
+
+        Returns:
+            Actions `[l]` or `[B, l]` in [-1, 1], and the memory for the next call.
+
+        Raises:
+            ValueError: the observation is of another kind, or not of the agent's size.
+        """
+        context, mask = unpack(observation, self.device)
+        if tuple(context.shape[-2:]) != self.pretrained.size:
+            raise ValueError(
+                f"observation must be [..., H, W] with (H, W) = {self.pretrained.size}, got {list(mask.shape)}"
+            )
+        single = context.dim() == 3
+        if single:
+            context, mask = context[None], mask[None]
+        memory = self.actor.initial_memory(len(context)) if state is None else state
+        if episode_start is not None:
+            memory = memory * (~torch.as_tensor(episode_start, device=self.device).bool()).view(-1, 1, 1)
+        out = self.actor(self.actor.condition(context), mask, memory)
+        latent = out.mean
+        if not deterministic:
+            latent = latent + torch.exp(0.5 * out.log_variance) * torch.randn_like(latent)
+        if self.judge is not None or self.refine:
+            conditioning = self.decoder.condition(context)
+            if self.judge is not None and deterministic:
+                latent = self.judge(self.judge.critic.condition(context), conditioning, mask, latent)
+            if isinstance(self.decoder, RefiningDecoder):  # an environment need not know of it
+                latent = self.decoder.refine(latent, conditioning)
+        action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
+        return (action[0] if single else action), out.memory
+
+    def segment(self, image: NDArray[np.uint8], max_steps: int | None = None) -> Segmentation:
+        """Take an image apart.
+
+        Args:
+            image: RGB, uint8 `[h, w, 3]` or `[3, h, w]`, of any size.
+            max_steps: cap on the number of masks; None takes the agent's.
+
+        Raises:
+            ValueError: `image` is not uint8 RGB.
+        """
+        image = np.asarray(image)
+        given = list(image.shape)
+        if image.ndim == 3 and image.shape[0] != 3 and image.shape[2] == 3:
+            image = image.transpose(2, 0, 1)
+        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f"image must be uint8 RGB [h, w, 3], got {image.dtype} {given}")
+        small = torch.from_numpy(resize_image(image, self.pretrained.size)).to(self.device)
+        prediction = self.predict_masks(self.pretrained.context_network.context(small[None]), max_steps)
+        masks = prediction.masks[0, : int(prediction.num_masks[0])].numpy(force=True)
+        masks = resize_masks(masks, (image.shape[1], image.shape[2]))
+        return Segmentation(compose_label_map(masks, self.threshold), masks, bool(prediction.stopped[0]))
+
+    @torch.no_grad()
+    def predict_masks(self, context: Tensor, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
+        """Run the deterministic policy on a batch until every termination unit has said stop.
+
+        Args:
+            context: `[B, 12, H, W]` in [0, 1].
+            max_steps: cap on the number of masks; None takes the agent's.
+            min_steps: go on for so many masks anyway; `num_masks` still tells where the unit stopped.
+        """
+        cap = self.max_steps if max_steps is None else max_steps
+        limit = max(cap, min_steps)
+        conditioning, shares = self.decoder.condition(context), self.actor.condition(context)
+        judged = None if self.judge is None else self.judge.critic.condition(context)
+        mask = torch.zeros_like(context[:, :1])
+        memory = self.actor.initial_memory(len(context))
+        num_masks = torch.full((len(context),), cap, device=context.device)
+        stopped = torch.zeros(len(context), dtype=torch.bool, device=context.device)
+        masks: list[Tensor] = []
+        for t in range(limit + 1):
+            out = self.actor(shares, mask, memory)
+            stops = (out.continue_logit < 0) & ~stopped & (t <= cap)
+            num_masks = torch.where(stops, t, num_masks)
+            stopped |= stops
+            if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
+                break
+            latent = out.mean
+            if self.judge is not None and judged is not None:
+                latent = self.judge(judged, conditioning, mask, latent)
+            predicted = self.decoder(latent, conditioning)
+            masks.append(predicted[:, 0])
+            mask, memory = torch.maximum(mask, predicted), out.memory
+        return Prediction(
+            torch.stack(masks, dim=1) if masks else context.new_zeros(len(context), 0, *context.shape[2:]),
+            num_masks,
+            stopped,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole agent to one file; an interruption leaves the old one."""
+        save_checkpoint(self.state_dict(), Path(path))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load` needs: configurations and weights."""
+        context_network, autoencoder = self.pretrained.context_network, self.pretrained.autoencoder
+        return {
+            "format": FORMAT,
+            "config": {
+                "actor": asdict(self.actor.config),
+                "context": asdict(context_network.config),
+                "autoencoder": asdict(autoencoder.config),
+                "max_steps": self.max_steps,
+                "threshold": self.threshold,
+                "action_scale": self.action_scale,
+                "refine": self.refine,
+                "critic": None if self.judge is None else asdict(self.judge.critic.config),
+                "search": None if self.judge is None else asdict(self.judge.config),
+            },
+            "critic": {} if self.judge is None else self.judge.critic.state_dict(),
+            "actor": self.actor.state_dict(),
+            "context": context_network.state_dict(),
+            "autoencoder": autoencoder.state_dict(),
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Agent:
+        """Read an agent written by `save`, or the one in a run's folder.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged or holds something else.
+        """
+        file = Path(path)
+        file = file / "agent.pt" if file.is_dir() else file
+        return cls.from_state_dict(load_checkpoint(file), str(file)).to(device)
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any], source: str) -> Agent:
+        """Rebuild an agent; `source` is named in errors."""
+        if state.get("format") != FORMAT:
+            raise ValueError(f"{source}: expected an agent of format {FORMAT!r}, got {state.get('format')!r}")
+        config = state["config"]
+        context_network = ContextNetwork(config_from_dict(ContextConfig, config["context"], source))
+        autoencoder = MaskAutoencoder(config_from_dict(AutoencoderConfig, config["autoencoder"], source))
+        actor = Actor(autoencoder.config, config_from_dict(ActorConfig, config["actor"], source))
+        modules: dict[str, nn.Module] = {"context": context_network, "autoencoder": autoencoder, "actor": actor}
+        judge = None
+        if config["critic"] is not None:
+            critic = Critic(autoencoder.config, config_from_dict(CriticConfig, config["critic"], source))
+            decoder = autoencoder.frozen_decoder(config["refine"])
+            judge = Judge(critic, decoder, config_from_dict(SearchConfig, config["search"], source))
+            modules["critic"] = critic
+        for name, module in modules.items():
+            load_state(module, state[name], f"{source}: {name}")
+            module.requires_grad_(False).eval()
+        settings = {name: config[name] for name in ("max_steps", "threshold", "action_scale", "refine")}
+        return cls(actor, Pretrained(context_network, autoencoder), **settings, judge=judge)
+
+
+def compose_label_map(masks: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int32]:
+    """Hard label map `[h, w]` of soft masks `[T, h, w]`; label t is the t-th mask.
+
+    Overlaps go to the mask of the highest probability, pixels below `threshold` are background.
+    """
+    if len(masks) == 0:
+        return np.zeros(masks.shape[1:], dtype=np.int32)
+    labels = masks.argmax(0).astype(np.int32) + 1
+    return np.where(masks.max(0) >= threshold, labels, 0).astype(np.int32)
+
+
+def resize_masks(masks: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize soft masks `[T, H, W]` to `size` `(h, w)` by bilinear interpolation."""
+    if masks.shape[1:] == size:
+        return masks
+    resized = [cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for mask in masks]
+    return np.stack(resized).astype(np.float32) if resized else np.zeros((0, *size), dtype=np.float32)
+
+
+def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write `content` with `torch.save`; an interruption leaves the old file."""
+    with replacing(path) as unfinished:
+        torch.save(dict(content), unfinished)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote, onto the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `acis train` writes it")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load fails in as many ways as a file can be damaged
+        raise ValueError(f"{path}: not a whole checkpoint ({type(error).__name__})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a checkpoint, got {type(content).__name__}")
+    return content

@@ -1,0 +1,93 @@
+"""The critic: an estimate of the discounted return of one mask in one state.
+
+Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, Eqs. (6) and (7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from acis_env.decoder import AutoencoderConfig, MaskEncoder
+from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk
+from acis_env.precision import full_precision, to_float32
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """Sizes and inputs of the critic."""
+
+    trunk_widths: tuple[int, ...] = ()
+    """Channels of the trunk's convolutions. None named: those of the autoencoder's encoder, from which it can start."""
+    trunk_features: int = 1024
+    """Width of the linear layer behind them, if they are named."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the layers behind the trunk."""
+    products: bool = True
+    """Also show the mask times `M_t`, foreground and angles, which a convolution cannot form by itself."""
+    remaining_steps: bool = True
+    """Also show the number of steps left; without it time has to be inferred from `M_t`."""
+    max_steps: int = 21
+    """Largest number of steps left that is told apart."""
+
+
+class Critic(nn.Module):
+    """`Q(s_t, a_t)` of Eq. (6). It sees the decoded mask `m_t` rather than the code, and not the actor's memory."""
+
+    def __init__(self, autoencoder: AutoencoderConfig, config: CriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        mask_channels = 2 + (2 + ANGLE_BINS if config.products else 0)
+        trunk = autoencoder.encoder
+        if config.trunk_widths:
+            trunk = replace(trunk, widths=config.trunk_widths, features=config.trunk_features)
+        self.trunk = Trunk(trunk, autoencoder.size, mask_channels, autoencoder.image_mean, autoencoder.image_std)
+        steps = config.max_steps + 1 if config.remaining_steps else 0
+        widths = (trunk.features + steps, *config.hidden)
+        layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.LeakyReLU())]
+        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+    def condition(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """What stays fixed in an episode: the context's share of the first convolution, and the context."""
+        return self.trunk.condition(context), context
+
+    def forward(
+        self, conditioning: tuple[Tensor, Tensor], mask: Tensor, predicted_mask: Tensor, remaining: Tensor | None = None
+    ) -> Tensor:
+        """Values `[B]`.
+
+        Args:
+            conditioning: of `B` contexts.
+            mask: `[B, 1, H, W]`, `M_t`.
+            predicted_mask: `[B, 1, H, W]`, `m_t`, the action.
+            remaining: `[B]` int64, steps left including this one; a critic that does not see it needs none.
+
+        Raises:
+            ValueError: the critic sees the steps left, but they were not given.
+        """
+        share, context = conditioning
+        masks = [predicted_mask, mask]
+        if self.config.products:
+            masks += [predicted_mask * mask, predicted_mask * context[:, FOREGROUND:]]
+        features = to_float32(self.trunk(share, torch.cat(masks, dim=1)))
+        if self.config.remaining_steps:
+            if remaining is None:
+                raise ValueError("remaining must be given to a critic with remaining_steps, got None")
+            steps = F.one_hot(remaining.clamp(0, self.config.max_steps), self.config.max_steps + 1)
+            features = torch.cat([features, steps.to(features)], dim=1)
+        with full_precision(mask.device):
+            values: Tensor = self.head(features)[:, 0]
+        return values
+
+    @torch.no_grad()
+    def start_from(self, encoder: MaskEncoder) -> None:
+        """Read `m_t` as the autoencoder's encoder reads a mask; the other masks start without a say."""
+        state = encoder.trunk.state_dict()
+        mask_weight = torch.zeros_like(self.trunk.mask_conv.weight)
+        mask_weight[:, :1] = state["mask_conv.weight"]
+        state["mask_conv.weight"] = mask_weight
+        self.trunk.load_state_dict(state)

@@ -1,0 +1,34 @@
+"""One process of several that train together; started by test_distributed.py as torchrun would start it."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from acis_env.weights import config_from_dict
+from agents.algorithms.distributed import join_group
+from agents.training.config import TrainConfig
+from agents.training.trainer import Trainer
+
+
+def run(jobs, folder):
+    """Train by every job's configuration, or go on with the run that it names."""
+    with join_group() as group:
+        for name, job in jobs.items():
+            if "resume" in job:
+                trainer = Trainer.resume(Path(job["resume"]), group)
+            else:
+                trainer = Trainer(config_from_dict(TrainConfig, job, name), folder / name, group=group)
+            trainer.run()
+            result = {"actor": trainer.learner.actor.state_dict(), "critic": trainer.learner.critic.state_dict()}
+            result["gradients"] = [p.grad for p in trainer.learner.actor.policy_parameters()]
+            torch.save(result, folder / f"{name}-{group.rank}.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    # By default Adam makes whole steps of gradients that are nothing but rounding.
+    torch.optim.Adam = partial(torch.optim.Adam, eps=1e-3)
+    run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

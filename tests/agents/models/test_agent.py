@@ -1,0 +1,365 @@
+"""The agent: acts by the protocol of Stable-Baselines3, takes images apart, and survives a trip to disk."""
+
+import numpy as np
+import pytest
+import torch
+
+from acis_env import SegmentationEnv, SegmentationVectorEnv
+from acis_env.observations import unpack
+from agents.algorithms.rollout import run_episodes
+from agents.models.agent import Agent, compose_label_map, load_checkpoint, resize_masks, save_checkpoint
+
+ODD = (50, 70)
+
+
+@pytest.fixture
+def env(leaves, tiny):
+    return SegmentationVectorEnv(3, scenes=leaves.dataset, weights=tiny)
+
+
+@pytest.fixture
+def observation(env):
+    return env.reset(seed=0)[0]
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (*ODD, 3), dtype=np.uint8)
+
+
+def row(observation, index):
+    """Of one scene, in numpy, as the single environment gives it."""
+    return {key: value[index].numpy() for key, value in observation.items()}
+
+
+def test_actions_are_the_policys_mean_scaled_to_the_environments_units(agent, observation):
+    actions, memory = agent.predict(observation)
+    planes = [observation[key] for key in ("image", "foreground", "angles")]
+    context = torch.cat(planes, dim=1) / 255
+    out = agent.actor(agent.actor.condition(context), observation["mask"] / 255, agent.actor.initial_memory(3))
+    np.testing.assert_allclose(actions, (out.mean / 3).clamp(-1, 1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(memory, out.memory)
+    assert actions.dtype == np.float32
+
+
+def test_a_single_observation_gets_a_single_action_and_equals_its_row_of_a_batch(agent, observation):
+    batch, batch_memory = agent.predict(observation)
+    for index in range(3):
+        action, memory = agent.predict(row(observation, index))
+        assert action.shape == (4,)
+        np.testing.assert_allclose(action, batch[index], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(memory[0], batch_memory[index], rtol=1e-4, atol=1e-5)
+
+
+def test_the_state_is_carried_and_forgotten_where_an_episode_starts(agent, observation):
+    first, memory = agent.predict(observation)
+    second, _ = agent.predict(observation, memory)
+    assert np.abs(second - first).max(1).min() > 1e-4
+    kept = memory.clone()
+    mixed, _ = agent.predict(observation, memory, episode_start=np.array([True, False, True]))
+    np.testing.assert_array_equal(mixed[[0, 2]], first[[0, 2]])
+    np.testing.assert_array_equal(mixed[1], second[1])
+    assert torch.equal(memory, kept)  # the caller's state stays as it was
+
+
+def test_sampled_actions_vary_about_the_mean_with_the_policys_width(agent, observation):
+    torch.manual_seed(0)
+    mean, memory = agent.predict(observation)
+    np.testing.assert_array_equal(agent.predict(observation)[0], mean)
+    agent.action_scale = 100.0  # so that nothing is clipped
+    mean = agent.predict(observation)[0]
+    samples = np.stack([agent.predict(observation, deterministic=False)[0] for _ in range(300)])
+    context = torch.cat([observation[key] for key in ("image", "foreground", "angles")], dim=1) / 255
+    out = agent.actor(agent.actor.condition(context), observation["mask"] / 255, torch.zeros_like(memory))
+    width = torch.exp(0.5 * out.log_variance) / 100
+    np.testing.assert_allclose(samples.std(0), width, rtol=0.2)
+    assert (np.abs(samples.mean(0) - mean) < 5 * width.numpy() / 300**0.5).all()
+
+
+def test_actions_stay_within_the_action_space(agent, observation, env):
+    agent.actor.skip.bias.data[:4] = torch.tensor([50.0, -50.0, 0.0, 50.0])
+    for deterministic in (True, False):
+        actions, _ = agent.predict(observation, deterministic=deterministic)
+        assert env.action_space.contains(actions)
+        assert actions[:, 0].tolist() == [1, 1, 1]
+        assert actions[:, 1].tolist() == [-1, -1, -1]
+
+
+def test_an_observation_of_another_size_is_an_error_that_names_both_sizes(agent):
+    observation = {key: np.zeros((c, 64, 32), np.uint8) for key, c in (("image", 3), ("mask", 1))}
+    observation |= {key: np.zeros((c, 64, 32), np.uint8) for key, c in (("foreground", 1), ("angles", 8))}
+    with pytest.raises(ValueError, match=r"\(32, 32\).*\[1, 64, 32\]"):
+        agent.predict(observation)
+
+
+def test_an_episode_played_through_the_environment_gives_the_masks_of_the_mean_policy(agent, leaves, tiny):
+    env = SegmentationEnv(scenes=leaves.dataset, weights=tiny, action_scale=agent.action_scale)
+    observation, info = env.reset(seed=0, options={"scene_index": 1})
+    context = tiny.context_network.context(leaves.gather([1])[0])
+    expected = agent.predict_masks(context, min_steps=4).masks[0, :4]
+    memory, masks, terminated = None, [], False
+    while not terminated:
+        action, memory = agent.predict(observation, memory)
+        observation, _, terminated, truncated, info = env.step(action)
+        masks.append(env._slot.state.predicted_mask[0, 0])
+        assert not truncated
+    assert len(masks) == info["num_instances"] == 4
+    errors = (torch.stack(masks) - expected).abs().mean((1, 2))
+    assert errors.max() < 0.01  # observations are rounded to bytes
+    assert (expected[1:] - expected[:-1]).abs().mean((1, 2)).min() > 2 * errors.max()
+
+
+def test_the_actions_of_a_refining_agent_decode_to_the_masks_it_segments_with(make_learner, leaves, tiny, tmp_path):
+    actor = make_learner(refine=True).actor
+    Agent(actor, tiny, max_steps=4, action_scale=50.0, refine=True).save(tmp_path / "agent.pt")
+    agent = Agent.load(tmp_path / "agent.pt")
+    env = SegmentationEnv(scenes=leaves.dataset, weights=tiny)
+    observation, _ = env.reset(seed=0, options={"scene_index": 1})
+    context = unpack(observation, agent.device)[0][None]
+    mask = agent.predict_masks(context, min_steps=1).masks[:, :1]
+    draft = Agent(actor, tiny).predict_masks(context, min_steps=1).masks[:, :1]
+    torch.testing.assert_close(mask, tiny.autoencoder.reconstruct(context, (draft >= 0.5).float()))
+    assert (mask - draft).abs().max() > 0.01
+    code = torch.from_numpy(agent.predict(observation)[0])[None] * agent.action_scale
+    decoder = tiny.autoencoder.decoder  # an environment's, which knows nothing of drafts
+    torch.testing.assert_close(decoder(code, decoder.condition(context)), mask, rtol=1e-3, atol=1e-4)
+
+
+def test_inference_predicts_the_masks_of_a_training_episode_without_noise(agent, begin, tiny):
+    state = begin(tiny)
+    with torch.no_grad():
+        episodes = run_episodes(agent.actor, agent.decoder, state)
+    prediction = agent.predict_masks(state.context, min_steps=4)
+    for t, step in enumerate(episodes.steps):
+        in_inference = prediction.masks[: len(step.reward), t]
+        torch.testing.assert_close(in_inference, step.predicted_mask[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_stable_baselines_evaluates_the_agent_as_a_plain_loop_does(agent, leaves, tiny):
+    evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    def make():
+        return SegmentationEnv(scenes=leaves.dataset, weights=tiny)
+
+    venv = DummyVecEnv([lambda: Monitor(make())])
+    venv.seed(7)
+    rewards, lengths = evaluation.evaluate_policy(agent, venv, n_eval_episodes=4, return_episode_rewards=True)
+    env, expected = make(), []
+    for episode in range(4):
+        observation, _ = env.reset(seed=7 if episode == 0 else None)
+        memory, rewards_of_episode, terminated = None, [], False
+        while not terminated:
+            action, memory = agent.predict(observation, memory)
+            observation, reward, terminated, _, _ = env.step(action)
+            rewards_of_episode.append(reward)
+        expected.append((sum(rewards_of_episode), len(rewards_of_episode)))
+    assert lengths == [length for _, length in expected]
+    assert rewards == pytest.approx([total for total, _ in expected], abs=1e-4)
+    assert len(set(lengths)) > 1
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_an_image_of_any_size_gets_a_label_map_and_masks_of_its_own_size(agent, image, stop_after, channels_first):
+    stop_after(agent.actor, [3])
+    result = agent.segment(image.transpose(2, 0, 1) if channels_first else image)
+    assert result.label_map.shape == ODD
+    assert result.label_map.dtype == np.int32
+    assert result.masks.shape == (3, *ODD)
+    assert result.masks.dtype == np.float32
+    assert result.masks.min() >= 0
+    assert result.masks.max() <= 1
+    assert result.stopped
+    assert result.order == sorted(set(result.label_map.ravel()) - {0})
+    np.testing.assert_array_equal(result.label_map, compose_label_map(result.masks, agent.threshold))
+
+
+def test_both_layouts_of_an_image_are_the_same_image(agent, image):
+    one, other = agent.segment(image), agent.segment(image.transpose(2, 0, 1))
+    np.testing.assert_array_equal(one.masks, other.masks)
+
+
+def test_an_image_of_the_networks_size_gets_the_networks_own_masks(agent, leaves, tiny):
+    image = leaves.dataset[1].image
+    result = agent.segment(image)
+    prediction = agent.predict_masks(tiny.context_network.context(torch.from_numpy(image)[None]))
+    np.testing.assert_array_equal(result.masks, prediction.masks[0, : len(result.masks)])
+
+
+@pytest.mark.parametrize(("own", "given", "expected"), [(6, None, 6), (6, 2, 2), (2, 5, 5), (6, 0, 0)])
+def test_the_cap_on_steps_ends_what_the_unit_does_not(agent, image, stop_after, own, given, expected):
+    agent.max_steps = own
+    stop_after(agent.actor, [99])
+    result = agent.segment(image, given)
+    assert len(result.masks) == expected
+    assert not result.stopped
+
+
+def test_stopping_at_once_gives_an_empty_segmentation(agent, image, stop_after):
+    stop_after(agent.actor, [0])
+    result = agent.segment(image)
+    assert result.masks.shape == (0, *ODD)
+    assert result.label_map.shape == ODD
+    assert not result.label_map.any()
+    assert result.order == []
+    assert result.stopped
+
+
+def test_stopping_right_at_the_cap_counts_as_stopping(agent, image, stop_after):
+    stop_after(agent.actor, [2])
+    result = agent.segment(image, max_steps=2)
+    assert len(result.masks) == 2
+    assert result.stopped
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((8, 9), np.uint8),
+        np.zeros((8, 9, 4), np.uint8),
+        np.zeros((8, 9, 3), np.float32),
+        np.zeros((2, 8, 9, 3), np.uint8),
+        np.zeros((0, 9, 3), np.uint8),
+    ],
+)
+def test_what_is_no_rgb_image_is_an_error_that_names_its_shape_and_type(agent, bad):
+    with pytest.raises(ValueError, match="image must be uint8 RGB") as error:
+        agent.segment(bad)
+    assert f"{bad.dtype} {list(bad.shape)}" in str(error.value)
+
+
+def test_the_number_of_masks_tells_where_the_unit_stopped_even_if_it_had_to_go_on(agent, leaves, tiny, stop_after):
+    context = tiny.context_network.context(leaves.gather([0, 1, 2, 3])[0])
+    stop_after(agent.actor, [2, 0, 99, 5])
+    prediction = agent.predict_masks(context, max_steps=4, min_steps=6)
+    assert prediction.masks.shape[:2] == (4, 6)
+    assert prediction.num_masks.tolist() == [2, 0, 4, 4]  # the cap holds for those who would go beyond it
+    assert prediction.stopped.tolist() == [True, True, False, False]
+
+
+def test_a_batch_goes_on_until_its_last_unit_has_stopped_and_no_longer(agent, leaves, tiny, stop_after):
+    context = tiny.context_network.context(leaves.gather([0, 1])[0])
+    stop_after(agent.actor, [1, 3])
+    prediction = agent.predict_masks(context, max_steps=6)
+    assert prediction.masks.shape[1] == 3
+    assert prediction.num_masks.tolist() == [1, 3]
+    assert prediction.stopped.all()
+
+
+def test_a_unit_that_has_stopped_is_not_asked_again(agent, leaves, tiny):
+    class Wavering(torch.nn.Module):
+        signs = iter([1.0, -1.0, 1.0, -1.0, 1.0])
+
+        def forward(self, reading):
+            return torch.full((1, 1), next(self.signs))
+
+    agent.actor.termination = Wavering()
+    context = tiny.context_network.context(leaves.gather([1])[0])
+    assert agent.predict_masks(context, max_steps=4, min_steps=4).num_masks.tolist() == [1]
+
+
+def test_masks_of_a_scene_do_not_depend_on_the_batch(agent, leaves, tiny):
+    context = tiny.context_network.context(leaves.gather(range(4))[0])
+    together = agent.predict_masks(context, min_steps=3)
+    for i in range(4):
+        alone = agent.predict_masks(context[i : i + 1], min_steps=3)
+        torch.testing.assert_close(alone.masks[0, :3], together.masks[i, :3], rtol=1e-3, atol=1e-3)
+        assert alone.num_masks[0] == together.num_masks[i]
+
+
+def test_the_label_map_gives_each_pixel_to_its_most_probable_mask_above_the_cut_off():
+    masks = np.random.default_rng(0).random((4, 6, 7), dtype=np.float32)
+    masks[:, 0, 0] = [0.1, 0.2, 0.7, 0.69]
+    masks[:, 0, 1] = 0.3
+    label_map = compose_label_map(masks, threshold=0.7)
+    for y in range(6):
+        for x in range(7):
+            values = masks[:, y, x].tolist()
+            label = values.index(max(values)) + 1 if max(values) >= np.float32(0.7) else 0
+            assert label_map[y, x] == label
+    assert label_map[0, 0] == 3  # the threshold itself is in
+    assert label_map[0, 1] == 0
+    assert 0 < (label_map == 0).mean() < 1
+
+
+def test_masks_keep_their_place_when_resized():
+    masks = np.zeros((2, 4, 4), np.float32)
+    masks[0, :, 2:] = 1
+    masks[1, 0] = 1
+    resized = resize_masks(masks, (8, 16))
+    assert resized.shape == (2, 8, 16)
+    assert resized[0, :, :6].max() == resized[1, 3:].max() == 0
+    assert resized[0, :, 10:].min() == resized[1, 0].min() == 1
+    assert resize_masks(masks[:0], (8, 16)).shape == (0, 8, 16)
+
+
+def test_an_agent_gives_the_same_masks_after_a_trip_to_disk(agent, image, tmp_path):
+    agent.max_steps, agent.threshold, agent.action_scale = 4, 0.4, 2.5
+    agent.save(tmp_path / "new folder" / "agent.pt")
+    for path in (tmp_path / "new folder", tmp_path / "new folder" / "agent.pt"):
+        loaded = Agent.load(path)
+        assert (loaded.max_steps, loaded.threshold, loaded.action_scale) == (4, 0.4, 2.5)
+        np.testing.assert_array_equal(loaded.segment(image).masks, agent.segment(image).masks)
+        np.testing.assert_array_equal(loaded.segment(image).label_map, agent.segment(image).label_map)
+    assert not any(parameter.requires_grad for parameter in loaded.actor.parameters())
+
+
+def test_missing_truncated_and_foreign_files_are_named_in_the_error(agent, tmp_path):
+    path = tmp_path / "agent.pt"
+    with pytest.raises(FileNotFoundError, match=r"agent\.pt: no such file"):
+        Agent.load(path)
+    with pytest.raises(FileNotFoundError, match=r"agent\.pt: no such file"):
+        Agent.load(tmp_path)  # a folder without an agent
+
+    agent.save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all", whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"agent\.pt: not a whole checkpoint"):
+            Agent.load(path)
+
+    torch.save(torch.zeros(2), path)
+    with pytest.raises(ValueError, match=r"agent\.pt: expected a checkpoint, got Tensor"):
+        Agent.load(path)
+    save_checkpoint({"format": "acis-run-1"}, path)
+    with pytest.raises(ValueError, match=r"agent\.pt: expected an agent of format 'acis-agent-3', got 'acis-run-1'"):
+        Agent.load(path)
+
+
+def test_weights_that_do_not_fit_their_configuration_are_named_in_the_error(agent, tmp_path):
+    state = agent.state_dict()
+    state["config"]["actor"]["hidden"] = 9
+    save_checkpoint(state, tmp_path / "agent.pt")
+    with pytest.raises(ValueError, match=r"agent\.pt: actor does not fit.*head\.0\.weight is \[8, 22\]"):
+        Agent.load(tmp_path)
+    del state["config"]["actor"]["hidden"]
+    save_checkpoint(state, tmp_path / "agent.pt")
+    with pytest.raises(ValueError, match=r"agent\.pt: .*missing keys \['hidden'\]"):
+        Agent.load(tmp_path)
+
+
+def test_a_file_that_runs_code_when_unpickled_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"format": Trap()}, tmp_path / "agent.pt")
+    with pytest.raises(ValueError, match=r"agent\.pt"):
+        load_checkpoint(tmp_path / "agent.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_an_interrupted_save_leaves_the_old_agent(agent, tmp_path, monkeypatch):
+    agent.save(tmp_path / "agent.pt")
+    before = (tmp_path / "agent.pt").read_bytes()
+
+    def fail(content, path):
+        path.write_bytes(b"half of it")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        agent.save(tmp_path / "agent.pt")
+    assert (tmp_path / "agent.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["agent.pt"]
