@@ -1,0 +1,29 @@
+"""Ways to learn: one file, one class and one configuration each.
+
+`actor_critic` is Algorithm 1 of the paper, `baseline` its BL and BL-Trunc; the others go beyond it.
+"""
+
+from agents.algorithms.actor_critic import ActorCritic, ActorCriticConfig
+from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, LearnerConfig, Progress
+from agents.algorithms.baseline import Baseline, BaselineConfig
+from agents.algorithms.critic_ranking import CriticRanking, CriticRankingConfig
+from agents.algorithms.search_distillation import SearchDistillation, SearchDistillationConfig
+from agents.algorithms.value_expansion import ValueExpansion, ValueExpansionConfig
+
+__all__ = [
+    "ActorCritic",
+    "ActorCriticConfig",
+    "Algorithm",
+    "AlgorithmConfig",
+    "Baseline",
+    "BaselineConfig",
+    "CriticRanking",
+    "CriticRankingConfig",
+    "Learner",
+    "LearnerConfig",
+    "Progress",
+    "SearchDistillation",
+    "SearchDistillationConfig",
+    "ValueExpansion",
+    "ValueExpansionConfig",
+]

@@ -1,4 +1,4 @@
-"""Training in several processes: which one this is, and what they tell each other."""
+"""Training in several processes: which one this is, and how they add up what each of them has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """The processes that train one agent together; by default there is only this one."""
 
     rank: int = 0
@@ -30,6 +30,16 @@ class Group:
     def is_main(self) -> bool:
         """Whether this is the process that prints and writes files."""
         return self.rank == 0
+
+    def share(self, total: int, name: str) -> int:
+        """This process's share of `total`, the same in every process.
+
+        Raises:
+            ValueError: `total`, which `name` holds, cannot be shared out evenly.
+        """
+        if total % self.world_size:
+            raise ValueError(f"{name} must be a multiple of the {self.world_size} processes, got {total}")
+        return total // self.world_size
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace `tensors`, of one dtype, by their sums over all processes, which get the same bits."""
@@ -49,44 +59,32 @@ class Group:
         return values or []
 
 
-SINGLE = Group()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def join_group() -> Iterator[Group]:
-    """The group that torchrun has started this process in, until the end of the block; without torchrun, `SINGLE`.
+def join_group(device: str) -> Iterator[ProcessGroup]:
+    """The group that torchrun has started this process in, until the end of the block; without torchrun, only it.
 
-    The device "cuda" then is a GPU of this process's own.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield SINGLE
-        return
-    has_gpus = torch.cuda.is_available()
-    if has_gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=TIMEOUT)
-    try:
-        yield Group(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
-
-
-def check_share(group: Group, device: str, batch_size: int, accumulate: int) -> None:
-    """Make sure that every process has a device, and every micro-batch a scene.
+    On the device "cuda" each process gets a GPU of its own.
 
     Raises:
-        ValueError: they have not.
+        ValueError: there are more processes than GPUs, or `device` names one GPU for all of them.
     """
-    parts = group.world_size * accumulate
-    if batch_size < parts:
-        raise ValueError(
-            f"batch_size must be at least processes * accumulate = {group.world_size} * {accumulate} = {parts}, "
-            f"got {batch_size}"
-        )
-    if group.world_size > 1 and device.startswith("cuda"):
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield SINGLE_PROCESS
+        return
+    has_gpus = torch.cuda.is_available()
+    if device.startswith("cuda"):
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         if device != "cuda" or local > torch.cuda.device_count():
             raise ValueError(
                 f'device must be "cuda" with as many GPUs as processes, got {device!r}, {local} processes and '
                 f"{torch.cuda.device_count()} GPUs"
             )
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=TIMEOUT)
+    try:
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

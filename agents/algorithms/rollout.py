@@ -1,9 +1,13 @@
-"""Episode execution (Algorithm 1): the actor segments a batch of scenes, one instance per step."""
+"""Episodes that gradients can flow through: the actor segments scenes of known instances, one per step.
+
+The environment begins these episodes, and its pure functions and rules take them on; only the scenes that are still
+under way cost anything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -13,10 +17,11 @@ from acis_env import dynamics
 from acis_env.decoder import Decoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from acis_env.precision import Precision, autocast
+from acis_env.reward import ScoreFunction, ScoreName
 from agents.models.actor import Actor, ActorOutput
 
 
-class Visit(NamedTuple):
+class DecisionStep(NamedTuple):
     """The `k` scenes that act in step `t`, and what the actor says there."""
 
     t: int
@@ -24,53 +29,24 @@ class Visit(NamedTuple):
     out: ActorOutput
 
 
-Choice = Callable[[Visit], Tensor]
-"""Chooses the actions `[k, l]` of a step."""
+ChooseActions = Callable[[DecisionStep], Tensor]
+"""Chooses the actions `[k, L]` of a step."""
 
 
-def choose_mean(visit: Visit) -> Tensor:
-    """The mean of the policy."""
-    return visit.out.mean
+def choose_mean(decision: DecisionStep) -> Tensor:
+    """Take the mean of the policy."""
+    return decision.out.mean
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """Fresh episodes in some scenes of a batch."""
+def sampler(noise: Tensor) -> ChooseActions:
+    """Sample from the policy by the reparametrisation trick, with standard normal `noise` `[B, T, L]`."""
 
-    state: EnvState  # of b scenes, sorted by falling number of instances
-    places: Tensor  # [b] int64 on the host, rising, where they stand in the batch
+    def sample(decision: DecisionStep) -> Tensor:
+        chosen = noise[: len(decision.state), decision.t].to(decision.out.mean.device)
+        action: Tensor = decision.out.mean + torch.exp(0.5 * decision.out.log_variance) * chosen
+        return action
 
-
-@dataclass(frozen=True)
-class Batch:
-    """The scenes of an iteration, longest episode first, of which each process holds a share in micro-batches.
-
-    What is drawn at random is drawn for the whole batch, and what is averaged is averaged over it, so that it does
-    not matter how the scenes are shared out.
-    """
-
-    lengths: Tensor  # [B] int64 on the host, instances of every scene, falling
-    parts: list[MicroBatch]  # of this process
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def num_steps(self) -> int:
-        """Of all scenes."""
-        return int(self.lengths.sum())
-
-    def number_steps(self, places: Tensor) -> Tensor:
-        """Numbers, in 0..num_steps - 1, of all steps of the scenes at `places`: int64 on the host.
-
-        The steps of the batch are counted as `Episodes` lists them: the first step of every scene, then the second.
-        """
-        numbers, start = [places[:0]], 0
-        for t in range(int(self.lengths[0])):
-            running = int((self.lengths > t).sum())
-            numbers.append(start + places[places < running])
-            start += running
-        return torch.cat(numbers)
+    return sample
 
 
 @dataclass(frozen=True)
@@ -78,17 +54,12 @@ class Step:
     """One step in the `k` scenes that have not ended, the first `k` of the batch."""
 
     mask: Tensor  # [k, 1, H, W], M_t
-    mean: Tensor  # [k, l]
-    log_variance: Tensor  # [k, l]
-    latent: Tensor  # [k, l], the action
+    mean: Tensor  # [k, L]
+    log_variance: Tensor  # [k, L]
+    latent: Tensor  # [k, L], the action
     predicted_mask: Tensor  # [k, 1, H, W], m_t
     reward: Tensor  # [k], r_t
     remaining: Tensor  # [k] int64, steps left including this one
-    assignment: Tensor  # [k] int64, instance of this prediction so far, -1 = none
-
-    def detach(self) -> Step:
-        """The same without its graph."""
-        return Step(*(getattr(self, f.name).detach() for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -97,28 +68,62 @@ class Episodes:
 
     context: Tensor  # [B, 12, H, W]
     label_map: Tensor  # [B, H, W] integers
+    areas: Tensor  # [B, N] pixels of each instance
     steps: list[Step]  # T
     assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none or not taken
-    potential: Tensor  # [B], of the finished episodes
-    readings: Tensor  # [sum of (N + 1), r], of the termination unit in every state visited, terminal ones included
-    continue_targets: Tensor  # [sum of (N + 1)], 0 in terminal states, else 1
+    potential: Tensor  # [B], at the end
+    termination_features: Tensor  # [V, r], in every state visited, the last ones of the episodes included
+    continue_targets: Tensor  # [V], 1 where instances are still missing, else 0
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self.context)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all scenes together."""
+        return sum(len(step.reward) for step in self.steps)
 
     def targets(self, t: int) -> Tensor:
         """The instance that prediction `t` is assigned in the end, `[k, 1, H, W]` in {0, 1}."""
         k = len(self.steps[t].mask)
         return instance_masks(self.label_map[:k], self.assignment[:k, t])
 
+    def scores(self, t: int, score: ScoreName | ScoreFunction) -> Tensor:
+        """Differentiable score of prediction `t` with the instance it is assigned in the end: `[k]`."""
+        k = len(self.steps[t].mask)
+        masks, instance = self.steps[t].predicted_mask, self.assignment[:k, t]
+        return assigned_scores(masks, self.label_map[:k], self.areas[:k], instance, score)
 
-def instance_masks(label_map: Tensor, instance: Tensor) -> Tensor:
-    """Masks `[k, 1, H, W]` in {0, 1} of `instance` `[k]` of each of `k` label maps `[k, H, W]`; empty for -1."""
-    label = instance[:, None, None] + 1
-    return ((label_map == label) & (label > 0)).float()[:, None]
+
+def num_steps(self) -> int:
+        """Steps of all scenes together."""
+        return sum(len(step.reward) for step in self.steps)
+
+    def targets(self, t: int) -> Tensor:
+        """The instance that prediction `t` is assigned in the end, `[k, 1, H, W]` in {0, 1}."""
+        k = len(self.steps[t].mask)
+        return instance_masks(self.label_map[:k], self.assignment[:k, t])
+
+    def scores(self, t: int, score: ScoreName | ScoreFunction) -> Tensor:
+        """Differentiable score of prediction `t` with the instance it is assigned in the end: `[k]`."""
+        k, masks = len(self.steps[t].mask), self.steps[t].predicted_mask
+        if not callable(score):
+            return soft_score(masks, self.targets(t), score)
+        assigned = self.assignment[:k, t]
+        scores = score(masks[:, 0], self.label_map[:k].long(), self.areas[:k])
+        return scores.gather(1, assigned.clamp_min(0)[:, None])[:, 0] * (assigned >= 0)
 
 
-def sort_by_length(context: Tensor, label_map: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Reorder a batch by falling number of instances: running scenes are then always the first ones."""
-    order = label_map.flatten(1).amax(1).argsort(descending=True, stable=True)
-    return tuple(x[order] for x in (context, label_map, *others))
+def num_steps(state: EnvState) -> Tensor:
+    """Steps that are left in each episode, `[B]` int64: one per missing instance, up to the limit of steps."""
+    return (torch.minimum(state.num_instances, state.step_limit) - state.step_count).clamp_min(0)
+
+
+def split_episodes(state: EnvState, parts: int = 1) -> Iterator[EnvState]:
+    """Micro-batches of episodes that cost about the same, each sorted by falling number of steps left."""
+    order = num_steps(state).argsort(descending=True, stable=True)
+    return (state.select(order[first::parts]) for first in range(min(parts, len(state))))
 
 
 def run_episodes(
@@ -126,15 +131,14 @@ def run_episodes(
     decoder: Decoder,
     state: EnvState,
     rules: Rules = DEFAULT_RULES,
-    choose: Choice = choose_mean,
+    choose: ChooseActions = choose_mean,
     bptt_steps: int | None = 1,
     precision: Precision = "float32",
     memory: Tensor | None = None,
-    learn: Callable[[Step], None] | None = None,
 ) -> Episodes:
     """Let `actor` segment every scene of `state`, until it has as many masks as instances.
 
-    Scenes that have ended cost nothing: step `t` runs on the first `k_t` scenes only.
+    Step `t` runs on the first `k_t` scenes only, those that have not ended.
 
     Args:
         actor: the policy; gradients reach it unless they are disabled outside.
@@ -145,74 +149,61 @@ def run_episodes(
         bptt_steps: the gradient through `M_t` and `h_t` is cut after every so many steps (BL-Trunc: 1); None: never.
         precision: of the networks.
         memory: of the actor, in episodes that are under way; None in fresh ones.
-        learn: goes backward from each step as soon as it is taken, after which its graph is gone: `bptt_steps` is 1.
     """
-    context, label_map, lengths = state.context, state.label_map, state.num_instances - state.step_count
+    context, label_map, areas = state.context, state.label_map, state.areas
+    lengths, missing = num_steps(state), state.num_instances - state.step_count
     with autocast(context.device, precision):
         features, foreground = actor.condition(context)
-    # All steps share the context's features: their gradients are added up here, and go on backward once, at the end.
-    shared = features if learn is None else features.detach().requires_grad_(features.requires_grad)
     memory = actor.initial_memory(len(state)) if memory is None else memory
     steps: list[Step] = []
-    readings, targets, ended = [], [], []
-    for t, (visited, running) in enumerate(_active_counts(lengths)):
+    visited_features, targets, ended = [], [], []
+    for t, (visited, running) in enumerate(active_counts(lengths)):
         state = state.select(slice(visited))
         memory = memory[:visited].clone()  # compiled networks would be compiled anew for a view
         if bptt_steps is not None and t % bptt_steps == 0:
-            state, memory = _cut(state), memory.detach()
+            state, memory = detach(state), memory.detach()
         with autocast(context.device, precision):
-            out = actor((shared[:visited], foreground[:visited]), state.accumulated_mask, memory)
-        readings.append(out.reading)
-        targets.append(lengths[:visited] > t)
+            out = actor((features[:visited], foreground[:visited]), state.accumulated_mask, memory)
+        visited_features.append(out.termination_features)
+        targets.append(missing[:visited] > t)
         ended.append((state.assignment[running:], state.potential[running:]))
         if running == 0:
             break
-        visit = Visit(t, state.select(slice(running)), ActorOutput(*(x[:running] for x in out)))
-        state, step = _take_step(visit, choose(visit), decoder, rules, precision)
-        memory = visit.out.memory
-        if learn is not None:
-            learn(step)
-            step = step.detach()
-        steps.append(step)
-    if learn is not None and shared.grad is not None:
-        features.backward(shared.grad)
+        decision = DecisionStep(t, state.select(slice(running)), ActorOutput(*(x[:running] for x in out)))
+        latent = choose(decision)
+        with autocast(context.device, precision):
+            state, reward = dynamics.step(decision.state, latent, decoder, rules)
+        memory = decision.out.memory
+        steps.append(
+            Step(
+                mask=decision.state.accumulated_mask,
+                mean=decision.out.mean,
+                log_variance=decision.out.log_variance,
+                latent=latent,
+                predicted_mask=state.predicted_mask,
+                reward=reward,
+                remaining=lengths[:running] - t,
+            )
+        )
     assignment, potential = (torch.cat(x) for x in zip(*ended[::-1], strict=True))  # the last to end stand first
-    return Episodes(context, label_map, steps, assignment, potential, torch.cat(readings), torch.cat(targets).float())
+    visited_states = torch.cat(visited_features), torch.cat(targets).float()
+    return Episodes(context, label_map, areas, steps, assignment, potential, *visited_states)
 
 
-def _cut(state: EnvState) -> EnvState:
-    """The same state without a gradient to the actions that led there."""
-    accumulated_mask, predicted_mask = state.accumulated_mask.detach(), state.predicted_mask.detach()
-    return replace(state, accumulated_mask=accumulated_mask, predicted_mask=predicted_mask)
-
-
-def _take_step(
-    visit: Visit, latent: Tensor, decoder: Decoder, rules: Rules, precision: Precision
-) -> tuple[EnvState, Step]:
-    """The state after the action `latent` `[k, l]`, and the record of the step."""
-    before, out = visit.state, visit.out
-    with autocast(latent.device, precision):
-        state, reward = dynamics.step(before, latent, decoder, rules)
-    return state, Step(
-        mask=before.accumulated_mask,
-        mean=out.mean,
-        log_variance=out.log_variance,
-        latent=latent,
-        predicted_mask=state.predicted_mask,
-        reward=reward,
-        remaining=before.num_instances - before.step_count,
-        assignment=state.assignment.gather(1, before.step_count[:, None])[:, 0],
-    )
-
-
-def _active_counts(lengths: Tensor) -> list[tuple[int, int]]:
+def active_counts(lengths: Tensor) -> list[tuple[int, int]]:
     """For `t` = 0 to the longest episode: how many scenes reach state `t`, and how many of them act in it."""
     host = lengths.tolist()
     return [(sum(n >= t for n in host), sum(n > t for n in host)) for t in range(max(host) + 1)]
 
 
+def detach(state: EnvState) -> EnvState:
+    """The state without a gradient to the actions that led there."""
+    accumulated_mask, predicted_mask = state.accumulated_mask.detach(), state.predicted_mask.detach()
+    return replace(state, accumulated_mask=accumulated_mask, predicted_mask=predicted_mask)
+
+
 def discounted_returns(episodes: Episodes, gamma: float) -> list[Tensor]:
-    """`sum_{i >= t} gamma^(i-t) r_i` of every step, Eq. (7): `T` tensors `[k_t]`."""
+    """Return `sum_{i >= t} gamma^(i-t) r_i` of every step, Eq. (7): `T` tensors `[k_t]`."""
     returns: list[Tensor] = []
     following = episodes.potential.new_zeros(0)
     for step in reversed(episodes.steps):
@@ -221,3 +212,34 @@ def discounted_returns(episodes: Episodes, gamma: float) -> list[Tensor]:
         returns.append(value)
         following = value
     return returns[::-1]
+
+
+def instance_masks(label_map: Tensor, instance: Tensor) -> Tensor:
+    """Masks `[k, 1, H, W]` in {0, 1} of `instance` `[k]` of each of `k` label maps `[k, H, W]`; empty for -1."""
+    label = instance[:, None, None] + 1
+    return ((label_map == label) & (label > 0)).float()[:, None]
+
+
+def assigned_scores(
+    masks: Tensor, label_map: Tensor, areas: Tensor, instance: Tensor, score: ScoreName | ScoreFunction
+) -> Tensor:
+    """Differentiable score of each mask with the instance that it is assigned: `[k]`, zero where there is none.
+
+    Args:
+        masks: `[k, 1, H, W]` in [0, 1].
+        label_map: `[k, H, W]` integers.
+        areas: `[k, N]`, pixels of each instance.
+        instance: `[k]` int64, -1 = none.
+        score: "dice", "iou" or a function of one's own, which has to be differentiable.
+    """
+    if not callable(score):
+        return soft_score(masks, instance_masks(label_map, instance), score)
+    scores = score(masks[:, 0], label_map.long(), areas)
+    return scores.gather(1, instance.clamp_min(0)[:, None])[:, 0] * (instance >= 0)
+
+
+def soft_score(masks: Tensor, targets: Tensor, name: ScoreName) -> Tensor:
+    """Differentiable soft Dice or IoU of `masks` with `targets`, both `[k, 1, H, W]`: `[k]`."""
+    common = (masks * targets).sum((1, 2, 3))
+    total = masks.sum((1, 2, 3)) + targets.sum((1, 2, 3))
+    return 2 * common / total.clamp_min(1e-6) if name == "dice" else common / (total - common).clamp_min(1e-6)

@@ -1,91 +1,73 @@
-"""Search over actions: candidates around the policy's mean, ranked by the truth while training, by a critic afterwards.
+"""Search over actions: several candidates around the policy's mean, ranked by the truth.
 
-The ground truth and the transition are known while training, so the environment itself can tell which of several
-actions is best in a state. An actor can be drawn towards that action, and a critic can learn to tell without the truth.
+The ground truth and the transition are known while training, so the environment's own functions can tell which of
+several actions is best in a state. An actor can be drawn towards that action, and a critic can learn to tell without
+the truth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from acis_env import dynamics
-from acis_env.decoder import Conditioning, Decoder
+from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
-from acis_env.precision import Precision
-from agents.algorithms.rollout import Choice, Visit, discounted_returns, run_episodes
+from acis_env.observations import to_uint8
+from acis_env.precision import Precision, autocast
+from agents.algorithms.replay import Transitions, transitions
+from agents.algorithms.rollout import ChooseActions, DecisionStep, Episodes, discounted_returns, run_episodes
 from agents.models.actor import Actor
-from agents.models.critic import Critic
+from agents.models.selection import pick, propose, scale_noise
+
+CandidateValue = Literal["reward", "return"]
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """Which actions are tried in a state, and what they are worth."""
+class CandidateConfig:
+    """Which actions are tried in a state while training, and what they are worth."""
 
-    candidates: int = 4
-    """Actions tried per state while training; the first is the policy's mean."""
-    judged: int = 16
-    """Likewise at inference, where the critic judges them."""
+    number: int = 4
+    """Number of actions tried per state; the first is the policy's mean."""
     spreads: tuple[float, ...] = (0.15, 0.3, 0.6)
-    """Standard deviations of the others about it, in units of the prior's; they take turns."""
-    value: Literal["reward", "return"] = "reward"
+    """Standard deviations of the others about the mean, in units of the prior's; they take turns."""
+    value: CandidateValue = "reward"
     """reward: what the action earns at once. return: with the discounted rewards of the mean policy after it."""
-    weight: float = 0.1
-    """Of the squared distance, per latent, from the best candidate, beside the score (objective "search")."""
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "judged"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2, or there is no choice, got {getattr(self, name)}")
+        if self.number < 2:
+            raise ValueError(f"number must be at least 2, or there is no choice, got {self.number}")
         if not self.spreads or min(self.spreads) <= 0:
             raise ValueError(f"spreads must be positive numbers, got {self.spreads}")
 
-    def scale(self, noise: Tensor) -> Tensor:
-        """Offsets from the mean, of standard normal `noise` `[candidates - 1, ...]`."""
-        spreads = torch.tensor(self.spreads, device=noise.device)
-        turn = torch.arange(len(noise), device=noise.device) % len(spreads)
-        return noise * spreads[turn].view(-1, *[1] * (noise.dim() - 1))
+    def worth(self, value: CandidateValue) -> CandidateConfig:
+        """These candidates, valued by `value`."""
+        return replace(self, value=value)
+
+    def draw(self, state: EnvState, latent_size: int, generator: torch.Generator) -> Tensor:
+        """Standard normal noise `[number - 1, B, T, L]`, on the host, for the episodes of `state`."""
+        shape = (self.number - 1, len(state), state.scores.shape[1], latent_size)
+        return torch.randn(shape, generator=generator)
 
 
 class Candidates(NamedTuple):
-    """Actions tried in the `k` scenes of a visit."""
+    """Actions tried in the `k` scenes of a step."""
 
-    latents: Tensor  # [K, k, l], the first is the policy's mean
+    latents: Tensor  # [K, k, L], the first is the policy's mean
     masks: Tensor  # [K, k, 1, H, W]
     values: Tensor  # [K, k]
 
     @property
     def best(self) -> Tensor:
-        """The action of the largest value in every scene, `[k, l]`; of equals the first."""
+        """The action of the largest value in every scene, `[k, L]`; of equals the first."""
         return pick(self.latents, self.values)
 
 
-def propose(mean: Tensor, offsets: Tensor) -> Tensor:
-    """Candidates `[K, B, l]` around `mean` `[B, l]`, itself the first, at `offsets` `[K - 1, B or 1, l]`."""
-    return torch.cat([mean[None], mean + offsets])
-
-
-def pick(latents: Tensor, values: Tensor) -> Tensor:
-    """`[B, l]`: the latents of the largest of `values` `[K, B]` among `latents` `[K, B, l]`."""
-    return latents.take_along_dim(values.argmax(0)[None, :, None], 0)[0]
-
-
-def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's correlation of two lists of values of `K` candidates, both `[K, B]`: `[B]`; 0 if constant."""
-    first_ranks, second_ranks = _ranks(first), _ranks(second)
-    return torch.nn.functional.cosine_similarity(first_ranks, second_ranks, dim=0)
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Ranks `[K, B]` about their mean; equals share theirs."""
-    return (torch.sign(values[:, None] - values[None])).sum(1)
-
-
 class Search:
-    """Tries candidates in the known transition, from states of episodes with ground truth. A `Choice`: the best.
+    """Tries candidates by the known transition, from states of episodes with ground truth. Called, it takes the best.
 
     Attributes:
         tried: what has been tried, step by step.
@@ -95,10 +77,10 @@ class Search:
         self,
         actor: Actor,
         decoder: Decoder,
-        config: SearchConfig,
+        config: CandidateConfig,
         noise: Tensor,
         gamma: float,
-        rules: Rules = dynamics.DEFAULT_RULES,
+        rules: Rules,
         precision: Precision = "float32",
     ) -> None:
         """Prepare to search.
@@ -107,26 +89,28 @@ class Search:
             actor: goes on after a candidate, when its return is asked for.
             decoder: frozen.
             config: what to try.
-            noise: `[candidates - 1, B, T, l]`, standard normal, for the scenes of the batch searched in.
+            noise: `[number - 1, B, T, L]`, standard normal, for the scenes of the batch searched in.
             gamma: discount per step.
             rules: of the reward.
             precision: of the networks.
         """
         self.actor, self.decoder, self.rules, self.precision = actor, decoder, rules, precision
         self.config, self.gamma = config, gamma
-        self.offsets = config.scale(noise)
+        self.offsets = scale_noise(noise, config.spreads)
         self.tried: list[Candidates] = []
 
     @torch.no_grad()
-    def __call__(self, visit: Visit) -> Tensor:
-        """Try all candidates; the best action in every scene, `[k, l]`."""
-        running = len(visit.state)
-        latents = propose(visit.out.mean, self.offsets[:, :running, visit.t])
+    def __call__(self, decision: DecisionStep) -> Tensor:
+        """Try all candidates; the best action in every scene, `[k, L]`."""
+        running = len(decision.state)
+        mean = decision.out.mean
+        latents = propose(mean, self.offsets[:, :running, decision.t].to(mean.device))
         masks, values = [], []
         for latent in latents:  # one after the other, so that nothing that belongs to the state is held K times
-            after, value = dynamics.step(visit.state, latent, self.decoder, self.rules)
+            with autocast(mean.device, self.precision):
+                after, value = dynamics.step(decision.state, latent, self.decoder, self.rules)
             if self.config.value == "return":
-                value = value + self.gamma * self._follow(after, visit.out.memory)
+                value = value + self.gamma * self._follow(after, decision.out.memory)
             masks.append(after.predicted_mask)
             values.append(value)
         self.tried.append(Candidates(latents, torch.stack(masks), torch.stack(values)))
@@ -142,49 +126,38 @@ class Search:
         return value
 
 
-def look(search: Search) -> Choice:
-    """Search everywhere, but take the mean."""
+def search_but_take_mean(search: Search) -> ChooseActions:
+    """Search in every state, but take the mean."""
 
-    def choose(visit: Visit) -> Tensor:
-        search(visit)
-        return visit.out.mean
-
-    return choose
-
-
-def explore(search: Search, follows_best: Tensor) -> Choice:
-    """Search everywhere, and take the best action where `follows_best` `[B, 1]` bool is True, else the mean."""
-
-    def choose(visit: Visit) -> Tensor:
-        best = search(visit)
-        return torch.where(follows_best[: len(best)], best, visit.out.mean)
+    def choose(decision: DecisionStep) -> Tensor:
+        search(decision)
+        return decision.out.mean
 
     return choose
 
 
-class Judge:
-    """Chooses among candidates by a critic's value, without the ground truth: what a search taught it, at inference.
+def search_and_mix(search: Search, takes_best: Tensor) -> ChooseActions:
+    """Search in every state, and take the best action where `takes_best` `[B, 1]` bool is True, else the mean."""
 
-    The candidates lie at the same offsets in every state, so a choice depends on the state alone.
-    """
+    def choose(decision: DecisionStep) -> Tensor:
+        best = search(decision)
+        return torch.where(takes_best[: len(best)], best, decision.out.mean)
 
-    def __init__(self, critic: Critic, decoder: Decoder, config: SearchConfig) -> None:
-        """Take a critic that was trained to compare candidates of `config`, and the frozen decoder."""
-        self.critic, self.decoder, self.config = critic, decoder, config
-        shape = (config.judged - 1, 1, decoder.config.latent_size)
-        self.offsets = config.scale(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    return choose
 
-    def __call__(
-        self, for_critic: tuple[Tensor, Tensor], for_decoder: Conditioning, mask: Tensor, mean: Tensor
-    ) -> Tensor:
-        """The candidate of the largest value, `[B, l]`.
 
-        Args:
-            for_critic: what `Critic.condition` made of `B` contexts.
-            for_decoder: what `Decoder.condition` made of them.
-            mask: `[B, 1, H, W]`, `M_t`.
-            mean: `[B, l]`, of the policy.
-        """
-        latents = propose(mean, self.offsets.to(mean.device))
-        values = [self.critic(for_critic, mask, self.decoder(latent, for_decoder)) for latent in latents]
-        return pick(latents, torch.stack(values))
+def comparisons(episodes: Episodes, tried: list[Candidates]) -> Transitions:
+    """The states of `episodes`, each with all candidates that were tried in it and with what these are worth."""
+    masks = torch.cat([to_uint8(candidates.masks[:, :, 0]).transpose(0, 1) for candidates in tried])
+    values = torch.cat([candidates.values.T for candidates in tried])
+    return replace(transitions(episodes, 0.0), predicted_mask=masks, returns=values)
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's correlation of two lists of values of `K` candidates, both `[K, B]`: `[B]`; 0 if constant."""
+    return torch.nn.functional.cosine_similarity(_ranks(first), _ranks(second), dim=0)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ranks `[K, B]` about their mean; equals share theirs."""
+    return (torch.sign(values[:, None] - values[None])).sum(1)

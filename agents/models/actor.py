@@ -41,7 +41,7 @@ class ActorOutput(NamedTuple):
     mean: Tensor  # [B, l]
     log_variance: Tensor  # [B, l]
     continue_logit: Tensor  # [B], positive = there is something left to segment
-    reading: Tensor  # [B, r], what the termination unit made that of, without gradient
+    termination_features: Tensor  # [B, r], what the termination unit made that of, without gradient
     memory: Tensor  # [B, 2 * layers, memory_size], h_t and the cell states
 
 
@@ -75,7 +75,7 @@ class Actor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Of all weights."""
+        """Where all weights are."""
         return next(self.parameters()).device
 
     def condition(self, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,14 +104,15 @@ class Actor(nn.Module):
             mean, log_variance = output.chunk(2, dim=1)
             # The unit only reads the state: its loss, whose scale is its own, does not shape the policy.
             uncovered = (foreground * (1 - mask)).sum((1, 2, 3)) / foreground.sum((1, 2, 3)).clamp_min(1)
-            reading = torch.cat([joint, uncovered[:, None]], dim=1).detach()
-            continue_logit = self.continue_logit(reading)
+            termination_features = torch.cat([joint, uncovered[:, None]], dim=1).detach()
+            continue_logit = self.continue_logit(termination_features)
         # Wider than the prior there is nothing to explore, and a start without KL term has nothing that says so.
-        return ActorOutput(mean, log_variance.clamp(-10, 0), continue_logit, reading, torch.stack(states, dim=1))
+        states_now = torch.stack(states, dim=1)
+        return ActorOutput(mean, log_variance.clamp(-10, 0), continue_logit, termination_features, states_now)
 
-    def continue_logit(self, reading: Tensor) -> Tensor:
-        """The termination unit: logits `[B]` of readings `[B, r]`."""
-        logits: Tensor = self.termination(reading)
+    def continue_logit(self, termination_features: Tensor) -> Tensor:
+        """The termination unit: logits `[B]` of its features `[B, r]`."""
+        logits: Tensor = self.termination(termination_features)
         return logits[:, 0]
 
     @torch.no_grad()

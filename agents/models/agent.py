@@ -14,17 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from acis_env import dynamics
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.packed import resize_image
 from acis_env.decoder import AutoencoderConfig, MaskAutoencoder, RefiningDecoder
+from acis_env.dynamics import EnvState
+from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
 from acis_env.observations import unpack
 from acis_env.weights import Pretrained, config_from_dict, load_state
-from agents.algorithms.search import Judge, SearchConfig
 from agents.models.actor import Actor, ActorConfig
 from agents.models.critic import Critic, CriticConfig
+from agents.models.selection import ActionSelection, SelectionConfig
 
-FORMAT = "acis-agent-3"
+FORMAT = "acis-agent-4"
 """Marks a file as an agent's, and the layout of what is in it."""
 
 
@@ -54,7 +57,7 @@ class Prediction:
 class Agent:
     """Context network, actor and frozen decoder: all that inference needs.
 
-    The critic is not needed (section 5.3), unless the agent has it judge several candidates in every state.
+    The critic is not needed (section 5.3), unless the agent has it choose among several candidates in every state.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class Agent:
         max_steps: int = 21,
         threshold: float = 0.5,
         action_scale: float = 3.0,
-        judge: Judge | None = None,
+        selection: ActionSelection | None = None,
         refine: bool = False,
     ) -> None:
         """Put an agent together.
@@ -75,31 +78,37 @@ class Agent:
             max_steps: cap on the number of masks of `segment`.
             threshold: probability below which a pixel of the label map is background.
             action_scale: that of the environment: latent standard deviations of an action of 1.
-            judge: chooses the action; None takes the policy's mean.
+            selection: chooses the action; None takes the policy's mean.
             refine: whether masks are refined before they count (see `RefiningDecoder`).
         """
-        self.refine = refine
-        self.judge = judge
         self.actor = actor.eval()
         self.pretrained = pretrained
-        self.decoder = pretrained.autoencoder.frozen_decoder(refine)
         self.max_steps = max_steps
         self.threshold = threshold
         self.action_scale = action_scale
+        self.selection = selection
+        self.refine = refine
+        self._connect()
+
+    def _connect(self) -> None:
+        """Find the decoder of the networks, and the source of episodes in pictures."""
+        self.decoder = self.pretrained.autoencoder.frozen_decoder(self.refine)
+        self.source = EpisodeSource(self.pretrained.context_network, self.decoder)
+        if self.selection is not None:
+            self.selection.decoder = self.decoder
 
     @property
     def device(self) -> torch.device:
-        """Of all weights."""
+        """Where all weights are."""
         return self.actor.device
 
     def to(self, device: str | torch.device) -> Agent:
         """Move this agent to `device`; networks around the actions that others use stay where they are."""
         self.actor.to(device)
         self.pretrained = self.pretrained.to(device)
-        self.decoder = self.pretrained.autoencoder.frozen_decoder(self.refine)
-        if self.judge is not None:
-            self.judge.critic.to(device)
-            self.judge.decoder = self.decoder
+        if self.selection is not None:
+            self.selection.critic.to(device)
+        self._connect()
         return self
 
     @torch.no_grad()
@@ -116,7 +125,7 @@ class Agent:
             observation: of one environment or a batch, as the environments give it with `obs` "dict" or "stacked".
             state: what the last call returned; None begins new episodes everywhere.
             episode_start: `[B]`, True where a new episode begins.
-            deterministic: take the mean, or the judge's choice; else sample from the policy.
+            deterministic: take the mean, or the critic's choice; else sample from the policy.
 
         Returns:
             Actions `[l]` or `[B, l]` in [-1, 1], and the memory for the next call.
@@ -139,10 +148,10 @@ class Agent:
         latent = out.mean
         if not deterministic:
             latent = latent + torch.exp(0.5 * out.log_variance) * torch.randn_like(latent)
-        if self.judge is not None or self.refine:
+        if self.selection is not None or self.refine:
             conditioning = self.decoder.condition(context)
-            if self.judge is not None and deterministic:
-                latent = self.judge(self.judge.critic.condition(context), conditioning, mask, latent)
+            if self.selection is not None and deterministic:
+                latent = self.selection(self.selection.critic.condition(context), conditioning, mask, latent)
             if isinstance(self.decoder, RefiningDecoder):  # an environment need not know of it
                 latent = self.decoder.refine(latent, conditioning)
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
@@ -165,44 +174,44 @@ class Agent:
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"image must be uint8 RGB [h, w, 3], got {image.dtype} {given}")
         small = torch.from_numpy(resize_image(image, self.pretrained.size)).to(self.device)
-        prediction = self.predict_masks(self.pretrained.context_network.context(small[None]), max_steps)
+        cap = self.max_steps if max_steps is None else max_steps
+        prediction = self.predict_masks(self.source.begin_images(small[None], cap), cap)
         masks = prediction.masks[0, : int(prediction.num_masks[0])].numpy(force=True)
         masks = resize_masks(masks, (image.shape[1], image.shape[2]))
         return Segmentation(compose_label_map(masks, self.threshold), masks, bool(prediction.stopped[0]))
 
     @torch.no_grad()
-    def predict_masks(self, context: Tensor, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
+    def predict_masks(self, state: EnvState, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
         """Run the deterministic policy on a batch until every termination unit has said stop.
 
         Args:
-            context: `[B, 12, H, W]` in [0, 1].
+            state: fresh episodes in `B` scenes, begun with a decoder as this agent's; truth is not looked at.
             max_steps: cap on the number of masks; None takes the agent's.
             min_steps: go on for so many masks anyway; `num_masks` still tells where the unit stopped.
         """
         cap = self.max_steps if max_steps is None else max_steps
         limit = max(cap, min_steps)
-        conditioning, shares = self.decoder.condition(context), self.actor.condition(context)
-        judged = None if self.judge is None else self.judge.critic.condition(context)
-        mask = torch.zeros_like(context[:, :1])
-        memory = self.actor.initial_memory(len(context))
-        num_masks = torch.full((len(context),), cap, device=context.device)
-        stopped = torch.zeros(len(context), dtype=torch.bool, device=context.device)
+        context, size = state.context, len(state)
+        shares = self.actor.condition(context)
+        for_critic = None if self.selection is None else self.selection.critic.condition(context)
+        memory = self.actor.initial_memory(size)
+        num_masks = torch.full((size,), cap, device=context.device)
+        stopped = torch.zeros(size, dtype=torch.bool, device=context.device)
         masks: list[Tensor] = []
         for t in range(limit + 1):
-            out = self.actor(shares, mask, memory)
+            out = self.actor(shares, state.accumulated_mask, memory)
             stops = (out.continue_logit < 0) & ~stopped & (t <= cap)
             num_masks = torch.where(stops, t, num_masks)
             stopped |= stops
             if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
                 break
             latent = out.mean
-            if self.judge is not None and judged is not None:
-                latent = self.judge(judged, conditioning, mask, latent)
-            predicted = self.decoder(latent, conditioning)
-            masks.append(predicted[:, 0])
-            mask, memory = torch.maximum(mask, predicted), out.memory
+            if self.selection is not None and for_critic is not None:
+                latent = self.selection(for_critic, state.conditioning, state.accumulated_mask, latent)
+            state, memory = dynamics.transition(state, latent, self.decoder), out.memory
+            masks.append(state.predicted_mask[:, 0])
         return Prediction(
-            torch.stack(masks, dim=1) if masks else context.new_zeros(len(context), 0, *context.shape[2:]),
+            torch.stack(masks, dim=1) if masks else context.new_zeros(size, 0, *context.shape[2:]),
             num_masks,
             stopped,
         )
@@ -224,10 +233,10 @@ class Agent:
                 "threshold": self.threshold,
                 "action_scale": self.action_scale,
                 "refine": self.refine,
-                "critic": None if self.judge is None else asdict(self.judge.critic.config),
-                "search": None if self.judge is None else asdict(self.judge.config),
+                "critic": None if self.selection is None else asdict(self.selection.critic.config),
+                "selection": None if self.selection is None else asdict(self.selection.config),
             },
-            "critic": {} if self.judge is None else self.judge.critic.state_dict(),
+            "critic": {} if self.selection is None else self.selection.critic.state_dict(),
             "actor": self.actor.state_dict(),
             "context": context_network.state_dict(),
             "autoencoder": autoencoder.state_dict(),
@@ -248,24 +257,41 @@ class Agent:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], source: str) -> Agent:
         """Rebuild an agent; `source` is named in errors."""
-        if state.get("format") != FORMAT:
-            raise ValueError(f"{source}: expected an agent of format {FORMAT!r}, got {state.get('format')!r}")
+        check_format(state, FORMAT, source)
         config = state["config"]
         context_network = ContextNetwork(config_from_dict(ContextConfig, config["context"], source))
         autoencoder = MaskAutoencoder(config_from_dict(AutoencoderConfig, config["autoencoder"], source))
         actor = Actor(autoencoder.config, config_from_dict(ActorConfig, config["actor"], source))
         modules: dict[str, nn.Module] = {"context": context_network, "autoencoder": autoencoder, "actor": actor}
-        judge = None
+        selection = None
         if config["critic"] is not None:
             critic = Critic(autoencoder.config, config_from_dict(CriticConfig, config["critic"], source))
             decoder = autoencoder.frozen_decoder(config["refine"])
-            judge = Judge(critic, decoder, config_from_dict(SearchConfig, config["search"], source))
+            selected = config_from_dict(SelectionConfig, config["selection"], source)
+            selection = ActionSelection(critic, decoder, selected)
             modules["critic"] = critic
         for name, module in modules.items():
             load_state(module, state[name], f"{source}: {name}")
             module.requires_grad_(False).eval()
         settings = {name: config[name] for name in ("max_steps", "threshold", "action_scale", "refine")}
-        return cls(actor, Pretrained(context_network, autoencoder), **settings, judge=judge)
+        return cls(actor, Pretrained(context_network, autoencoder), **settings, selection=selection)
+
+
+def check_format(content: Mapping[str, Any], expected: str, source: str) -> None:
+    """Make sure that a file is of this version.
+
+    Raises:
+        ValueError: naming `source`, what it is, and what to do.
+    """
+    found = content.get("format")
+    if found == expected:
+        return
+    kind = expected.rsplit("-", 1)[0]
+    is_older = isinstance(found, str) and found.startswith(kind)
+    way_out = "it was written by another version of acis-env: train it again with this one, or use that version"
+    raise ValueError(
+        f"{source}: expected the format {expected!r}, got {found!r}" + (f"; {way_out}" if is_older else "")
+    )
 
 
 def compose_label_map(masks: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int32]:

@@ -24,29 +24,35 @@ class CriticConfig:
     trunk_widths: tuple[int, ...] = ()
     """Channels of the trunk's convolutions. None named: those of the autoencoder's encoder, from which it can start."""
     trunk_features: int = 1024
-    """Width of the linear layer behind them, if they are named."""
+    """Width of the linear layer behind the trunk's convolutions, if these are named."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the layers behind the trunk."""
     products: bool = True
     """Also show the mask times `M_t`, foreground and angles, which a convolution cannot form by itself."""
-    remaining_steps: bool = True
-    """Also show the number of steps left; without it time has to be inferred from `M_t`."""
-    max_steps: int = 21
-    """Largest number of steps left that is told apart."""
 
 
 class Critic(nn.Module):
     """`Q(s_t, a_t)` of Eq. (6). It sees the decoded mask `m_t` rather than the code, and not the actor's memory."""
 
-    def __init__(self, autoencoder: AutoencoderConfig, config: CriticConfig) -> None:
+    def __init__(
+        self, autoencoder: AutoencoderConfig, config: CriticConfig, max_remaining: int | None = None
+    ) -> None:
+        """Make a critic.
+
+        Args:
+            autoencoder: sizes of pictures, and of the encoder from which it can start.
+            config: sizes and inputs.
+            max_remaining: largest number of missing instances that it tells apart; None: it is not told how many are
+                missing, and has to infer it from `M_t`.
+        """
         super().__init__()
-        self.config = config
+        self.config, self.max_remaining = config, max_remaining
         mask_channels = 2 + (2 + ANGLE_BINS if config.products else 0)
         trunk = autoencoder.encoder
         if config.trunk_widths:
             trunk = replace(trunk, widths=config.trunk_widths, features=config.trunk_features)
         self.trunk = Trunk(trunk, autoencoder.size, mask_channels, autoencoder.image_mean, autoencoder.image_std)
-        steps = config.max_steps + 1 if config.remaining_steps else 0
+        steps = 0 if max_remaining is None else max_remaining + 1
         widths = (trunk.features + steps, *config.hidden)
         layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.LeakyReLU())]
         self.head = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
@@ -64,20 +70,20 @@ class Critic(nn.Module):
             conditioning: of `B` contexts.
             mask: `[B, 1, H, W]`, `M_t`.
             predicted_mask: `[B, 1, H, W]`, `m_t`, the action.
-            remaining: `[B]` int64, steps left including this one; a critic that does not see it needs none.
+            remaining: `[B]` int64, instances missing before this mask; a critic that is not told it needs none.
 
         Raises:
-            ValueError: the critic sees the steps left, but they were not given.
+            ValueError: the critic has to be told how many instances are missing, but `remaining` was not given.
         """
         share, context = conditioning
         masks = [predicted_mask, mask]
         if self.config.products:
             masks += [predicted_mask * mask, predicted_mask * context[:, FOREGROUND:]]
         features = to_float32(self.trunk(share, torch.cat(masks, dim=1)))
-        if self.config.remaining_steps:
+        if self.max_remaining is not None:
             if remaining is None:
-                raise ValueError("remaining must be given to a critic with remaining_steps, got None")
-            steps = F.one_hot(remaining.clamp(0, self.config.max_steps), self.config.max_steps + 1)
+                raise ValueError("remaining must be given to a critic with max_remaining, got None")
+            steps = F.one_hot(remaining.clamp(0, self.max_remaining), self.max_remaining + 1)
             features = torch.cat([features, steps.to(features)], dim=1)
         with full_precision(mask.device):
             values: Tensor = self.head(features)[:, 0]

@@ -1,51 +1,34 @@
-"""The training loop of Algorithm 1, with checkpoints, logs and pictures."""
+"""The training loop: stages of algorithms in one environment, with checkpoints, logs and pictures."""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from acis_env import dynamics
-from acis_env.datasets import PackedScenes, Scene, SceneDataset, open_scenes
-from acis_env.dynamics import EnvState
 from acis_env.files import write_json
 from acis_env.networks import check_device
-from acis_env.precision import autocast
-from acis_env.sampling import draw_batch, iteration_generator
-from acis_env.weights import Pretrained, config_from_dict, load_pretrained
-from agents.algorithms.actor_critic import ActorCritic, Losses
-from agents.algorithms.distributed import SINGLE, Group, check_share
-from agents.algorithms.replay import ReplayBuffer, Transitions
-from agents.algorithms.rollout import Batch, MicroBatch, sort_by_length
-from agents.algorithms.search import Judge
-from agents.evaluation.evaluation import agent_segmenter, evaluate, explained_variance_per_step, scene_sheet
-from agents.models.agent import Agent, load_checkpoint, save_checkpoint
-from agents.training.config import Phase, TrainConfig
+from acis_env.sampling import iteration_generator
+from agents.algorithms import Algorithm, Learner, Progress
+from agents.algorithms.actor_critic import ActorCritic
+from agents.algorithms.base import Losses, VectorEnv, core_of
+from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup
+from agents.evaluation.critics import explained_variance_per_step
+from agents.evaluation.evaluation import evaluate
+from agents.evaluation.segmenters import agent_segmenter
+from agents.evaluation.tables import scene_sheet
+from agents.models.agent import Agent, check_format, load_checkpoint, save_checkpoint
+from agents.training.checkpoint import pack_environment, restore_environment
+from agents.training.config import Stage, TrainConfig, train_config_from_dict
+from agents.training.log import TrainingLog
 
-logger = logging.getLogger(__name__)
-
-FORMAT = "acis-run-3"
+FORMAT = "acis-run-4"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
-
-COSINES = 5
-"""Comparisons of the critic's gradient with the score's that the warning looks back on."""
-LOW_COSINE = 0.1
-"""Their mean below which the critic's gradient has lost the score's direction."""
-SCORE_LOSS = 0.05
-"""Score per instance lost since the best such stretch; without a loss a low cosine may just be the end of learning."""
 
 
 class Trainer:
@@ -53,56 +36,63 @@ class Trainer:
 
     - `config.json`, `history.json`: the resolved configuration, and the scores on validation scenes over time;
     - `checkpoint.pt`: everything needed to continue; `agent.pt`: what inference needs;
-    - `initial.pt`: the agent as it was before the last phase, for comparison;
+    - `initial.pt`: the agent as it was before the last stage, for comparison;
     - TensorBoard events.
 
-    All random numbers of an iteration are drawn from generators that depend on the seed and the iteration alone,
-    so a run that was interrupted and resumed draws what it would have drawn, and so do runs in more processes.
-    Each process of `group` trains on its share of every batch; the main one writes.
+    Slots of the environment draw from generators of their own, and algorithms from one that depends on the seed and the
+    iteration, so a run that was interrupted and resumed goes on bit by bit as it would have. Each process of `group`
+    has its own slots; the main one evaluates and writes.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         folder: Path,
-        train: SceneDataset | None = None,
-        val: SceneDataset | None = None,
-        pretrained: Pretrained | None = None,
-        group: Group = SINGLE,
+        env: VectorEnv | None = None,
+        val_env: VectorEnv | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        """Open scenes and networks; the data sets and networks given take the place of those in `config`."""
-        if not config.phases:
-            raise ValueError("phases must hold at least one phase, got none; a preset has some")
-        check_share(group, config.device, config.batch_size, config.accumulate)
+        """Make the environments; those that are given take the place of `config.env`.
+
+        Args:
+            config: everything that decides the run.
+            folder: to write into.
+            env: a `SegmentationVectorEnv` with `autoreset_mode="Disabled"`, wrapped or not.
+            val_env: the same with the validation scenes.
+            group: the processes that train together.
+        """
+        if not config.stages:
+            raise ValueError("stages must hold at least one stage, got none; a preset has some")
         check_device(config.device)
         self.config, self.folder, self.group = config, folder, group
-        self._given = _names(train=train, val=val, pretrained=pretrained)
+        self._given = [name for name, given in (("env", env), ("val_env", val_env)) if given is not None]
         torch.manual_seed(config.seed)
-        self.pretrained = (pretrained or load_pretrained(config.weights)).to(config.device)
-        size = self.pretrained.size
-        train = train or open_scenes(config.scenes, "train", size, config.scene_options)
-        val = val or open_scenes(config.scenes, "val", size, config.val_options)
-        self.train_scenes = PackedScenes(train, size, config.device)
-        self.val_scenes = PackedScenes(FirstScenes(val, config.eval_scenes), size, config.device)
-        self.learner = ActorCritic(self.pretrained.autoencoder, config, group)
-        self.replay = ReplayBuffer(config.replay_size, group)
+        num_envs = group.share(config.batch_size, "batch_size")
+        self.env = env or config.env.make(num_envs, device=config.device)
+        self.core = core_of(self.env)
+        self._val_env = val_env or config.env.make_evaluation(
+            "val", device=config.device, weights=self.core.pretrained or self.core.arguments["weights"]
+        )
+        self.learner = Learner(self.env, config.learner, group)
+        self.algorithm: Algorithm | None = None
         self.iteration = 0
         self.history: list[dict[str, float]] = []
-        self._watched: deque[tuple[float, float]] = deque(maxlen=COSINES)
-        self._best_score = 0.0
+        self._stage: Stage | None = None
+        first = group.rank * self.core.num_envs
+        slots = range(first, first + self.core.num_envs)
+        self.env.reset(seed=[int(np.random.SeedSequence([config.seed, slot]).generate_state(1)[0]) for slot in slots])
 
     @classmethod
     def resume(
         cls,
         folder: Path,
-        group: Group = SINGLE,
-        train: SceneDataset | None = None,
-        val: SceneDataset | None = None,
-        pretrained: Pretrained | None = None,
+        env: VectorEnv | None = None,
+        val_env: VectorEnv | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
-        Data sets and networks that were given to its trainer have to be given again.
+        Environments that were given to its trainer have to be given again.
 
         Raises:
             FileNotFoundError: there is none.
@@ -110,18 +100,14 @@ class Trainer:
         """
         path = folder / "checkpoint.pt"
         state = load_checkpoint(path)
-        if state.get("format") != FORMAT:
-            raise ValueError(f"{path}: expected a run of format {FORMAT!r}, got {state.get('format')!r}")
-        config = config_from_dict(TrainConfig, state["config"], str(path))
-        given = _names(train=train, val=val, pretrained=pretrained)
-        if given != state["given"]:
+        check_format(state, FORMAT, str(path))
+        config = train_config_from_dict(state["config"], str(path))
+        trainer = cls(config, folder, env, val_env, group)
+        if trainer._given != state["given"]:
             raise ValueError(
-                f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {given or 'nothing'}"
+                f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {trainer._given or 'nothing'}"
             )
-        trainer = cls(config, folder, train, val, pretrained, group)
-        trainer.learner.load_state_dict(state["learner"])
-        trainer.replay.load_state_dict(state["replay"], trainer.config.device)
-        trainer.iteration, trainer.history = state["iteration"], state["history"]
+        trainer._restore(state)
         return trainer
 
     def run(self) -> Agent:
@@ -132,177 +118,72 @@ class Trainer:
         Raises:
             FloatingPointError: a loss or a gradient is not finite; names the iteration.
         """
-        total = sum(phase.iterations for phase in self.config.phases)
-        progress = tqdm(total=total, initial=self.iteration, desc="training", disable=not self.group.is_main)
-        with self._open_log() as writer:
-            try:
-                for phase, share in self._schedule():
-                    progress.set_description(phase.name)
-                    losses = self._train_iteration(phase, share)
-                    if writer is not None:
-                        self._log(writer, progress, losses)
-                    self.iteration += 1
-                    progress.update()
-                    self._after_iteration(writer, total)
-            except FloatingPointError as error:
-                where = f"iteration {self.iteration}, phase {phase.name!r}"
-                raise FloatingPointError(f"{where}: {error}; {self.folder} keeps its last checkpoint") from error
-            finally:
-                progress.close()
+        total = self.config.iterations
+        if self.group.is_main:
+            write_json(self.folder / "config.json", {"format": FORMAT, **asdict(self.config)})
+        with TrainingLog(self.folder, self.iteration, total) if self.group.is_main else nullcontext() as log:
+            while self.iteration < total:
+                try:
+                    losses = self.train_iteration()
+                except FloatingPointError as error:
+                    where = f"iteration {self.iteration}, stage {self._stage.name!r}" if self._stage else ""
+                    raise FloatingPointError(f"{where}: {error}; {self.folder} keeps its last checkpoint") from error
+                is_last = self.iteration == total
+                if log is not None:
+                    log.write(self.iteration - 1, self._stage.name if self._stage else "", losses, self.history)
+                    if is_last or self.iteration % self.config.eval_every == 0:
+                        self.evaluate(log)
+                if is_last or self.iteration % self.config.checkpoint_every == 0:
+                    self.save()
         return self.agent()
 
-    def _train_iteration(self, phase: Phase, share: float) -> Losses:
-        """One pass of the outer loop of Algorithm 1; `share` in [0, 1) of the phase is done."""
-        config, generator = self.config, torch.Generator().manual_seed(self._seed())
-        losses: Losses = {}
-        batch = self._begin_episodes(phase)
-        decay = phase.decay_at(share)
-        monitor = self.iteration % config.monitor_every == 0
-        if phase.objective == "judge":
-            collected, played = self.learner.compare(batch, generator)
-            losses |= self.learner.update_termination(batch, played, decay)
-            losses |= self.learner.correlate(collected) if monitor else {}
-            losses |= self._evaluate_policy(collected, generator, partial(self.learner.update_judge, decay=decay))
-        elif phase.objective in ("critic", "ac", "ac-score"):
-            collected = self.learner.collect(batch, generator)  # episode execution
-            update = partial(self.learner.update_critic, learning_rate=phase.critic_learning_rate)
-            losses |= self._evaluate_policy(collected, generator, update)
-        if phase.objective not in ("critic", "judge"):  # policy iteration
-            losses |= self.learner.update_actor(batch, phase, generator, decay, monitor)
+    def train_iteration(self) -> Losses:
+        """One iteration of the stage that it is time for, by that stage's algorithm."""
+        stage, first = self._stage_at(self.iteration)
+        if stage is not self._stage:
+            self._enter(stage)
+        assert self.algorithm is not None
+        is_monitored = self.iteration % self.config.monitor_every == 0
+        seed = iteration_generator(self.config.seed, self.iteration, stream=1 + self.group.rank).integers(2**63)
+        generator = torch.Generator().manual_seed(int(seed))
+        losses = self.algorithm.train_iteration(
+            Progress(self.iteration - first, stage.iterations, generator, is_monitored)
+        )
+        self.iteration += 1
         return losses
 
-    def _evaluate_policy(
-        self, collected: Transitions, generator: torch.Generator, update: Callable[[Transitions], Losses]
-    ) -> Losses:
-        """Updates of the critic, Eq. (7), by what was collected now and in the iterations before."""
-        losses: Losses = {}
-        self.replay.add(collected)
-        for _ in range(self.config.critic_updates):
-            losses = update(self.replay.sample(self.config.critic_batch_size, generator))
-        return losses
-
-    def _begin_episodes(self, phase: Phase) -> Batch:
-        """Fresh episodes in a random batch of training scenes, of which this process takes its share."""
-        generator = iteration_generator(self.config.seed, self.iteration)
-        drawn = draw_batch(self.train_scenes, self.config.batch_size, self.config.augmentation, generator)
-        capacity = self.train_scenes.max_instances
-        label_map, given = drawn.label_maps, torch.zeros_like(drawn.label_maps, dtype=torch.float32)[:, None]
-        if phase.sequence_length is not None:
-            priority = torch.from_numpy(generator.random((len(label_map), capacity), dtype=np.float32))
-            label_map, given = dynamics.prefill(label_map, phase.sequence_length, priority.to(label_map.device))
-        noise = torch.from_numpy(generator.standard_normal((len(label_map), capacity, capacity), dtype=np.float32))
-        noise = noise.to(label_map.device)
-        images, label_map, given, noise = sort_by_length(drawn.images, label_map, given, noise)
-        lengths = label_map.flatten(1).amax(1).long().cpu()
-        num_parts = self.group.world_size * self.config.accumulate
-        parts = []
-        for first in range(self.group.rank, num_parts, self.group.world_size):
-            places = torch.arange(first, len(lengths), num_parts)  # of the sorted scenes, so that all parts cost alike
-            scenes = (images[places], label_map[places], given[places], noise[places])
-            parts.append(MicroBatch(self._reset(*scenes), places))
-        return Batch(lengths, parts)
-
-    def _reset(self, images: Tensor, label_map: Tensor, given: Tensor, noise: Tensor) -> EnvState:
-        context, capacity = self.pretrained.context_network.context(images), self.train_scenes.max_instances
-        with autocast(context.device, self.config.precision):
-            noise = self.config.matching_noise * noise
-            return dynamics.reset(context, label_map, self.learner.decoder, capacity, capacity, given, noise)
-
-    def _open_log(self) -> AbstractContextManager[SummaryWriter | None]:
-        """Write the configuration, and open the writer of events; the main process alone has one."""
-        if not self.group.is_main:
-            return nullcontext()
-        write_json(self.folder / "config.json", asdict(self.config))
-        writer: AbstractContextManager[SummaryWriter] = SummaryWriter(str(self.folder), purge_step=self.iteration)
-        return writer
-
-    def _schedule(self) -> Iterator[tuple[Phase, float]]:
-        """The phase of every iteration that is left, and the share of the phase that is done."""
-        start = 0
-        for phase in self.config.phases:
-            for i in range(max(self.iteration - start, 0), phase.iterations):
-                if i == 0 and phase is self.config.phases[-1] and self.group.is_main:
-                    self.agent().save(self.folder / "initial.pt")
-                yield phase, i / phase.iterations
-            start += phase.iterations
-
-    def _after_iteration(self, writer: SummaryWriter | None, total: int) -> None:
-        is_last = self.iteration == total
-        if writer is not None and (is_last or self.iteration % self.config.eval_every == 0):
-            self._evaluate(writer)
-        if is_last or self.iteration % self.config.checkpoint_every == 0:
-            self.save()
-
-    def _evaluate(self, writer: SummaryWriter) -> None:
-        agent = self.agent()
-        evaluation = evaluate("agent", agent_segmenter(agent), self.val_scenes, agent.threshold, num_pictures=8)
-        scores = evaluation.mean
-        for name, value in scores.items():
-            writer.add_scalar(f"val/{name}", value, self.iteration)
-        for t, value in enumerate(evaluation.dice_at_step(), start=1):
-            writer.add_scalar(f"val_dice_per_step/{t:02d}", value, self.iteration)
-        if self.config.estimates_returns:
-            critic = explained_variance_per_step(self.learner, self.pretrained, self.val_scenes)
-            for name in ("explained_variance", "target", "prediction"):
-                for t, value in enumerate(critic[name], start=1):
-                    writer.add_scalar(f"val_critic_{name}/{t:02d}", value, self.iteration)
-        writer.add_image("val/scenes", scene_sheet([evaluation], self.val_scenes), self.iteration, dataformats="HWC")
-        self.history.append({"iteration": self.iteration, **scores})
+    def evaluate(self, log: TrainingLog) -> None:
+        """Measure the agent on validation scenes."""
+        agent, source = self.agent(), core_of(self._val_env).source
+        evaluation = evaluate(
+            "agent", agent_segmenter(agent), source, agent.threshold, num_pictures=8, num_scenes=self.config.eval_scenes
+        )
+        per_step = {"dice_per_step": evaluation.dice_at_step()}
+        if isinstance(self.algorithm, ActorCritic):
+            critic = explained_variance_per_step(self.algorithm, source, num_scenes=self.config.eval_scenes)
+            per_step |= {f"critic_{name}": critic[name] for name in ("explained_variance", "target", "prediction")}
+        log.write_evaluation(self.iteration, evaluation.mean, per_step, scene_sheet([evaluation], source))
+        self.history.append({"iteration": self.iteration, **evaluation.mean})
         write_json(self.folder / "history.json", {"history": self.history})
-
-    def _log(self, writer: SummaryWriter, progress: tqdm[Any], losses: Losses) -> None:
-        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))  # the host waits once
-        for tag, value in values.items():
-            writer.add_scalar(tag, value, self.iteration)
-        if "critic/gradient_cosine" in values:
-            self._watch_critic(values["critic/gradient_cosine"], values["rollout/score_per_instance"])
-        shown = {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/return" in values else {}
-        if self.history:
-            shown |= {f"val_{key}": f"{self.history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
-        progress.set_postfix(shown)
-
-    def _watch_critic(self, cosine: float, score: float) -> None:
-        """Warn, once each time, when the actor has found what the critic misjudges."""
-        was_exploited = self._is_exploited()
-        self._watched.append((cosine, score))
-        if len(self._watched) == COSINES:
-            self._best_score = max(self._best_score, float(np.mean(self._watched, axis=0)[1]))
-        if self._is_exploited() and not was_exploited:
-            mean_cosine, mean_score = np.mean(self._watched, axis=0)
-            logger.warning(
-                "iteration %d: the actor seems to exploit the critic. Over the last %d comparisons the cosine of the "
-                "critic's gradient with the score's is %.2f, below %.2f, and the score per instance has fallen from "
-                "%.3f to %.3f: lower the learning rate, raise the KL weight or update the critic more often",
-                self.iteration, COSINES, mean_cosine, LOW_COSINE, self._best_score, mean_score,
-            )  # fmt: skip
-
-    def _is_exploited(self) -> bool:
-        if len(self._watched) < COSINES:
-            return False
-        cosine, score = np.mean(self._watched, axis=0)
-        return bool(cosine < LOW_COSINE and score < self._best_score - SCORE_LOSS)
 
     def agent(self) -> Agent:
         """The agent as it is now; it shares the weights that are being trained."""
-        config = self.config
-        max_steps = config.max_steps or self.train_scenes.max_instances
-        judge = Judge(self.learner.critic, self.learner.decoder, config.search) if self._has_judge() else None
+        core = self.core
         return Agent(
-            self.learner.actor, self.pretrained, max_steps, config.threshold, judge=judge, refine=config.refine
+            self.learner.actor,
+            self.learner.pretrained,
+            self.config.max_steps or core.source.max_instances,
+            core.threshold,
+            core.action_scale,
+            None if self.algorithm is None else self.algorithm.selection,
+            refine=bool(core.arguments["refine"]),
         )
-
-    def _has_judge(self) -> bool:
-        """Whether the critic has begun to learn to compare."""
-        start = 0
-        for phase in self.config.phases:
-            if phase.objective == "judge":
-                return self.iteration > start
-            start += phase.iterations
-        return False
 
     def save(self) -> None:
         """Write the agent, then the checkpoint; every process has to call it."""
-        replay = self.replay.state_dict()
+        assert self.algorithm is not None
+        algorithms = self.group.gather(self.algorithm.state_dict())
+        environments = self.group.gather(pack_environment(self.core, self.algorithm.keeps_episodes))
         if not self.group.is_main:
             return
         self.agent().save(self.folder / "agent.pt")
@@ -313,12 +194,41 @@ class Trainer:
             "iteration": self.iteration,
             "history": self.history,
             "learner": self.learner.state_dict(),
-            "replay": replay,
+            "algorithm": algorithms,
+            "environment": environments,
         }
         save_checkpoint(content, self.folder / "checkpoint.pt")
 
-    def _seed(self) -> int:
-        return int(iteration_generator(self.config.seed, self.iteration, stream=1).integers(2**63))
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.iteration, self.history = state["iteration"], state["history"]
+        self._enter(self._stage_at(self.iteration - 1)[0])
+        assert self.algorithm is not None
+        self.learner.load_state_dict(state["learner"])
+        self.algorithm.load_state_dict(state["algorithm"])
+        restore_environment(self.core, state["environment"], self.group)
+
+    def _stage_at(self, iteration: int) -> tuple[Stage, int]:
+        """The stage of an iteration, and the iteration at which that begins."""
+        first = 0
+        for stage in self.config.stages:
+            if iteration < first + stage.iterations:
+                return stage, first
+            first += stage.iterations
+        raise ValueError(f"iteration must be below {first}, the length of the schedule, got {iteration}")
+
+    def _enter(self, stage: Stage) -> None:
+        """Begin a stage, or go on with it."""
+        number, (_, first) = self.config.stages.index(stage), self._stage_at(self.iteration)
+        if stage is self.config.stages[-1] and self.iteration == first and self.group.is_main:
+            self.agent().save(self.folder / "initial.pt")
+        length = stage.sequence_length
+        if length is None:
+            length = self.core.arguments.get("sequence_length")
+        self.core.set_attr("sequence_length", length)
+        # A resumed run begins the stages that are left with the networks it would have had.
+        torch.manual_seed(int(iteration_generator(self.config.seed, number, stream=0).integers(2**63)))
+        self.algorithm = stage.algorithm.make(self.learner, self.algorithm)
+        self._stage = stage
 
 
 def load_config(folder: Path) -> TrainConfig:
@@ -335,26 +245,7 @@ def load_config(folder: Path) -> TrainConfig:
         values = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    config: TrainConfig = config_from_dict(TrainConfig, values, str(path))
-    return config
-
-
-def _names(**arguments: object) -> list[str]:
-    return [name for name, value in arguments.items() if value is not None]
-
-
-class FirstScenes:
-    """The first scenes of a data set."""
-
-    def __init__(self, dataset: SceneDataset, length: int) -> None:
-        self._dataset, self._length = dataset, min(length, len(dataset))
-        self.max_instances = dataset.max_instances
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Scene:
-        return self._dataset[index]
-
-    def __iter__(self) -> Iterator[Scene]:
-        return (self._dataset[index] for index in range(self._length))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    check_format(values, FORMAT, str(path))
+    return train_config_from_dict({name: value for name, value in values.items() if name != "format"}, str(path))

@@ -1,0 +1,137 @@
+"""Critic ranking: a critic learns to compare candidate masks in the same state, and the agent then acts by it.
+
+Nothing in the paper: its critic estimates returns, of which a choice between masks is a small part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from acis_env.dynamics import EnvState
+from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress
+from agents.algorithms.critic_learner import CriticLearner
+from agents.algorithms.replay import ReplayBuffer, Transitions, join
+from agents.algorithms.rollout import Episodes, run_episodes, split_episodes
+from agents.algorithms.search import CandidateConfig, CandidateValue, Search, comparisons, search_and_mix
+from agents.models.critic import CriticConfig
+from agents.models.selection import ActionSelection, SelectionConfig
+
+
+@dataclass(frozen=True)
+class CriticRankingConfig(AlgorithmConfig):
+    """A critic that learns the true values of candidates, and chooses among candidates at inference.
+
+    The actor stays as it is; only its termination unit goes on learning. Nobody knows at inference how many instances
+    are missing, so this critic is never told.
+    """
+
+    kind: tyro.conf.Suppress[Literal["critic-ranking"]] = "critic-ranking"
+    candidates: CandidateConfig = CandidateConfig()
+    """Actions that are compared while training."""
+    selection: SelectionConfig = SelectionConfig()
+    """Actions that the trained agent chooses from."""
+    gamma: float = 0.9
+    """Discount per predicted mask, where candidates are worth their return."""
+    critic: CriticConfig = CriticConfig()
+    """Sizes and inputs of the critic."""
+    critic_learning_rate: float = 1e-3
+    """Learning rate of the critic; falls with `decay`."""
+    critic_updates: int = 3
+    """Critic updates per iteration."""
+    critic_batch_size: int = 48
+    """States per critic update, in all processes together."""
+    replay_size: int = 8
+    """Collections of compared candidates that the critic learns from."""
+
+    def make(self, learner: Learner, previous: Algorithm | None = None) -> CriticRanking:
+        """Critic ranking with these settings."""
+        return CriticRanking(self, learner, previous)
+
+
+class CriticRanking(Algorithm):
+    """Compares candidates in every state of episodes, half of which follow the best one."""
+
+    def __init__(self, config: CriticRankingConfig, learner: Learner, previous: Algorithm | None = None) -> None:
+        super().__init__(learner)
+        self.config = config
+        self.critic = CriticLearner(learner, config.critic, clip_norm=config.clip_norm)
+        self.replay = ReplayBuffer(config.replay_size)
+        if isinstance(previous, CriticRanking) and previous.critic.has_form_of(self.critic):
+            self.critic, self.replay = previous.critic, previous.replay
+        self._has_learnt = False
+
+    def train_iteration(self, progress: Progress) -> Losses:
+        """Compare candidates in fresh episodes, and update the critic and the termination unit."""
+        config, learner, generator = self.config, self.learner, progress.generator
+        learner.env.reset()
+        parts = split_episodes(learner.core.state, learner.config.accumulate)
+        compared, played = zip(*(self.compare(part, generator) for part in parts), strict=True)
+        collected = join(compared)
+        decay = progress.decay(config.decay)
+        features, targets = (
+            torch.cat([getattr(e, name) for e in played]) for name in ("termination_features", "continue_targets")
+        )
+        losses = learner.update_termination(features, targets, decay)
+        if progress.monitor:
+            losses["critic/rank_correlation"] = self.critic.rank_correlation(collected)
+        self.replay.add(collected)
+        size = learner.group.share(config.critic_batch_size, "critic_batch_size")
+        for _ in range(config.critic_updates):
+            ranked = self.critic.rank(self.replay.sample(size, generator), decay * config.critic_learning_rate)
+        self._has_learnt = True
+        return losses | ranked
+
+    @torch.no_grad()
+    def compare(
+        self, state: EnvState, generator: torch.Generator, value: CandidateValue | None = None
+    ) -> tuple[Transitions, Episodes]:
+        """Play the episodes of `state` and find the true values of several candidates in every state.
+
+        Half of the episodes follow the policy's mean and half the best candidate, since the choices of the trained
+        critic lie between. `value` says what a candidate is worth, if it is not what the configuration says.
+
+        Returns:
+            The states with their candidates, and the episodes.
+        """
+        learner, core, config = self.learner, self.learner.core, self.config
+        noise = config.candidates.draw(state, core.decoder.latent_size, generator)
+        takes_best = (torch.rand(len(state), 1, generator=generator) < 0.5).to(core.device)
+        candidates = config.candidates.worth(value or config.candidates.value)
+        search = Search(
+            learner.actor, core.decoder, candidates, noise, config.gamma, core.rules, core.precision
+        )
+        choose = search_and_mix(search, takes_best)
+        episodes = run_episodes(
+            learner.actor, core.decoder, state, core.rules, choose, precision=core.precision
+        )
+        return comparisons(episodes, search.tried), episodes
+
+    @property
+    def selection(self) -> ActionSelection | None:
+        """The critic's choice, once it has begun to learn."""
+        if not self._has_learnt:
+            return None
+        return ActionSelection(self.critic.critic, self.learner.core.decoder, self.config.selection)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Critic and replay."""
+        return {
+            "critic": self.critic.state_dict(),
+            "replay": self.replay.state_dict(),
+            "has_learnt": self._has_learnt,
+        }
+
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Restore what the `state_dict` of all processes gave, or a share of it."""
+        group, device = self.learner.group, self.learner.core.device
+        self.critic.load_state_dict(states[0]["critic"])
+        self._has_learnt = states[0]["has_learnt"]
+        if len(states) == group.world_size:
+            self.replay.load_state_dict(states[group.rank]["replay"], device)
+        else:
+            self.replay.load_share([state["replay"] for state in states], group.rank, group.world_size, device)

@@ -1,0 +1,84 @@
+"""The environment of a run: a registered id and keyword arguments, all of it JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import gymnasium as gym
+import tyro
+
+import acis_env  # noqa: F401  (registers the environments)
+
+
+def _parse_json(arguments: list[str]) -> dict[str, Any]:
+    value = json.loads(arguments[0])
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {arguments[0]!r}")
+    return value
+
+
+JsonObject = Annotated[
+    dict[str, Any],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=_parse_json,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+"""A dictionary that is written as a JSON object on the command line."""
+
+TRAINING: dict[str, Any] = {
+    "sampler": "shuffle",
+    "augmentation": {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1},
+}
+"""How our own presets show the training scenes."""
+EVALUATION: dict[str, Any] = {
+    "sampler": "sequential",
+    "augmentation": None,
+    "sequence_length": None,
+    "matching_noise": 0.0,
+    "stop": "ground_truth",
+    "max_episode_steps": None,
+}
+"""What is the same in every evaluation, whatever an agent was trained with: whole scenes as they are."""
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Recipe of an environment."""
+
+    id: str = "ACIS/Leaves-v0"
+    """Registered id; "package.module:Name-v0" imports the module first, which may register a wrapped environment."""
+    kwargs: JsonObject = field(default_factory=lambda: dict(TRAINING))
+    """Keyword arguments of the environment as JSON: scenes, weights, score, refine, precision and all others."""
+    val_kwargs: JsonObject = field(default_factory=dict)
+    """Keyword arguments that differ for validation and evaluation, such as scene_options."""
+
+    def having(self, **kwargs: Any) -> EnvConfig:
+        """The same recipe with further keyword arguments."""
+        return replace(self, kwargs={**self.kwargs, **kwargs})
+
+    def make(self, num_envs: int, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
+        """Make an environment to train in, whose episodes the caller resets.
+
+        Raises:
+            ValueError: the id is unknown, or a keyword argument is unknown or outside of its range.
+            FileNotFoundError: scenes or weights are missing.
+        """
+        kwargs = {**self.kwargs, "autoreset_mode": "Disabled", **changes}
+        try:
+            return gym.make_vec(self.id, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
+        except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+            raise ValueError(f"env.id must be a registered environment, got {self.id!r}: {error}") from error
+
+    def make_evaluation(
+        self, split: str, num_envs: int = 1, **changes: Any
+    ) -> gym.vector.VectorEnv[Any, Any, Any]:
+        """Make the environment again for the scenes of `split`, which it shows whole and unchanged."""
+        kwargs = {} if split == "train" else self.val_kwargs
+        return self.make(num_envs, **{**kwargs, **EVALUATION, "split": split, **changes})
+

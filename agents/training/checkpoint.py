@@ -1,0 +1,51 @@
+"""What a checkpoint holds of an environment: its random numbers, and the episodes that are under way in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from acis_env.snapshot import Snapshot
+from acis_env.vector_env import SegmentationVectorEnv
+from agents.algorithms.distributed import ProcessGroup
+
+
+def pack_environment(core: SegmentationVectorEnv, keeps_episodes: bool) -> dict[str, Any]:
+    """Plain containers and tensors on the host, of which `torch.load` needs to trust nothing.
+
+    Args:
+        core: an environment that has been reset.
+        keeps_episodes: whether its episodes go on, or the next iteration begins others anyway.
+    """
+    packed: dict[str, Any] = {"samplers": [sampler.get_state() for sampler in core.samplers], "episodes": None}
+    if keeps_episodes:
+        snapshot = core.get_state()
+        packed["episodes"] = {
+            "state": [tensor.cpu() for tensor in snapshot.state.tensors()],
+            "is_over": snapshot.is_over,
+            "scene_index": snapshot.scene_index.cpu(),
+            "augmentation": snapshot.augmentation.cpu(),
+        }
+    return packed
+
+
+def restore_environment(
+    core: SegmentationVectorEnv, packed: Sequence[Mapping[str, Any]], group: ProcessGroup
+) -> None:
+    """Go on as the environments did that were packed, one in each process.
+
+    With another number of processes, slots keep their random numbers but begin new episodes.
+    """
+    samplers = [state for part in packed for state in part["samplers"]]
+    first = group.rank * core.num_envs
+    own = samplers[first : first + core.num_envs]
+    episodes = packed[group.rank]["episodes"] if len(packed) == group.world_size else None
+    if episodes is None:
+        for sampler, state in zip(core.samplers, own, strict=True):
+            sampler.set_state(state)
+        return
+    tensors = iter(episodes["state"])
+    state = core.state.map(lambda _: next(tensors))
+    rest = {name: episodes[name] for name in ("is_over", "scene_index", "augmentation")}
+    core.set_state(Snapshot(state=state, samplers=tuple(own), **rest))
+

@@ -1,0 +1,106 @@
+"""What a run tells while it trains: TensorBoard events, a progress bar, and a warning about an exploited critic."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from agents.algorithms.base import Losses
+
+logger = logging.getLogger(__name__)
+
+COSINES = 5
+"""Comparisons of the critic's gradient with the score's that the warning looks back on."""
+LOW_COSINE = 0.1
+"""Their mean below which the critic's gradient has lost the score's direction."""
+SCORE_LOSS = 0.05
+"""Score per instance lost since the best such stretch; without a loss a low cosine may just be the end of learning."""
+
+
+class TrainingLog:
+    """Writes the scalars of a run and shows its progress; use it as a context manager."""
+
+    def __init__(self, folder: Path, iteration: int, total: int) -> None:
+        """Go on at `iteration` of `total`; events of later iterations are those of an interrupted run and go."""
+        self.writer = SummaryWriter(str(folder), purge_step=iteration)
+        self.progress = tqdm(total=total, initial=iteration, desc="training")
+        self.watch = CriticWatch()
+
+    def __enter__(self) -> TrainingLog:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.progress.close()
+        self.writer.close()
+
+    def write(self, iteration: int, stage: str, losses: Losses, history: Sequence[Mapping[str, float]]) -> None:
+        """Write the losses of an iteration, for which the host waits once."""
+        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        for tag, value in values.items():
+            self.writer.add_scalar(tag, value, iteration)
+        if "critic/gradient_cosine" in values:
+            self.watch(iteration, values["critic/gradient_cosine"], values["rollout/score_per_instance"])
+        self.progress.set_description(stage)
+        self.progress.update()
+        shown = {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/score_per_instance" in values else {}
+        if history:
+            shown |= {f"val_{key}": f"{history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
+        self.progress.set_postfix(shown)
+
+    def write_evaluation(
+        self, iteration: int, scores: Mapping[str, float], per_step: Mapping[str, Sequence[float]], picture: Any
+    ) -> None:
+        """Write scores on validation scenes, curves over the steps of an episode, and a picture `[h, w, 3]`."""
+        for name, value in scores.items():
+            self.writer.add_scalar(f"val/{name}", value, iteration)
+        for name, values in per_step.items():
+            for t, value in enumerate(values, start=1):
+                self.writer.add_scalar(f"val_{name}/{t:02d}", value, iteration)
+        self.writer.add_image("val/scenes", picture, iteration, dataformats="HWC")
+
+
+class CriticWatch:
+    """Warns, once each time, when the actor has found what the critic misjudges."""
+
+    def __init__(self) -> None:
+        self._watched: deque[tuple[float, float]] = deque(maxlen=COSINES)
+        self._best_score = 0.0
+
+    def __call__(self, iteration: int, cosine: float, score: float) -> None:
+        """Take a comparison of gradients, and the score per instance of the same iteration."""
+        was_exploited = self._is_exploited()
+        self._watched.append((cosine, score))
+        if len(self._watched) == COSINES:
+            self._best_score = max(self._best_score, float(np.mean(self._watched, axis=0)[1]))
+        if self._is_exploited() and not was_exploited:
+            mean_cosine, mean_score = np.mean(self._watched, axis=0)
+            logger.warning(
+                "iteration %d: the actor seems to exploit the critic. Over the last %d comparisons the cosine of the "
+                "critic's gradient with the score's is %.2f, below %.2f, and the score per instance has fallen from "
+                "%.3f to %.3f: lower the learning rate, raise the KL weight or update the critic more often",
+                iteration,
+                COSINES,
+                mean_cosine,
+                LOW_COSINE,
+                self._best_score,
+                mean_score,
+            )
+
+    def _is_exploited(self) -> bool:
+        if len(self._watched) < COSINES:
+            return False
+        cosine, score = np.mean(self._watched, axis=0)
+        return bool(cosine < LOW_COSINE and score < self._best_score - SCORE_LOSS)

@@ -1,0 +1,113 @@
+"""Named configurations, every field of which can be overridden."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agents.algorithms import (
+    ActorCriticConfig,
+    AlgorithmConfig,
+    BaselineConfig,
+    CriticRankingConfig,
+    LearnerConfig,
+    ValueExpansionConfig,
+)
+from agents.environment import EnvConfig
+from agents.models.actor import ActorConfig
+from agents.models.critic import CriticConfig
+from agents.models.selection import SelectionConfig
+from agents.training.config import Stage, TrainConfig
+
+COMPACT_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
+"""An actor for the bundled networks, which are compact, too."""
+
+CROSS_ENTROPY = BaselineConfig(objective="cross-entropy", clip_norm=200.0)
+"""The paper's baseline. Its loss is a sum over pixels, and so is the norm of its gradient."""
+
+
+def short_schedule(algorithm: AlgorithmConfig, iterations: int) -> tuple[Stage, ...]:
+    """Initialisation, with one missing instance per scene, and then `algorithm`, whose critic warms up beforehand."""
+    start = Stage("init", BaselineConfig(learning_rate=1e-3), 60, sequence_length=1)
+    warmup = algorithm.critic_warmup if isinstance(algorithm, ActorCriticConfig) else 0
+    return (start, Stage("main", algorithm, warmup + iterations))
+
+
+def ranking_schedule(
+    iterations: int, ranking_iterations: int, ranking: CriticRankingConfig | None = None
+) -> tuple[Stage, ...]:
+    """Initialisation, the policy's myopic training, and then the critic that ranks its candidates."""
+    ranking = ranking or CriticRankingConfig()
+    return (*short_schedule(BaselineConfig(), iterations), Stage("ranking", ranking, ranking_iterations))
+
+
+def _short(algorithm: AlgorithmConfig, iterations: int = 400, refine: bool = False) -> TrainConfig:
+    env = EnvConfig().having(refine=True) if refine else EnvConfig()
+    return TrainConfig(env, short_schedule(algorithm, iterations), LearnerConfig(COMPACT_ACTOR))
+
+
+def _paper(
+    name: str, score: str, lengths: tuple[int, ...], batches: int, max_steps: int, threshold: float
+) -> TrainConfig:
+    """The published schedule (`batches` make an epoch), where the supplement and the public code give it.
+
+    Scenes and weights are the user's, in `data/<name>` and `weights/<name>` unless others are named. Gradients are
+    clipped by norm rather than by value, and the termination unit has its own optimiser.
+    """
+    supervised = replace(CROSS_ENTROPY, learning_rate=5e-4, decay=())
+    start = replace(supervised, kl_weight=0.1, sample=True)
+    stages = [
+        Stage("init", start, 400 * batches, sequence_length=1),
+        Stage("init-mean", replace(start, learning_rate=5e-5, sample=False), 200 * batches, sequence_length=1),
+        *(Stage(f"curriculum-{length}", supervised, 100 * batches, sequence_length=length) for length in lengths),
+    ]
+    critic = CriticConfig(trunk_widths=(32, 64, 128, 256, 512), hidden=(1024, 512), products=False)
+    for number, rate, kl_weight, warmup in ((1, 5e-4, 1e-4, 1024), (2, 5e-5, 1e-5, 0), (3, 1e-6, 1e-5, 0)):
+        algorithm = ActorCriticConfig(
+            learning_rate=rate,
+            decay=(),
+            kl_weight=kl_weight,
+            critic=critic,
+            max_remaining=None,
+            critic_learning_rate=2 * rate,
+            critic_updates=4,
+            critic_batch_size=8 * max_steps,  # about all steps of the newest episodes
+            critic_warmup=warmup,
+            replay_size=1,
+            exploration=(0.0,),
+        )
+        stages.append(Stage(f"actor-critic-{number}", algorithm, warmup + 200 * batches))
+    kwargs = {"scenes": f"data/{name}", "weights": f"weights/{name}", "score": score, "threshold": threshold}
+    return TrainConfig(
+        env=EnvConfig("ACIS/Scenes-v0").having(**kwargs),
+        stages=tuple(stages),
+        learner=LearnerConfig(ActorConfig(skip=False), start_from_encoder=False, weight_decay=1e-5),
+        batch_size=8,
+        max_steps=max_steps,
+        eval_every=20 * batches,
+        checkpoint_every=5 * batches,
+    )
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "quick": _short(BaselineConfig(), 200, refine=True),
+    "small": _short(BaselineConfig(), 3600, refine=True),
+    "best": TrainConfig(
+        EnvConfig().having(refine=True),
+        ranking_schedule(2310, 462, CriticRankingConfig(selection=SelectionConfig(number=8))),
+        LearnerConfig(COMPACT_ACTOR),
+    ),
+    "paper-cvppp": _paper("cvppp", "dice", (5, 10, 21), 13, 21, 0.3),
+    "paper-kitti": _paper("kitti", "iou", (5, 10, 16), 464, 16, 0.5),
+    "bl-trunc": _short(replace(CROSS_ENTROPY, learning_rate=2e-3)),
+    "bl-trunc-dice": _short(BaselineConfig()),
+    "ac-dice": _short(ActorCriticConfig()),
+    "value-expansion": _short(ValueExpansionConfig()),
+}
+"""Starting points by name.
+
+quick: minutes on a CPU. small: the same for a quarter of an hour. best: in that time a policy, and then a critic that
+ranks its candidates.
+paper-cvppp, paper-kitti: the published schedule, for scenes in data/cvppp or data/kitti and networks of the published
+sizes in weights/cvppp or weights/kitti; other places can be named.
+The rest: one method each, a few CPU minutes.
+"""
