@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.decoder import MaskAutoencoder, kl_to_prior
+from acis_env.autoencoder import MaskAutoencoder, kl_to_prior
 from acis_env.dynamics import Rules
 from acis_env.precision import autocast
 from acis_env.reward import ScoreName
@@ -224,7 +224,7 @@ class ActorCritic:
             `[2, B, T, l]` on the host: a factor of the policy's standard deviation; and noise of the prior at one of
             `levels`, drawn for each scene's whole episode.
         """
-        shape = (len(batch), int(batch.lengths[0]), self.decoder.config.latent_size)
+        shape = (len(batch), int(batch.lengths[0]), self.decoder.latent_size)
         policy, prior = (torch.randn(shape, generator=generator) for _ in range(2))
         level = torch.tensor(levels)[torch.randint(len(levels), (len(batch), 1, 1), generator=generator)]
         return torch.stack([policy, level * prior])
@@ -251,7 +251,7 @@ class ActorCritic:
 
     def _draw_search(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Random numbers `[K - 1, B, T, l]` of the candidates in all scenes of `batch`."""
-        num_others, latent_size = self.config.search.candidates - 1, self.decoder.config.latent_size
+        num_others, latent_size = self.config.search.candidates - 1, self.decoder.latent_size
         return torch.randn(num_others, len(batch), int(batch.lengths[0]), latent_size, generator=generator)
 
     def _search(self, part: MicroBatch, noise: Tensor, value: Literal["reward", "return"] | None = None) -> Search:

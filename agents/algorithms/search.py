@@ -171,7 +171,7 @@ class Judge:
     def __init__(self, critic: Critic, decoder: Decoder, config: SearchConfig) -> None:
         """Take a critic that was trained to compare candidates of `config`, and the frozen decoder."""
         self.critic, self.decoder, self.config = critic, decoder, config
-        shape = (config.judged - 1, 1, decoder.config.latent_size)
+        shape = (config.judged - 1, 1, decoder.latent_size)
         self.offsets = config.scale(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
     def __call__(
