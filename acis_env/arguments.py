@@ -19,7 +19,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     modes = tuple(mode.value for mode in AutoresetMode)
     choices = {
         "render_mode": (None, "rgb_array"),
-        "context": ("predicted", "oracle"),
         "obs": ("dict", "stacked", "coarse"),
         "obs_dtype": ("uint8", "float32"),
         "sampler": ("random", "shuffle", "sequential"),
@@ -36,6 +35,28 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name, holds, expected in checks:
         if not holds:
             raise ValueError(f"{name} must be {expected}, got {arguments[name]!r}")
+    check_sources(arguments)
+
+
+def check_sources(arguments: Mapping[str, Any]) -> None:
+    """Check where `SegmentationVectorEnv` is to take the decoder and the context from."""
+    weights, decoder, context = (arguments[name] for name in ("weights", "decoder", "context"))
+    if context not in ("predicted", "oracle") and not callable(getattr(context, "context", None)):
+        raise ValueError(
+            f'context must be "predicted", "oracle" or an object with the method context (a ContextPredictor), '
+            f"got {context!r}"
+        )
+    if weights is None and (decoder is None or context == "predicted"):
+        missing = "decoder" if decoder is None else "context"
+        raise ValueError(
+            f"weights must be given for want of a {missing} of one's own: a bundled name, a folder or the networks; "
+            'without, pass decoder=..., and context="oracle" or a ContextPredictor'
+        )
+    if decoder is not None and arguments["refine"]:
+        raise ValueError(
+            "refine=True refines the masks of the weights' own decoder: leave it out, or pass "
+            "decoder=RefiningDecoder(encoder, decoder)"
+        )
 
 
 def build(name: str, kind: type[Any], arguments: Mapping[str, Any]) -> Any:

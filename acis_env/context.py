@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,26 @@ def oracle_context(images: Tensor, label_maps: Tensor, max_instances: int) -> Te
     return torch.cat([images.float() / 255, foreground, quantise_angles(label_maps, max_instances)], dim=1)
 
 
+class ContextPredictor(Protocol):
+    """What predicts the context from the image. Any object with these two members is one."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of images, multiples of 32."""
+        ...
+
+    def context(self, images: Tensor) -> Tensor:
+        """Predict what the decoder and the agent see, without a gradient; row `b` depends on image `b` alone.
+
+        Args:
+            images: `[B, 3, H, W]` uint8.
+
+        Returns:
+            `[B, 12, H, W]` float32 in [0, 1]: image, foreground, angles in eight bins (see `quantise_angles`).
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ContextConfig:
     """Sizes of a context network."""
@@ -94,6 +114,7 @@ class ContextNetwork(nn.Module):
         super().__init__()
         parse_size(config.size)
         self.config = config
+        self.size = config.size
         self.register_buffer("mean", torch.tensor(config.image_mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(config.image_std).view(1, -1, 1, 1))
         outputs = 1 + ANGLE_BINS

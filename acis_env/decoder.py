@@ -1,4 +1,4 @@
-"""The conditional variational autoencoder of instance masks; its decoder turns actions into masks.
+"""What turns actions into masks: the protocol, and the pre-trained decoder, which follows it.
 
 Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, sections 4 (action) and 5.2 (pre-training,
 State Pyramid). After pre-training the decoder is frozen: it is part of the environment.
@@ -7,13 +7,61 @@ State Pyramid). After pre-training the decoder is frozen: it is part of the envi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.networks import CONTEXT_CHANNELS, ContextNormaliser, Trunk, TrunkConfig, parse_size
+from acis_env import tree
+from acis_env.networks import CONTEXT_CHANNELS, ContextNormaliser, TrunkConfig, parse_size
 from acis_env.precision import to_float32
+
+Conditioning = Any
+"""Whatever a decoder keeps of the context: a tree (see `tree`) of tensors `[B, ...]`."""
+
+
+class Decoder(Protocol):
+    """What turns actions into masks: `D` of Eq. (3). Any object with these four members is one.
+
+    The environment never trains it. Where masks are differentiable with respect to the latent code, agents can learn
+    through them; where they are not, by rewards alone.
+    """
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a mask, multiples of 32."""
+        ...
+
+    @property
+    def latent_size(self) -> int:
+        """Length `l` of an action."""
+        ...
+
+    def condition(self, context: Tensor) -> Conditioning:
+        """Compute what does not change in an episode; called once, when it begins.
+
+        Args:
+            context: `[B, 12, H, W]` in [0, 1]: image, foreground, angles.
+
+        Returns:
+            A tensor `[B, ...]` in memory of its own, or a tuple, list or dict of such, or a dataclass that
+            `acis_env.tree.register` decorates; row `b` depends on scene `b` alone. A decoder that ignores the context
+            returns ().
+        """
+        ...
+
+    def __call__(self, latent: Tensor, conditioning: Conditioning, /) -> Tensor:
+        """Decode one mask for each scene.
+
+        Args:
+            latent: `[B, l]` float32; actions in [-1, 1] times the environment's `action_scale`.
+            conditioning: what `condition` returned for these `B` scenes.
+
+        Returns:
+            Soft masks `[B, 1, H, W]` float32 in [0, 1].
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,9 +94,14 @@ class AutoencoderConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-Conditioning = tuple[Tensor, ...]
-"""The context's share of every convolution of the decoder: the pixels `[B, h + 1, 2, w + 1, 2, C]` of each
-stage, the cells `[B, 4 C, h + 1, w + 1]` of the last (see `UpsampleConv`), and `[B, 1, H, W]` for the head."""
+@tree.register
+@dataclass(frozen=True)
+class DecoderConditioning:
+    """The context's share of every convolution of a `MaskDecoder`."""
+
+    stages: tuple[Tensor, ...]  # of all stages but the last, pixels [B, h + 1, 2, w + 1, 2, C]
+    cells: Tensor  # [B, 4 C, h + 1, w + 1], of the last stage (see `UpsampleConv`)
+    head: Tensor  # [B, 1, H, W]
 
 
 CPU_CHUNK_PIXELS = 8 * 224 * 224
@@ -155,6 +208,7 @@ class MaskDecoder(nn.Module):
         if height % 2**stages or width % 2**stages:
             raise ValueError(f"{stages} decoder widths need sides divisible by {2**stages}, got {config.size}")
         self.config = config
+        self.size, self.latent_size = config.size, config.latent_size
         self.coarse = (config.bottleneck_channels, height >> stages, width >> stages)
         self.normalise = ContextNormaliser(config.image_mean, config.image_std)
         self.pyramid = StatePyramid(stages)
@@ -168,48 +222,50 @@ class MaskDecoder(nn.Module):
         self.head = nn.Conv2d(config.decoder_widths[-1], 1, 1, bias=False)
         self.context_head = nn.Conv2d(CONTEXT_CHANNELS, 1, 1)
 
-    def condition(self, context: Tensor) -> Conditioning:
+    def condition(self, context: Tensor) -> DecoderConditioning:
         """The share of `context` `[B, 12, H, W]` in every convolution, constant over an episode."""
         context = self.normalise(context)
         if not self.config.state_pyramid:
             context = torch.zeros_like(context)
         *coarser, finest = reversed(self.pyramid(context))
         *inner, last = (conv(border(level)) for conv, level in zip(self.context_convs, coarser, strict=True))
-        return (*(pixels(cells).transpose(2, 3).contiguous() for cells in inner), last, self.context_head(finest))
+        stages = tuple(pixels(cells).transpose(2, 3).contiguous() for cells in inner)
+        return DecoderConditioning(stages, last, self.context_head(finest))
 
-    def logits(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+    def logits(self, latent: Tensor, conditioning: DecoderConditioning) -> Tensor:
         """Mask logits `[B, 1, H, W]` of `latent` `[B, l]`."""
         return self._grow(self._begin(latent), conditioning)
 
-    def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+    def forward(self, latent: Tensor, conditioning: DecoderConditioning) -> Tensor:
         """Soft masks `[B, 1, H, W]` float32 in (0, 1) of `latent` `[B, l]`."""
         coarse = self._begin(latent)
-        size = max(CPU_CHUNK_PIXELS // (self.config.size[0] * self.config.size[1]), 1)
+        size = max(CPU_CHUNK_PIXELS // (self.size[0] * self.size[1]), 1)
         if latent.device.type != "cpu" or len(latent) <= size or torch.is_grad_enabled():
             return torch.sigmoid_(self._grow(coarse, conditioning))
-        masks = latent.new_empty(len(latent), 1, *self.config.size)
+        masks = latent.new_empty(len(latent), 1, *self.size)
         for first in range(0, len(latent), size):
             chunk = slice(first, first + size)
-            torch.sigmoid(self._grow(coarse[chunk], tuple(share[chunk] for share in conditioning)), out=masks[chunk])
+            part = tree.map_tensors(lambda share: share[chunk], conditioning)  # noqa: B023 (called at once)
+            torch.sigmoid(self._grow(coarse[chunk], part), out=masks[chunk])
         return masks
 
     def _begin(self, latent: Tensor) -> Tensor:
         """The coarsest feature map, `[B, C, h, w]`."""
         return F.leaky_relu(self.expand(F.leaky_relu(self.hidden(latent)))).view(-1, *self.coarse)
 
-    def _grow(self, coarse: Tensor, conditioning: Conditioning) -> Tensor:
+    def _grow(self, coarse: Tensor, conditioning: DecoderConditioning) -> Tensor:
         """Mask logits of the coarsest feature map."""
         # In place where the memory is new: these are the largest tensors of a step.
         x = border(coarse)  # all later pictures bring theirs along
         *inner, last = self.convs
-        for conv, share in zip(inner, conditioning[:-2], strict=True):
+        for conv, share in zip(inner, conditioning.stages, strict=True):
             rows = share + pixels(conv(x)).transpose(2, 3)  # a sum is laid out as its first term
             x = picture(F.leaky_relu_(rows))
         # The head is 1x1, so it comes before the pixels of the last stage are brought to their places.
-        cells = F.leaky_relu_(last(x).add_(conditioning[-2]))
+        cells = F.leaky_relu_(last(x).add_(conditioning.cells))
         logits = pixels(cells) @ self.head.weight.flatten()
         logits = picture(logits.transpose(2, 3)[..., None])[:, :, 1:-1, 1:-1]
-        mask_logits: Tensor = to_float32(conditioning[-1] + logits)
+        mask_logits: Tensor = to_float32(conditioning.head + logits)
         return mask_logits
 
     def freeze(self) -> MaskDecoder:
@@ -221,109 +277,3 @@ class MaskDecoder(nn.Module):
         # Laid out by columns, a large matrix times few vectors is read at twice the speed.
         self.expand.weight.data = self.expand.weight.data.T.contiguous().T
         return self.eval()
-
-
-class MaskEncoder(nn.Module):
-    """Encodes one instance mask, given the context, to a Gaussian over latent codes."""
-
-    def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
-        self.trunk = Trunk(config.encoder, config.size, 1, config.image_mean, config.image_std)
-        self.head = nn.Linear(config.encoder.features, 2 * config.latent_size)
-
-    def condition(self, context: Tensor) -> Tensor:
-        """The share of `context` `[B, 12, H, W]` in the first convolution, constant over an episode."""
-        return self.trunk.condition(context)
-
-    def forward(self, context: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, each `[B, l]`, for context `[B, 12, H, W]` and masks `[B, 1, H, W]`."""
-        return self.encode(self.condition(context), masks)
-
-    def encode(self, conditioning: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, of a conditioned context."""
-        mean, log_variance = self.head(self.trunk(conditioning, masks)).chunk(2, dim=1)
-        return mean, log_variance
-
-
-class RefiningDecoder(nn.Module):
-    """The frozen decoder, whose masks go through the autoencoder once more before they count.
-
-    What an action decodes to is a draft: it is rounded, encoded and decoded again. The autoencoder has only ever seen
-    whole single instances, so that a draft that is smeared, torn or spread over two becomes an instance close by.
-    """
-
-    def __init__(self, encoder: MaskEncoder, decoder: MaskDecoder) -> None:
-        super().__init__()
-        self.encoder = encoder.requires_grad_(False).eval()
-        self.decoder = decoder.freeze()
-        self.config = decoder.config
-
-    def condition(self, context: Tensor) -> Conditioning:
-        """What stays fixed in an episode in `context` `[B, 12, H, W]`, of the encoder and of the decoder."""
-        return (self.encoder.condition(context), *self.decoder.condition(context))
-
-    def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
-        """Soft masks `[B, 1, H, W]` float32 in (0, 1) of `latent` `[B, l]`.
-
-        Their gradient is that of the draft, as if it had not been changed (straight-through).
-        """
-        draft, code = self._draft(latent, conditioning)
-        with torch.no_grad():
-            mask: Tensor = self.decoder(code, conditioning[1:])
-        return mask + (draft - draft.detach()) if draft.requires_grad else mask
-
-    def refine(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
-        """The codes `[B, l]` by which the decoder alone makes the same masks as this one by `latent` `[B, l]`."""
-        return self._draft(latent, conditioning)[1]
-
-    def _draft(self, latent: Tensor, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
-        """Drafts `[B, 1, H, W]` and their codes `[B, l]`, which have no gradient."""
-        draft: Tensor = self.decoder(latent, conditioning[1:])
-        with torch.no_grad():
-            code, _ = self.encoder.encode(conditioning[0], (draft >= 0.5).to(draft))
-        return draft, to_float32(code)
-
-
-Decoder = MaskDecoder | RefiningDecoder
-"""What turns actions into masks."""
-
-
-class MaskAutoencoder(nn.Module):
-    """Encoder and decoder; trained once, on single instances (section 5.2)."""
-
-    def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = MaskEncoder(config)
-        self.decoder = MaskDecoder(config)
-
-    def frozen_decoder(self, refine: bool) -> Decoder:
-        """The decoder, frozen; if `refine`, the one that goes by way of a draft."""
-        return RefiningDecoder(self.encoder, self.decoder) if refine else self.decoder.freeze()
-
-    def loss(self, context: Tensor, masks: Tensor, noise: Tensor, kl_weight: float = 1.0) -> Tensor:
-        """Negative evidence lower bound: cross-entropy summed over pixels plus KL, averaged over `B`.
-
-        Args:
-            context: `[B, 12, H, W]` in [0, 1].
-            masks: `[B, 1, H, W]` in {0, 1}.
-            noise: `[B, l]` standard normal.
-            kl_weight: factor of the KL divergence.
-        """
-        mean, log_variance = self.encoder(context, masks)
-        latent = mean + noise * torch.exp(0.5 * log_variance)
-        logits = self.decoder.logits(latent, self.decoder.condition(context))
-        reconstruction = F.binary_cross_entropy_with_logits(logits, masks, reduction="sum") / len(masks)
-        return reconstruction + kl_weight * kl_to_prior(mean, log_variance).mean()
-
-    @torch.no_grad()
-    def reconstruct(self, context: Tensor, masks: Tensor) -> Tensor:
-        """Soft masks `[B, 1, H, W]` decoded from the mean code of `masks`: no agent can do much better."""
-        mean, _ = self.encoder(context, masks)
-        reconstruction: Tensor = self.decoder(mean, self.decoder.condition(context))
-        return reconstruction
-
-
-def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL divergence of a diagonal Gaussian from the prior N(0, I), summed over the last axis: `[B]`."""
-    return 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(-1)

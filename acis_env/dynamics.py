@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from acis_env import tree
 from acis_env.augment import compact_labels, label_dtype
 from acis_env.decoder import Conditioning, Decoder
 from acis_env.matching import match
+from acis_env.precision import to_float32
 from acis_env.reward import SCORES, ScoreFunction, ScoreName, greedy, instance_areas, score
 
 Index = slice | Tensor
@@ -74,12 +76,13 @@ def _is_count(value: object) -> bool:
 DEFAULT_RULES = Rules()
 
 
+@tree.register
 @dataclass(frozen=True)
 class EnvState:
     """Everything about `B` episodes under way."""
 
     context: Tensor  # [B, 12, H, W] in [0, 1]: image, foreground, angles
-    conditioning: Conditioning  # the context's share in the decoder
+    conditioning: Conditioning  # what the decoder made of the context, a tree of tensors [B, ...]
     label_map: Tensor  # [B, H, W] of `label_dtype`, ground truth, 0 = background
     areas: Tensor  # [B, N] pixels of each instance, zero for padding
     num_instances: Tensor  # [B] int64
@@ -98,10 +101,7 @@ class EnvState:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> EnvState:
         """Apply `function` to every tensor."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in values.items():
-            values[name] = tuple(map(function, value)) if isinstance(value, tuple) else function(value)
-        return EnvState(**values)
+        return tree.map_tensors(function, self)
 
     def select(self, index: Index) -> EnvState:
         """The episodes at `index` (views for a slice)."""
@@ -114,14 +114,7 @@ class EnvState:
 
     def tensors(self) -> list[Tensor]:
         """All tensors, in the order in which `map` visits them."""
-        found: list[Tensor] = []
-
-        def visit(x: Tensor) -> Tensor:
-            found.append(x)
-            return x
-
-        self.map(visit)
-        return found
+        return tree.tensors(self)
 
 
 def reset(
@@ -151,6 +144,7 @@ def reset(
     no_mask, no_scores = (batch, 1, height, width), (batch, max_steps, max_instances)
     with torch.no_grad():
         conditioning = decoder.condition(context)
+    tree.check_batch(conditioning, batch, "decoder.condition")
     return EnvState(
         context=context,
         conditioning=conditioning,
@@ -191,40 +185,56 @@ def prefill(label_map: Tensor, remaining: int | Tensor, priority: Tensor) -> tup
     return others, (is_given & (label_map > 0)).float()[:, None]
 
 
-def step(
-    state: EnvState, latent: Tensor, decoder: Callable[[Tensor, Conditioning], Tensor], rules: Rules = DEFAULT_RULES
-) -> tuple[EnvState, Tensor]:
-    """Add one mask to every scene, Eq. (3); the reward `[B]` is the growth of the potential, Eq. (5).
+MaskFunction = Callable[[Tensor, Conditioning], Tensor]
+"""A `Decoder`, or one that was compiled."""
 
-    Differentiable from `accumulated_mask` and `predicted_mask` to `latent` `[B, l]`; the reward is not,
-    since it holds the choice of an assignment.
+
+def transition(state: EnvState, latent: Tensor, decoder: MaskFunction) -> EnvState:
+    """Add one mask to every scene, Eq. (3), whatever it is worth; looks at no label.
+
+    Differentiable from `accumulated_mask` and `predicted_mask` to `latent` `[B, l]`.
+
+    Raises:
+        ValueError: the decoder's masks are not `[B, 1, H, W]`.
     """
-    predicted_mask = decoder(latent, state.conditioning)
+    predicted_mask = to_float32(decoder(latent, state.conditioning)).contiguous()  # might be an expanded one
+    if predicted_mask.shape != state.accumulated_mask.shape:
+        raise ValueError(
+            f"decoder must return [B, 1, H, W] = {list(state.accumulated_mask.shape)}, got {list(predicted_mask.shape)}"
+        )
+    step_count = state.step_count + 1
     with torch.no_grad():
-        step_scores = score(predicted_mask[:, 0], state.label_map, state.areas, rules.score)
-        position = state.step_count[:, None, None].expand(-1, 1, step_scores.shape[1])
-        scores = state.scores.scatter(1, position, step_scores[:, None])
-        step_count = state.step_count + 1
-        if rules.reward == "greedy":
-            assignment, gain = greedy(step_scores, state.assignment, step_count)
-            new_potential = state.potential + gain
-        else:
-            assignment, new_potential = match(scores, step_count, state.num_instances, state.assignment, state.noise)
         owner = _owner(state, predicted_mask, step_count)
-        reward = new_potential - state.potential
-        if rules.count_penalty > 0:
-            reward = reward - rules.count_penalty * (step_count > state.num_instances)
-    next_state = replace(
+    return replace(
         state,
         accumulated_mask=torch.maximum(state.accumulated_mask, predicted_mask),
         predicted_mask=predicted_mask,
         owner=owner,
-        scores=scores,
-        assignment=assignment,
-        potential=new_potential,
         step_count=step_count,
     )
-    return next_state, reward
+
+
+def step(
+    state: EnvState, latent: Tensor, decoder: MaskFunction, rules: Rules = DEFAULT_RULES
+) -> tuple[EnvState, Tensor]:
+    """`transition`, and what it earns; the reward `[B]` is the growth of the potential, Eq. (5).
+
+    The reward has no gradient, since it holds the choice of an assignment.
+    """
+    after = transition(state, latent, decoder)
+    with torch.no_grad():
+        step_scores = score(after.predicted_mask[:, 0], state.label_map, state.areas, rules.score)
+        position = state.step_count[:, None, None].expand(-1, 1, step_scores.shape[1])
+        scores = state.scores.scatter(1, position, step_scores[:, None])
+        if rules.reward == "greedy":
+            assignment, gain = greedy(step_scores, state.assignment, after.step_count)
+            potential = state.potential + gain
+        else:
+            assignment, potential = match(scores, after.step_count, state.num_instances, state.assignment, state.noise)
+        reward = potential - state.potential
+        if rules.count_penalty > 0:
+            reward = reward - rules.count_penalty * (after.step_count > state.num_instances)
+    return replace(after, scores=scores, assignment=assignment, potential=potential), reward
 
 
 def _owner(state: EnvState, predicted_mask: Tensor, step_count: Tensor) -> Tensor:
@@ -243,14 +253,12 @@ def _owner(state: EnvState, predicted_mask: Tensor, step_count: Tensor) -> Tenso
 
 def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:
     """`after`, but where `held` `[B]` bool is True the step was not taken and `before` remains."""
-    old_tensors = iter(before.tensors())
 
-    def choose(new: Tensor) -> Tensor:
-        old = next(old_tensors)
+    def choose(new: Tensor, old: Tensor) -> Tensor:
         # What a step does not change is the same tensor before and after.
         return new if new is old else torch.where(held.view(-1, *[1] * (new.dim() - 1)), old, new)
 
-    return after.map(choose)
+    return tree.map_tensors(choose, after, before)
 
 
 def num_missing(state: EnvState) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scenes with their context: where episodes come from, on the device and in batches."""
+"""The one place where episodes begin: scenes with their context, on the device and in batches."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from acis_env import dynamics
 from acis_env.augment import Augmentation, augment
-from acis_env.context import oracle_context
+from acis_env.context import ContextPredictor, oracle_context
 from acis_env.datasets.packed import PackedScenes
-from acis_env.dynamics import EnvState, Rules
+from acis_env.decoder import Decoder
+from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from acis_env.networks import CONTEXT_CHANNELS
-from acis_env.precision import Precision, autocast
+from acis_env.precision import Precision, autocast, to_float32
 from acis_env.sampling import SceneBatch, load_batch
-from acis_env.weights import Pretrained
-
-ContextName = Literal["predicted", "oracle"]
 
 MAX_BATCH = 64
 """Contexts that are predicted at a time on other devices than the CPU."""
@@ -28,56 +26,84 @@ KEPT_BYTES = 2**29
 
 
 class EpisodeSource:
-    """Begins episodes, and can show the context of one that began earlier again."""
+    """Begins episodes, and can show the context of one that began earlier again.
+
+    Attributes:
+        context: predicts the context from the image, or is "oracle", which makes it from the label map.
+        decoder: turns actions into masks.
+        scenes: of `begin`.
+        augmentation: of every scene that begins an episode.
+        precision: of the context and of the decoder.
+        device: where episodes begin.
+    """
 
     def __init__(
         self,
-        scenes: PackedScenes,
-        pretrained: Pretrained,
-        context: ContextName,
-        augmentation: Augmentation | None,
+        context: ContextPredictor | Literal["oracle"],
+        decoder: Decoder,
+        scenes: PackedScenes | None = None,
+        augmentation: Augmentation | None = None,
         precision: Precision = "float32",
-        refine: bool = False,
     ) -> None:
-        """Take the data set and the frozen networks, both on the same device.
+        """Take the data set and what is frozen, all on the same device.
 
         Args:
-            scenes: `S` scenes.
-            pretrained: context network and decoder.
-            context: "predicted" from the image, or the "oracle" made from the label map.
-            augmentation: of every scene that begins an episode; None for none.
-            precision: of both networks.
-            refine: whether masks are refined (see `RefiningDecoder`).
+            context: a predictor, or "oracle".
+            decoder: for the same size of picture.
+            scenes: `S` scenes of that size; None for episodes that begin with images of one's own only.
+            augmentation: None for none.
+            precision: "float32" or "bfloat16", of the context and of the decoder.
+
+        Raises:
+            ValueError: the sizes differ, or `context` is neither.
         """
-        self.scenes, self.pretrained = scenes, pretrained
-        self.context_name = context
-        self.augmentation = augmentation
-        self.precision = precision
-        self.decoder = pretrained.autoencoder.frozen_decoder(refine)
-        height, width = scenes.size
+        if isinstance(context, str):
+            if context != "oracle":
+                raise ValueError(f'context must be "oracle" or an object with the method context, got {context!r}')
+        elif context.size != decoder.size:
+            raise ValueError(f"context and decoder must be of one size, got {context.size} and {decoder.size}")
+        if scenes is not None and scenes.size != decoder.size:
+            raise ValueError(f"scenes and decoder must be of one size, got {scenes.size} and {decoder.size}")
+        self.context, self.decoder, self.scenes = context, decoder, scenes
+        self.augmentation, self.precision = augmentation, precision
+        self.device = _device(decoder, context) if scenes is None else scenes.device
+        height, width = decoder.size
         self._capacity = KEPT_BYTES // (4 * CONTEXT_CHANNELS * height * width) if augmentation is None else 0
         self._kept: dict[int, Tensor] = {}  # contexts [12, H, W] by scene
 
     def begin(
         self,
         indices: Sequence[int],
-        generators: Sequence[np.random.Generator],
-        rules: Rules,
-        max_steps: int,
+        generators: Sequence[np.random.Generator] = (),
+        rules: Rules = DEFAULT_RULES,
+        max_steps: int | None = None,
         step_limit: int | None = None,
     ) -> tuple[EnvState, SceneBatch]:
-        """Begin `B` episodes.
+        """Begin an episode in each of `B` scenes.
 
         Args:
             indices: `B` positions in the data set.
-            generators: `B` host generators; each draws all that is random in its episode, and no other.
+            generators: `B` host generators; each draws all that is random in its episode, and no other. None are
+                needed where nothing is: without augmentation, curriculum and matching noise.
             rules: the environment's.
-            max_steps: capacity `T` for predictions.
+            max_steps: capacity `T` for predictions; None for the largest number of instances of a scene.
             step_limit: steps after which an episode is truncated; None is none.
+
+        Raises:
+            ValueError: there are no scenes, or something is random and there are not `B` generators.
         """
-        batch = load_batch(self.scenes, indices, self.augmentation, generators)
-        context, label_map, given = self._context(batch.indices, batch.images, batch.label_maps), batch.label_maps, None
-        capacity, device = self.scenes.max_instances, self.scenes.device
+        scenes = self._own_scenes()
+        is_random = self.augmentation is not None or rules.sequence_length is not None or rules.matching_noise > 0
+        if is_random and len(generators) != len(indices):
+            raise ValueError(
+                f"generators must be one per scene, {len(indices)}, where augmentation, sequence_length or "
+                f"matching_noise draw from them, got {len(generators)}"
+            )
+        batch = load_batch(scenes, indices, self.augmentation, generators)
+        context = self._known_context(batch.indices, batch.images, batch.label_maps)
+        label_map, given = batch.label_maps, None
+        capacity, device = scenes.max_instances, scenes.device
+        max_steps = capacity if max_steps is None else max_steps
         if rules.sequence_length is not None:
             drawn = np.stack([g.random(capacity + 1, dtype=np.float32) for g in generators])
             label_map, given = _give_away(label_map, rules, torch.from_numpy(drawn).to(device))
@@ -91,6 +117,27 @@ class EpisodeSource:
             state = dynamics.reset(context, label_map, self.decoder, capacity, max_steps, given, noise, step_limit)
         return state, batch
 
+    def begin_images(self, images: Tensor, max_steps: int) -> EnvState:
+        """Begin an episode in each of `B` images of which no instance is known; `transition` goes on from there.
+
+        Args:
+            images: `[B, 3, H, W]` uint8.
+            max_steps: capacity `T` for predictions, after which the episodes are truncated.
+
+        Raises:
+            ValueError: `images` are not as above, or the context is the oracle, which needs labels.
+        """
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1:] != (3, *self.decoder.size):
+            expected = ["B", 3, *self.decoder.size]
+            raise ValueError(f"images must be uint8 {expected}, got {images.dtype} {list(images.shape)}")
+        if self.context == "oracle":
+            raise ValueError('context="oracle" is made from labels, which these images have none of')
+        images = images.to(self.device)
+        no_labels = images.new_zeros(len(images), *self.decoder.size, dtype=torch.int64)
+        context = self.make_context(images, no_labels)
+        with autocast(self.device, self.precision):
+            return dynamics.reset(context, no_labels, self.decoder, 1, max_steps, step_limit=max_steps)
+
     def context_again(self, indices: Tensor, augmentation: Tensor) -> Tensor:
         """The context `[B, 12, H, W]` in [0, 1] of episodes that began with these draws.
 
@@ -98,15 +145,33 @@ class EpisodeSource:
             indices: `[B]` int64, `infos["scene_index"]`.
             augmentation: `[B, P]`, `infos["augmentation"]`.
         """
-        images, label_maps = self.scenes.gather(indices)
+        scenes = self._own_scenes()
+        images, label_maps = scenes.gather(indices)
         if self.augmentation is not None:
-            images, label_maps = augment(images, label_maps, augmentation, max_instances=self.scenes.max_instances)
-        return self._context(indices, images, label_maps)
+            images, label_maps = augment(images, label_maps, augmentation, max_instances=scenes.max_instances)
+        return self._known_context(indices, images, label_maps)
 
-    def _context(self, indices: Tensor, images: Tensor, label_maps: Tensor) -> Tensor:
-        """As `context`, of the scenes `indices` `[B]`; predictions are made once, as long as there is memory."""
-        if self.augmentation is not None or self.context_name == "oracle":
-            return self.context(images, label_maps)
+    @torch.no_grad()
+    def make_context(self, images: Tensor, label_maps: Tensor) -> Tensor:
+        """Context `[B, 12, H, W]` in [0, 1] of images `[B, 3, H, W]` uint8; only the oracle looks at label maps."""
+        if isinstance(self.context, str):
+            return oracle_context(images, label_maps, self._own_scenes().max_instances)
+        with autocast(images.device, self.precision):
+            context = to_float32(self.context.context(images))
+        expected = (len(images), CONTEXT_CHANNELS, *self.decoder.size)
+        if context.shape != expected:
+            raise ValueError(f"context must return [B, 12, H, W] = {list(expected)}, got {list(context.shape)}")
+        return context
+
+    def _own_scenes(self) -> PackedScenes:
+        if self.scenes is None:
+            raise ValueError("this source has no scenes: make it with some, or begin with begin_images")
+        return self.scenes
+
+    def _known_context(self, indices: Tensor, images: Tensor, label_maps: Tensor) -> Tensor:
+        """`make_context` of the scenes `indices` `[B]`; predictions are made once, as long as there is memory."""
+        if self.augmentation is not None or self.context == "oracle":
+            return self.make_context(images, label_maps)
         wanted = indices.tolist()
         missing = list({scene: place for place, scene in enumerate(wanted) if scene not in self._kept}.values())
         found: dict[int, Tensor] = {}
@@ -115,18 +180,17 @@ class EpisodeSource:
         for first in range(0, len(missing), size):
             part = missing[first : first + size]
             chosen = torch.tensor(part, device=images.device)
-            contexts = self.context(images[chosen], label_maps[chosen])
+            contexts = self.make_context(images[chosen], label_maps[chosen])
             found |= {wanted[place]: context for place, context in zip(part, contexts, strict=True)}
         self._kept |= dict(list(found.items())[: max(self._capacity - len(self._kept), 0)])
         return torch.stack([found[scene] if scene in found else self._kept[scene] for scene in wanted])
 
-    @torch.no_grad()
-    def context(self, images: Tensor, label_maps: Tensor) -> Tensor:
-        """Context `[B, 12, H, W]` in [0, 1] of images `[B, 3, H, W]` uint8; only the oracle looks at label maps."""
-        if self.context_name == "oracle":
-            return oracle_context(images, label_maps, self.scenes.max_instances)
-        with autocast(images.device, self.precision):
-            return self.pretrained.context_network.context(images)
+
+def _device(*frozen: object) -> torch.device:
+    """Where the first of these that has tensors has them; the CPU if none has."""
+    modules = (part for part in frozen if isinstance(part, nn.Module))
+    tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def _give_away(label_map: Tensor, rules: Rules, drawn: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,20 @@ def check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # without CUDA torch fails by an assertion
         raise ValueError(f"device {str(device)!r}: {str(error).splitlines()[0]}") from error
+
+
+Frozen = TypeVar("Frozen")
+
+
+def on_device(frozen: Frozen, device: str | torch.device) -> Frozen:
+    """`frozen` if all of its tensors are on `device`, or if it is no module; else a copy there, for others may be
+    using it here."""
+    if not isinstance(frozen, nn.Module):
+        return frozen
+    target = torch.zeros(0, device=device).device  # "cuda" by its number
+    if all(tensor.device == target for tensor in (*frozen.parameters(), *frozen.buffers())):
+        return frozen
+    return copy.deepcopy(frozen).to(target)
 
 
 def channels_last(module: nn.Module) -> None:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from acis_env.augment import Augmentation
+from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig
 from acis_env.sampling import SceneBatch, draw_batch, iteration_generator, load_batch
 from acis_env.weights import save_weights
 

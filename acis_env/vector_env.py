@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -16,19 +16,20 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from acis_env import dynamics
+from acis_env import dynamics, tree
 from acis_env.arguments import build, check_arguments, parse_env_ids, parse_options, parse_seed
 from acis_env.augment import NUM_PARAMETERS, Augmentation
+from acis_env.context import ContextPredictor
 from acis_env.datasets import Scene, SceneDataset, open_scenes
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
-from acis_env.episode_source import ContextName, EpisodeSource
+from acis_env.episode_source import EpisodeSource
 from acis_env.matching import from_scratch
 from acis_env.metrics import batch_metrics
-from acis_env.networks import check_device
+from acis_env.networks import check_device, on_device, parse_size
 from acis_env.observations import Observation, ObservationDtype, ObservationKind, Observer, Planes
 from acis_env.precision import Precision, autocast
 from acis_env.rendering import episode_frame
@@ -38,6 +39,11 @@ from acis_env.weights import Pretrained, load_pretrained
 RULES = tuple(f.name for f in fields(Rules))
 CHANGEABLE = tuple(name for name in RULES if name != "stop")
 """Settings that `set_attr` changes: all rules but `stop`, which decides the action space."""
+
+COARSE_LEVELS = 4
+"""Halvings in obs="coarse" without weights, whose decoder would say how many."""
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,12 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         device: of all tensors.
         rules: how episodes begin and end, and what steps earn.
         arguments: the keyword arguments it was made with.
-        pretrained: context network and autoencoder; `decoder` is the frozen half of the latter.
+        pretrained: context network and autoencoder; None without weights.
+        source: begins the episodes.
+        decoder: turns actions into masks.
+        threshold: probability below which a pixel of the label map is background.
+        precision: of context and decoder.
+        action_scale: latent code that an action of 1 stands for.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's contract)
@@ -82,15 +93,16 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         autoreset_mode: str | AutoresetMode = "SameStep",
         *,
         scenes: str | Path | SceneDataset,
-        weights: str | Path | Pretrained,
+        weights: str | Path | Pretrained | None = None,
         split: str = "train",
         scene_options: Mapping[str, Any] | None = None,
         sampler: SamplerName = "random",
         augmentation: Mapping[str, Any] | None = None,
-        context: ContextName = "predicted",
+        context: Literal["predicted", "oracle"] | ContextPredictor = "predicted",
         obs: ObservationKind = "dict",
         obs_dtype: ObservationDtype = "uint8",
         action_scale: float = 3.0,
+        decoder: Decoder | None = None,
         refine: bool = False,
         threshold: float = 0.5,
         precision: Precision = "float32",
@@ -107,15 +119,18 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             device: of all tensors.
             autoreset_mode: "SameStep", "NextStep" or "Disabled".
             scenes: "leaves", a folder of `<id>_rgb.png` and `<id>_label.png`, or a data set.
-            weights: a bundled name, a folder made by `acis pretrain`, or the loaded networks.
+            weights: a bundled name, a folder made by `acis pretrain`, or the loaded networks; None where `decoder`
+                and `context` are given.
             split: "train", "val" or "test"; of a folder, the subfolder of that name (see `open_scenes`).
             scene_options: further keyword arguments of `Leaves` or `FolderScenes`.
             sampler: order of the scenes of a slot: "random", "shuffle" or "sequential" (see `SceneSampler`).
             augmentation: keyword arguments of `Augmentation`, applied at every reset; None for none.
-            context: "predicted" by the context network from the image, or the "oracle" made from the label map.
+            context: "predicted" by the context network from the image, the "oracle" made from the label map, or a
+                predictor of one's own.
             obs: "dict", "stacked" or "coarse" (see `Observer`).
             obs_dtype: of the planes of an observation: "uint8" in [0, 255] or "float32" in [0, 1].
             action_scale: standard deviations of the latent prior that an action of 1 stands for.
+            decoder: takes the place of that of the weights.
             refine: pass each mask through the autoencoder once more, by which it becomes more of an instance (see
                 `RefiningDecoder`); a step then takes two to four times as long.
             threshold: probability in (0, 1) below which a pixel of the label map is background.
@@ -134,18 +149,25 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         check_device(device)
         check_arguments(self.arguments)
         self.rules = build("rules", Rules, rules)
-        self.pretrained = (weights if isinstance(weights, Pretrained) else load_pretrained(weights)).to(device)
-        self.pretrained.context_network.eval()  # batch statistics would tie the slots to each other
+        if weights is not None and not isinstance(weights, Pretrained):
+            weights = load_pretrained(weights)
+        self.pretrained = None if weights is None else weights.to(device)
+        if decoder is None:
+            assert self.pretrained is not None  # by check_arguments
+            decoder = self.pretrained.autoencoder.frozen_decoder(refine)
+        self.decoder: Decoder = _frozen(decoder, device)
+        if context == "predicted":
+            assert self.pretrained is not None
+            context = self.pretrained.context_network
         self.precision = precision
         self.device = torch.device(device)
-        size = self.pretrained.size
+        size = parse_size(self.decoder.size, "decoder.size")
         if isinstance(scenes, str | Path):
             scenes = open_scenes(str(scenes), split, size, scene_options)
         self.scenes = PackedScenes(scenes, size, device)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
-        self.source = EpisodeSource(self.scenes, self.pretrained, context, changes, precision, refine)
-        self.decoder: Decoder = self.source.decoder
-        self._decode: Callable[..., Tensor] = torch.compile(self.decoder) if compile else self.decoder
+        self.source = EpisodeSource(_frozen(context, device), self.decoder, self.scenes, changes, precision)
+        self._decode = torch.compile(self.decoder) if compile else self.decoder
         self.action_scale = action_scale
         self.threshold = threshold
         is_open_ended = self.rules.stop == "agent" and max_episode_steps is None
@@ -158,9 +180,11 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**deepcopy(type(self).metadata), "autoreset_mode": self.autoreset_mode}
-        autoencoder = self.pretrained.autoencoder.config
-        self.observer = Observer(obs, obs_dtype, size, levels=len(autoencoder.decoder_widths)).to(device)
-        length = autoencoder.latent_size + (self.rules.stop == "agent")
+        levels = COARSE_LEVELS
+        if self.pretrained is not None:
+            levels = len(self.pretrained.autoencoder.config.decoder_widths)
+        self.observer = Observer(obs, obs_dtype, size, levels).to(device)
+        length = self.decoder.latent_size + (self.rules.stop == "agent")
         self.single_observation_space = self.observer.space
         self.single_action_space = gym.spaces.Box(-1, 1, (length,), np.float32)
 
@@ -198,6 +222,11 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         if self._state is None:
             raise RuntimeError("call reset() before anything that needs an episode")
         return self._state
+
+    @property
+    def is_over(self) -> NDArray[np.bool_]:
+        """The slots that wait for their reset, `[num_envs]` bool; the host knows them without asking the device."""
+        return self._is_over.copy()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -311,18 +340,30 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             raise ValueError(f"env_ids must be different slots, got {slots}")
         if self._state is None and len(slots) < self.num_envs:
             raise RuntimeError(f"the first set_state must fill all {self.num_envs} slots, got {slots}")
-        sizes = (self._max_steps, self.scenes.max_instances, *self.pretrained.size)
+        sizes = (self._max_steps, self.scenes.max_instances, *self.scenes.size)
         theirs = (*snapshot.state.scores.shape[1:], *snapshot.state.context.shape[2:])
         if sizes != theirs:
             raise ValueError(f"snapshot must be of (steps, instances, height, width) = {sizes}, got {theirs}")
-        refine = self.arguments["refine"]
-        if len(snapshot.state.conditioning) != len(self.decoder.config.decoder_widths) + 1 + refine:
-            raise ValueError(f"snapshot must be of an environment with refine={refine}, got refine={not refine}")
         state = snapshot.state.map(lambda x: x.to(self.device, copy=True))  # the next reset writes into it
+        self._check_conditioning(state)
         self._put(slots, state, snapshot.scene_index, snapshot.augmentation)
         self._is_over[slots] = snapshot.is_over.numpy(force=True)
         for slot, sampler_state in zip(slots, snapshot.samplers, strict=True):
             self.samplers[slot].set_state(sampler_state)
+
+    def _check_conditioning(self, state: EnvState) -> None:
+        """Make sure that the episodes of a snapshot are under a decoder like ours."""
+        own = self._state
+        if own is not None:
+            expected = tree.signature(own.conditioning)
+        else:
+            with torch.no_grad():
+                expected = tree.signature(self.decoder.condition(state.context[:1]))
+        if (theirs := tree.signature(state.conditioning)) != expected:
+            raise ValueError(
+                f"snapshot must be of an environment with the same decoder and refine={self.arguments['refine']}: "
+                f"its conditioning has shapes {theirs[1]}, expected {expected[1]}"
+            )
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call the method `name` or look the attribute up: one result per slot.
@@ -408,7 +449,7 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     def _advance(self, actions: Tensor, fresh: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards and flags of one step; the slots `fresh` sit it out."""
         before, rules = self.state, self.rules
-        latent_size = self.pretrained.autoencoder.config.latent_size
+        latent_size = self.decoder.latent_size
         latent = actions[:, :latent_size] * self.action_scale
         with autocast(self.device, self.precision):
             after, rewards = dynamics.step(before, latent, self._decode, rules)
@@ -532,6 +573,13 @@ class SegmentationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         is_sequence = isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.dim() > 0)
         is_one_each = is_sequence and len(value) == self.num_envs
         return tuple(value) if is_one_each else (value,) * self.num_envs
+
+
+def _frozen(part: Part, device: str | torch.device) -> Part:
+    """A decoder or a context predictor on `device`, in evaluation mode: batch statistics would tie the slots to each
+    other."""
+    part = on_device(part, device)
+    return part.eval() if isinstance(part, nn.Module) else part
 
 
 def _picture(episode: EnvState) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Mapping
@@ -16,9 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, ContextNetwork
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig
 from acis_env.files import replacing, write_json
+from acis_env.networks import on_device
 
 BUNDLED = Path(__file__).parent / "pretrained"
 """Folder of the weights that come with the package."""
@@ -38,11 +39,10 @@ class Pretrained:
 
     def to(self, device: str | torch.device) -> Pretrained:
         """These networks if they are on `device`, else copies there: others may be using them here."""
-        target = torch.zeros(0, device=device).device  # "cuda" by its number
-        parameters = (*self.context_network.parameters(), *self.autoencoder.parameters())
-        if all(parameter.device == target for parameter in parameters):
+        context_network, autoencoder = on_device(self.context_network, device), on_device(self.autoencoder, device)
+        if context_network is self.context_network and autoencoder is self.autoencoder:
             return self
-        return Pretrained(copy.deepcopy(self.context_network).to(target), copy.deepcopy(self.autoencoder).to(target))
+        return Pretrained(context_network, autoencoder)
 
     @property
     def size(self) -> tuple[int, int]:

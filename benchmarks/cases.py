@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets import Leaves, Scene
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained, load_pretrained
 from agents.commands.cli import Bench
@@ -105,7 +106,7 @@ def latents(pretrained: Pretrained, batch: int) -> torch.Tensor:
 
 def random_actions(env: SegmentationVectorEnv) -> torch.Tensor:
     """Actions `[num_envs, l]` in [-1, 1] on the device that end no episode."""
-    length = env.pretrained.autoencoder.config.latent_size
+    length = env.decoder.latent_size
     actions = 2 * torch.rand(env.num_envs, length, generator=torch.Generator().manual_seed(0)) - 1
     if env.rules.stop == "agent":
         actions = torch.nn.functional.pad(actions, (0, 1), value=-1.0)

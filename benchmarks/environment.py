@@ -230,6 +230,7 @@ def share_outside_decoder(env: SegmentationVectorEnv, actions: torch.Tensor) -> 
             torch.cuda.synchronize(env.device)
         moments.append(perf_counter())
 
+    assert isinstance(env.decoder, torch.nn.Module)
     hooks = [env.decoder.register_forward_pre_hook(mark), env.decoder.register_forward_hook(mark)]
     mark()
     env.step(actions)

@@ -27,8 +27,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from acis_env.autoencoder import kl_to_prior
 from acis_env.datasets import Scene
-from acis_env.decoder import MaskDecoder, kl_to_prior
+from acis_env.decoder import MaskDecoder
 from acis_env.metrics import segmentation_metrics
 from acis_env.networks import ANGLE_BINS, CONTEXT_CHANNELS, FOREGROUND, IMAGE_CHANNELS, Trunk
 from acis_env.weights import Pretrained

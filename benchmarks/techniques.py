@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.decoder import Conditioning, MaskDecoder, UpsampleConv
+from acis_env.decoder import MaskDecoder, UpsampleConv
 from acis_env.networks import CONTEXT_CHANNELS
 from acis_env.observations import lazy_copy, to_uint8
 from acis_env.reward import overlap
@@ -95,19 +95,19 @@ class NineTaps(nn.Module):
         super().__init__()
         self.decoder = decoder
 
-    def condition(self, context: Tensor) -> Conditioning:
+    def condition(self, context: Tensor) -> tuple[Tensor, ...]:
         """The share of `context` `[B, 12, H, W]` in every convolution, `[B, C, H_s, W_s]`."""
         d = self.decoder
         *coarser, finest = reversed(d.pyramid(d.normalise(context)))
         shares = [_nine_taps(level, conv) for level, conv in zip(coarser, d.context_convs, strict=True)]
         return (*shares, d.context_head(finest))
 
-    def forward(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+    def forward(self, latent: Tensor, conditioning: tuple[Tensor, ...]) -> Tensor:
         """Soft masks `[B, 1, H, W]`, scene by scene."""
         masks = [self._decode(latent[i : i + 1], tuple(s[i : i + 1] for s in conditioning)) for i in range(len(latent))]
         return torch.cat(masks)
 
-    def _decode(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
+    def _decode(self, latent: Tensor, conditioning: tuple[Tensor, ...]) -> Tensor:
         d = self.decoder
         x = F.leaky_relu(d.expand(F.leaky_relu(d.hidden(latent)))).view(-1, *d.coarse)
         for conv, share in zip(d.convs, conditioning[:-1], strict=True):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets import Scene
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig
 from acis_env.networks import TrunkConfig
 from acis_env.weights import Pretrained
 

@@ -170,7 +170,7 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
         policy: of any library.
         env: gives the context, the kind of observations, and the decoder; its episodes are not touched.
     """
-    latent_size = env.decoder.config.latent_size
+    latent_size = env.decoder.latent_size
     stops_itself = env.rules.stop == "agent"
 
     @torch.no_grad()
@@ -178,7 +178,7 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
         capacity = env.scenes.max_instances
         limit = env.max_episode_steps if stops_itself and env.max_episode_steps else 0
         max_steps = max(limit, int(batch.label_maps.max()))
-        context = env.source.context(batch.images, batch.label_maps)
+        context = env.source.make_context(batch.images, batch.label_maps)
         with autocast(env.device, env.precision):
             state = dynamics.reset(context, batch.label_maps, env.decoder, capacity, max_steps)
         counts = torch.full_like(state.num_instances, max_steps) if stops_itself else state.num_instances
@@ -254,9 +254,7 @@ def load_policy(folder: Path, device: str = "cpu") -> tuple[Policy, dict[str, An
     """
     path = folder / CARD
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; save_sb3 and save_program of agents.evaluation write it"
-        )
+        raise FileNotFoundError(f"{path}: no such file; save_sb3 and save_program of agents.evaluation write it")
     try:
         card = json.loads(path.read_text())
         kind, arguments = card["kind"], {**card["arguments"], "device": device}

@@ -72,6 +72,7 @@ def peak_of_saved(update: Callable[[], None], learner: ActorCritic) -> int:
     weights = {
         tensor.untyped_storage().data_ptr()
         for module in (learner.actor, learner.critic, learner.decoder)
+        if isinstance(module, torch.nn.Module)
         for tensor in (*module.parameters(), *module.buffers())
     }
     owners: dict[int, int] = {}

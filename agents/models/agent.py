@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from acis_env import dynamics
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.packed import resize_image
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder, RefiningDecoder
+from acis_env.autoencoder import MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.decoder import AutoencoderConfig, MaskEncoder
+from acis_env.decoder import AutoencoderConfig
+from acis_env.encoder import MaskEncoder
 from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk
 from acis_env.precision import full_precision, to_float32
 

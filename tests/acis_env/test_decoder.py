@@ -8,19 +8,12 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
+from acis_env import tree
+from acis_env.autoencoder import MaskAutoencoder, kl_to_prior
 from acis_env.context import oracle_context
-from acis_env.decoder import (
-    AutoencoderConfig,
-    MaskAutoencoder,
-    RefiningDecoder,
-    StatePyramid,
-    UpsampleConv,
-    border,
-    kl_to_prior,
-    picture,
-    pixels,
-)
+from acis_env.decoder import AutoencoderConfig, StatePyramid, UpsampleConv, border, picture, pixels
 from acis_env.networks import TrunkConfig
+from acis_env.refinement import RefiningDecoder
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.1, 0.2, 0.3)
 
@@ -249,7 +242,7 @@ def test_autocast_decodes_in_half_the_bits_and_returns_float32(make_networks, co
     with torch.autocast("cpu", torch.bfloat16):
         conditioning = decoder.condition(context)
         masks = decoder(code, conditioning)
-    assert {share.dtype for share in conditioning} == {torch.bfloat16}
+    assert {share.dtype for share in tree.tensors(conditioning)} == {torch.bfloat16}
     assert masks.dtype == torch.float32
     torch.testing.assert_close(masks, exact, atol=0.02, rtol=0)
     assert not torch.equal(masks, exact)
@@ -341,7 +334,7 @@ def test_the_gradient_of_a_refined_mask_is_that_of_its_draft(autoencoder, contex
 def test_a_scene_is_refined_alone_as_in_a_batch(autoencoder, context, latent):
     refining = autoencoder.frozen_decoder(refine=True)
     conditioning = refining.condition(context)
-    alone = refining(latent[1:2], tuple(share[1:2] for share in conditioning))
+    alone = refining(latent[1:2], tree.map_tensors(lambda share: share[1:2], conditioning))
     torch.testing.assert_close(alone, refining(latent, conditioning)[1:2])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from acis_env import dynamics
+from acis_env import dynamics, tree
 from acis_env.context import oracle_context
 from acis_env.dynamics import Rules, is_complete, label_prediction, prefill, reset, step
 from acis_env.matching import from_scratch
@@ -329,7 +329,7 @@ def test_no_two_tensors_of_a_new_episode_share_memory(play):
 
 def test_mapping_visits_every_tensor_of_a_state(play):
     state = play(1)[0][-1]
-    assert len(state.tensors()) == len(fields(state)) - 1 + len(state.conditioning)
+    assert len(state.tensors()) == len(fields(state)) - 1 + len(tree.tensors(state.conditioning))
     doubled = state.map(lambda x: x + x)
     for after, before in zip(doubled.tensors(), state.tensors(), strict=True):
         assert torch.equal(after, 2 * before)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from acis_env.augment import NO_AUGMENTATION
+from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, oracle_context, quantise_angles
 from acis_env.datasets import PackedScenes, Scene
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import (
     PretrainConfig,

@@ -9,9 +9,10 @@ from torch import nn
 
 from acis_env import dynamics
 from acis_env.augment import NO_AUGMENTATION
+from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, ContextNetwork, oracle_context
 from acis_env.datasets import Leaves, PackedScenes
-from acis_env.decoder import AutoencoderConfig, MaskAutoencoder
+from acis_env.decoder import AutoencoderConfig
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, pretrain_autoencoder, pretrain_context
 from acis_env.weights import Pretrained, save_weights

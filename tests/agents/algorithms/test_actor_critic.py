@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from acis_env import tree
 from acis_env.reward import instance_areas, score
 from agents.algorithms.actor_critic import soft_score
 from agents.algorithms.replay import transitions
@@ -71,7 +72,7 @@ def test_the_actor_ascends_the_gradient_that_finite_differences_find(
         part.double()
     state = begin(tiny, indices)
     wide = {name: getattr(state, name).double() for name in ("context", "accumulated_mask", "predicted_mask")}
-    state = replace(state, conditioning=tuple(share.double() for share in state.conditioning), **wide)
+    state = replace(state, conditioning=tree.map_tensors(torch.Tensor.double, state.conditioning), **wide)
     fresh, phase = deal(state), make_phase(objective, kl_weight=0.3)
     learner.actor_optimizer = torch.optim.SGD(learner.actor.policy_parameters())
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from acis_env import dynamics
+from acis_env import dynamics, tree
 from acis_env.datasets import Leaves, PackedScenes
 from agents.algorithms.actor_critic import soft_score
 from agents.algorithms.rollout import Episodes
@@ -41,7 +41,9 @@ def make_wide(make_learner, make_tiny, begin, deal):
         for part in (learner.actor, learner.critic, learner.decoder):
             part.double()
         wide = {name: getattr(state, name).double() for name in ("context", "accumulated_mask", "predicted_mask")}
-        return learner, deal(replace(state, conditioning=tuple(x.double() for x in state.conditioning), **wide))
+        return learner, deal(
+            replace(state, conditioning=tree.map_tensors(torch.Tensor.double, state.conditioning), **wide)
+        )
 
     return make
 
