@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from acis_env.configs import config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.packed import resize_image
 from acis_env.decoder import AutoencoderConfig, MaskAutoencoder, RefiningDecoder
 from acis_env.files import replacing
 from acis_env.observations import unpack
-from acis_env.weights import Pretrained, config_from_dict, load_state
+from acis_env.weights import Pretrained, load_state
 from agents.algorithms.search import Judge, SearchConfig
 from agents.models.actor import Actor, ActorConfig
 from agents.models.critic import Critic, CriticConfig

@@ -19,13 +19,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from acis_env import dynamics
+from acis_env.configs import config_from_dict
 from acis_env.datasets import PackedScenes, Scene, SceneDataset, open_scenes
 from acis_env.dynamics import EnvState
 from acis_env.files import write_json
 from acis_env.networks import check_device
 from acis_env.precision import autocast
 from acis_env.sampling import draw_batch, iteration_generator
-from acis_env.weights import Pretrained, config_from_dict, load_pretrained
+from acis_env.weights import Pretrained, load_pretrained
 from agents.algorithms.actor_critic import ActorCritic, Losses
 from agents.algorithms.distributed import SINGLE, Group, check_share
 from agents.algorithms.replay import ReplayBuffer, Transitions
