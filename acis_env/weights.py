@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from acis_env.autoencoder import MaskAutoencoder
+from acis_env.configs import config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.decoder import AutoencoderConfig
 from acis_env.files import replacing, write_json
@@ -125,41 +125,6 @@ def _read_config(config_class: type[Any], path: Path) -> Any:
     if not isinstance(config, dict):
         raise ValueError(f'{path}: "config" must be an object, got {type(config).__name__}')
     return config_from_dict(config_class, config, str(path))
-
-
-def config_from_dict(config_class: type[Any], values: Mapping[str, Any], source: str) -> Any:
-    """Rebuild a (nested) config dataclass from JSON values.
-
-    Raises:
-        ValueError: naming `source` and the keys that are unknown or missing, or whose values do not fit.
-    """
-    expected = {f.name: f for f in fields(config_class)}
-    if values.keys() != expected.keys():
-        unknown, missing = sorted(values.keys() - expected.keys()), sorted(expected.keys() - values.keys())
-        raise ValueError(f"{source}: unknown keys {unknown}, missing keys {missing} of {config_class.__name__}")
-    hints = get_type_hints(config_class)
-    arguments = {name: _from_value(hints[name], value, f"{source}: {name}") for name, value in values.items()}
-    return config_class(**arguments)
-
-
-def _from_value(hint: Any, value: Any, source: str) -> Any:
-    """`value` as the type `hint` of a field: a config, a tuple, a choice or a plain value."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
-        return config_from_dict(hint, value, source)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_from_value(arguments[0], item, source) for item in value)
-    if origin is Literal:
-        fits = value in arguments
-    elif origin in (Union, UnionType):
-        fits = any(isinstance(value, argument) for argument in arguments)
-    elif hint is float:
-        fits = isinstance(value, int | float)
-    else:
-        fits = isinstance(value, origin or hint)
-    if not fits:
-        raise ValueError(f"{source}: expected {hint}, got {value!r}")
-    return value
 
 
 def _load(module: Module, path: Path) -> Module:

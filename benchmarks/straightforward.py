@@ -139,8 +139,8 @@ class NaiveEnv(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
             ValueError: a scene has another size.
         """
         for scene in scenes:
-            if scene.label_map.shape != pretrained.size:
-                raise ValueError(f"scenes must be {pretrained.size}, got {scene.label_map.shape} for {scene.name}")
+            if scene.image.shape[1:] != pretrained.size:
+                raise ValueError(f"scenes must be {pretrained.size}, got {scene.image.shape[1:]} for {scene.name}")
         self.scenes, self.decoder, self.action_scale = scenes, decoder, action_scale
         self.context_network = pretrained.context_network
         self.device = decoder.kernel.device
@@ -160,8 +160,8 @@ class NaiveEnv(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         scene = self.scenes[int(self.np_random.integers(len(self.scenes)) if chosen is None else chosen)]
         image = torch.from_numpy(scene.image).to(self.device)
         self.context = self.context_network.context(image[None])
-        self.label_map = scene.label_map
-        self.targets = dense_masks(torch.from_numpy(scene.label_map).to(self.device), scene.num_instances)
+        self.label_map = scene.require_label_map()
+        self.targets = dense_masks(torch.from_numpy(self.label_map).to(self.device), scene.num_instances)
         self.accumulated_mask = torch.zeros_like(self.context[:, :1])
         self.masks: list[Tensor] = []
         self.scores: list[Tensor] = []

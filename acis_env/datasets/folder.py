@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from acis_env.datasets.packed import resize_image, resize_label_map
+from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import Scene, relabel
 
 IMAGE_SUFFIX = "_rgb.png"
@@ -45,6 +45,7 @@ class FolderScenes:
 
     Label maps are read once at construction, to count instances and to place crops, and are not kept. Images
     are decoded when a scene is asked for. A scene is named by its id, a crop `<id>@<y>,<x>,<side>`.
+    With `labels="optional"`, an image without a label file is a scene whose `label_map` is None.
 
     Attributes:
         max_instances: instances in the fullest scene; not the limit given to the constructor.
@@ -56,6 +57,7 @@ class FolderScenes:
         self,
         root: str | Path,
         *,
+        labels: Literal["required", "optional"] = "required",
         crop: Literal["centre", "random"] | None = None,
         crop_size: int | tuple[int, int] | None = None,
         crops_per_image: int = 1,
@@ -71,6 +73,8 @@ class FolderScenes:
         Args:
             root: the folder. Labels are grey or palette PNG (the palette's index is the label), 8 or 16 bit,
                 0 = background; images are 8-bit RGB, RGBA (alpha is dropped) or grey.
+            labels: whether an image without a label file is an error, or a scene without a label map. Such a scene is
+                never left out for its number of instances, which nobody knows.
             crop: the whole picture, its central square, or squares anywhere.
             crop_size: side of the square in px; for random crops also the smallest and largest side, where
                 sides beyond a picture's shorter one are cut to it.
@@ -84,11 +88,13 @@ class FolderScenes:
             ids: the images to use; other files are not looked at. All by default.
 
         Raises:
-            FileNotFoundError: no such folder, no pair in it, or half a pair.
+            FileNotFoundError: no such folder, no pair in it, or half a pair (but see `labels`).
             ValueError: an option is out of range; a file is no PNG of the kind above, or image and label
                 differ in size; a picture is smaller than its crop; a label map has no instance although
                 `min_instances` is not 0; or no scene is left.
         """
+        if labels not in ("required", "optional"):
+            raise ValueError(f'labels must be "required" or "optional", got {labels!r}')
         self._sides = _check_crop(crop, crop_size, crops_per_image)
         _check_limits(scale, min_instances, max_instances, min_area)
         self.root = Path(root)
@@ -99,7 +105,8 @@ class FolderScenes:
         self._instance_limit = max_instances
         self._min_area = min_area
         self._seed = seed
-        self._scenes = self._choose_scenes(_find_pairs(self.root, ids))
+        self._labels_optional = labels == "optional"
+        self._scenes = self._choose_scenes(_find_ids(self.root, ids, self._labels_optional))
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -108,8 +115,9 @@ class FolderScenes:
     def __getitem__(self, index: int) -> Scene:
         """Scene `index`, decoded anew; ValueError if its image is corrupt."""
         scene_id, window = self._scenes[index]
-        image = self._read_image(scene_id)
-        label_map = relabel(window.cut(self._read_label_map(scene_id)), self._min_area)
+        image, label_map = self._read_image(scene_id), self._read_label_map(scene_id)
+        if label_map is not None:
+            label_map = relabel(window.cut(label_map), self._min_area)
         suffix = "" if self._crop is None else f"@{window.y},{window.x},{window.height}"
         return Scene(np.ascontiguousarray(window.cut(image)), label_map, scene_id + suffix)
 
@@ -122,14 +130,14 @@ class FolderScenes:
         counts_seen: set[int] = set()
         self.max_instances = 0
         for scene_id in ids:
-            _check_pair(self.root / (scene_id + IMAGE_SUFFIX), self.root / (scene_id + LABEL_SUFFIX))
+            size = _check_headers(self.root / (scene_id + IMAGE_SUFFIX), self.root / (scene_id + LABEL_SUFFIX))
             label_map = self._read_label_map(scene_id)
-            if self._min_instances > 0 and not label_map.any():
+            if label_map is not None and self._min_instances > 0 and not label_map.any():
                 raise ValueError(
                     f"{self.root / (scene_id + LABEL_SUFFIX)}: every pixel is background (0); "
                     "pass min_instances=0 if scenes without instances are wanted"
                 )
-            windows = self._choose_windows(scene_id, label_map, counts_seen)
+            windows = self._choose_windows(scene_id, self._scaled(size), label_map, counts_seen)
             scenes += [(scene_id, window) for window in windows]
             self.max_instances = max(self.max_instances, *windows.values(), 0)
         if not scenes:
@@ -140,16 +148,22 @@ class FolderScenes:
             )
         return scenes
 
-    def _choose_windows(self, scene_id: str, label_map: NDArray[np.int32], counts_seen: set[int]) -> dict[_Window, int]:
-        """Windows of one picture within the limits, each with its number of instances."""
+    def _choose_windows(
+        self, scene_id: str, size: tuple[int, int], label_map: NDArray[np.int32] | None, counts_seen: set[int]
+    ) -> dict[_Window, int]:
+        """Windows of one picture within the limits, each with its number of instances, 0 where that is not known."""
         generator = np.random.default_rng([self._seed, zlib.crc32(scene_id.encode())])
         chosen: dict[_Window, int] = {}
         for _ in range(self._crops_per_image):
             for _ in range(TRIES_PER_CROP if self._crop == "random" else 1):
-                window = self._place_window(scene_id, label_map.shape, generator)
-                count = int((np.bincount(window.cut(label_map).ravel())[1:] >= self._min_area).sum())
-                counts_seen.add(count)
-                if window not in chosen and self._is_wanted(count):
+                window = self._place_window(scene_id, size, generator)
+                if label_map is None:
+                    count, wanted = 0, True
+                else:
+                    count = int((np.bincount(window.cut(label_map).ravel())[1:] >= self._min_area).sum())
+                    counts_seen.add(count)
+                    wanted = self._is_wanted(count)
+                if wanted and window not in chosen:
                     chosen[window] = count
                     break
         return chosen
@@ -182,9 +196,12 @@ class FolderScenes:
         image: NDArray[np.uint8] = np.ascontiguousarray(pixels[..., :3].transpose(2, 0, 1), dtype=np.uint8)
         return image if self._scale == 1 else resize_image(image, self._scaled(image.shape[1:]))
 
-    def _read_label_map(self, scene_id: str) -> NDArray[np.int32]:
-        """Scaled label map `[H, W]`, labels 1..N without gaps, N of the whole picture."""
-        labels = _read_png(self.root / (scene_id + LABEL_SUFFIX), LABEL_MODES)
+    def _read_label_map(self, scene_id: str) -> NDArray[np.int32] | None:
+        """Scaled label map `[H, W]`, labels 1..N without gaps, N of the whole picture; None if it has no file."""
+        path = self.root / (scene_id + LABEL_SUFFIX)
+        if self._labels_optional and not path.exists():
+            return None
+        labels = _read_png(path, LABEL_MODES)
         return relabel(labels) if self._scale == 1 else resize_label_map(labels, self._scaled(labels.shape))
 
     def _scaled(self, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -192,8 +209,28 @@ class FolderScenes:
         return height, width
 
 
-def _find_pairs(root: Path, ids: Collection[str] | None) -> list[str]:
-    """Sorted ids of all pairs in `root`, or `ids` if all of these have one."""
+def open_folder(split: str, size: tuple[int, int], root: str | Path, **options: Any) -> FolderScenes:
+    """Open the subfolder `split` of `root`, or `root` itself for "train" if it has no such subfolder.
+
+    Args:
+        split: "train", "val" or "test".
+        size: not used, as scenes keep their resolution; loaders of data sets get it.
+        root: the folder.
+        options: keyword arguments of `FolderScenes`.
+
+    Raises:
+        FileNotFoundError: there is no such split.
+    """
+    root = Path(root)
+    if (root / split).is_dir():
+        return FolderScenes(root / split, **options)
+    if root.is_dir() and split != "train":
+        raise FileNotFoundError(f"scenes {str(root)!r}: expected a subfolder {split!r} with the scenes of that split")
+    return FolderScenes(root, **options)
+
+
+def _find_ids(root: Path, ids: Collection[str] | None, labels_optional: bool) -> list[str]:
+    """Sorted ids of all pairs in `root`, or `ids` if all of these have one; an image will do if labels are optional."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; root must hold <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX}")
     with_image = {path.name.removesuffix(IMAGE_SUFFIX) for path in root.glob(f"*{IMAGE_SUFFIX}")}
@@ -204,7 +241,7 @@ def _find_pairs(root: Path, ids: Collection[str] | None) -> list[str]:
     if not wanted:
         raise ValueError("ids must name at least one image, got none")
     for scene_id in wanted:
-        if scene_id not in with_label:
+        if scene_id not in with_label and not (labels_optional and scene_id in with_image):
             missing = "has no label" if scene_id in with_image else "has neither image nor label"
             raise FileNotFoundError(f"{scene_id} {missing}: {root / (scene_id + LABEL_SUFFIX)} does not exist")
         if scene_id not in with_image:
@@ -212,15 +249,19 @@ def _find_pairs(root: Path, ids: Collection[str] | None) -> list[str]:
     return wanted
 
 
-def _check_pair(image_path: Path, label_path: Path) -> None:
-    """Look at the headers of a pair, so that a wrong image is found before it is needed."""
-    with _open_png(image_path) as image, _open_png(label_path) as labels:
+def _check_headers(image_path: Path, label_path: Path) -> tuple[int, int]:
+    """Height and width of an image by its header, so that a wrong one is found before it is needed."""
+    with _open_png(image_path) as image:
         _check_mode(image_path, image.mode, IMAGE_MODES)
-        if image.size != labels.size:
-            raise ValueError(
-                f"{image_path} is {image.height}x{image.width} but its label map is "
-                f"{labels.height}x{labels.width} (height x width); they must be equal"
-            )
+        size = (image.height, image.width)
+    if label_path.exists():
+        with _open_png(label_path) as labels:
+            if (labels.height, labels.width) != size:
+                raise ValueError(
+                    f"{image_path} is {size[0]}x{size[1]} but its label map is "
+                    f"{labels.height}x{labels.width} (height x width); they must be equal"
+                )
+    return size
 
 
 def _read_png(path: Path, modes: Sequence[str]) -> NDArray[Any]:

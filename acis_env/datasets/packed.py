@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.augment import label_dtype
-from acis_env.datasets.scene import Scene, SceneDataset, relabel
+from acis_env.datasets.preprocessing import Preprocessing, Squeeze
+from acis_env.datasets.scene import Scene, SceneDataset
 from acis_env.networks import parse_size
 
 
@@ -24,8 +21,10 @@ class PackedScenes:
 
     Attributes:
         dataset: the scenes at their native resolution.
+        preprocessing: how scenes become pictures of that size, and masks return to theirs.
         images: `[S, 3, H, W]` uint8; zero for scenes not asked for yet, so read it through `gather`.
-        label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps; also filled on demand.
+        label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps; zero for scenes without a label map; also
+            filled on demand.
         max_instances: that of `dataset`; small instances are lost in resizing, none are added.
     """
 
@@ -52,6 +51,7 @@ class PackedScenes:
             raise ValueError("dataset must hold at least one scene, got none")
         self.dataset = dataset
         self.size = parse_size(size)
+        self.preprocessing: Preprocessing = Squeeze(self.size)
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = dataset.max_instances
@@ -106,52 +106,14 @@ class PackedScenes:
 
     def _pack(self, index: int) -> None:
         scene = self.dataset[index]
-        label_map = resize_label_map(scene.label_map, self.size, self.min_area)
-        if label_map.max(initial=0) > self.max_instances:
-            raise ValueError(
-                f"{scene.name}: the data set promises at most {self.max_instances} instances, "
-                f"this scene has {label_map.max()}; is max_instances of the data set right?"
-            )
-        self.images[index] = torch.from_numpy(resize_image(scene.image, self.size))
-        self.label_maps[index] = torch.from_numpy(label_map)
+        self.images[index] = torch.from_numpy(self.preprocessing.image(scene.image))
+        if scene.label_map is not None:
+            label_map = self.preprocessing.label_map(scene.label_map, self.min_area)
+            if label_map.max(initial=0) > self.max_instances:
+                raise ValueError(
+                    f"{scene.name}: the data set promises at most {self.max_instances} instances, "
+                    f"this scene has {label_map.max()}; is max_instances of the data set right?"
+                )
+            self.label_maps[index] = torch.from_numpy(label_map)
         self._names[index] = scene.name
         self._num_missing -= 1
-
-
-def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize `image` `[3, h, w]` to `size`, `[3, H, W]` uint8: shrinking averages, growing interpolates."""
-    if image.shape[1:] == size:
-        return image.copy()
-    shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[2]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-    resized = cv2.resize(pixels, (size[1], size[0]), interpolation=interpolation)
-    return np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.uint8)
-
-
-def resize_label_map(label_map: NDArray[Any], size: tuple[int, int], min_area: int = 1) -> NDArray[np.int32]:
-    """Resize `label_map` `[h, w]` to `size` by the nearest pixel centre and rename its instances to 1..N.
-
-    Args:
-        label_map: `[h, w]` integers, 0 = background.
-        size: `(H, W)`.
-        min_area: instances of fewer pixels at the new size become background.
-
-    Returns:
-        `[H, W]` int32. It has an instance if `label_map` has one: should none be large enough, every pixel
-        that the largest touches is kept.
-    """
-    height, width = label_map.shape
-    rows = (2 * np.arange(size[0]) + 1) * height // (2 * size[0])
-    columns = (2 * np.arange(size[1]) + 1) * width // (2 * size[1])
-    resized = relabel(label_map[rows[:, None], columns], min_area)
-    if resized.any() or not label_map.any():
-        return resized
-    touched_rows, touched_columns = np.nonzero(label_map == _largest_label(label_map))
-    resized[touched_rows * size[0] // height, touched_columns * size[1] // width] = 1
-    return resized
-
-
-def _largest_label(label_map: NDArray[Any]) -> int:
-    labels, areas = np.unique(label_map[label_map != 0], return_counts=True)
-    return int(labels[areas.argmax()])

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Scene:
-    """One RGB image with the label map of its instances."""
+    """One RGB image with the label map of its instances, where that is known."""
 
     image: NDArray[np.uint8]  # [3, H, W] in [0, 255], RGB
-    label_map: NDArray[np.int32]  # [H, W], 0 = background, instances 1..N without gaps
+    label_map: NDArray[np.int32] | None  # [H, W], 0 = background, instances 1..N without gaps; None: not known
     name: str
 
     def __post_init__(self) -> None:
@@ -23,16 +23,30 @@ class Scene:
             raise ValueError(
                 f"{self.name}: image must be uint8 [3, H, W], got {self.image.dtype} {list(self.image.shape)}"
             )
-        if self.label_map.shape != self.image.shape[1:]:
+        if self.label_map is not None and self.label_map.shape != self.image.shape[1:]:
             raise ValueError(
                 f"{self.name}: image is {list(self.image.shape[1:])} but label map is "
                 f"{list(self.label_map.shape)} (height, width); they must be equal"
             )
 
+    def require_label_map(self) -> NDArray[np.int32]:
+        """The label map `[H, W]`, for whatever cannot do without it.
+
+        Raises:
+            ValueError: it is not known.
+        """
+        if self.label_map is None:
+            raise ValueError(f"{self.name}: expected a scene with a label map, which evaluation and training need")
+        return self.label_map
+
     @property
     def num_instances(self) -> int:
-        """Number of instances `N`."""
-        return int(self.label_map.max(initial=0))
+        """Number of instances `N`.
+
+        Raises:
+            ValueError: the label map is not known.
+        """
+        return int(self.require_label_map().max(initial=0))
 
 
 class SceneDataset(Protocol):
@@ -40,7 +54,10 @@ class SceneDataset(Protocol):
 
     @property
     def max_instances(self) -> int:
-        """Instances in the fullest scene, or a bound on them: the length `N` to which scenes are padded."""
+        """Instances in the fullest scene, or a bound on them: the length `N` to which scenes are padded.
+
+        Zero if no scene has a label map.
+        """
         ...
 
     def __len__(self) -> int: ...

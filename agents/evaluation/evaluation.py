@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from acis_env import dynamics
 from acis_env.datasets import PackedScenes, Scene
+from acis_env.datasets.preprocessing import resize_masks
 from acis_env.files import write_json
 from acis_env.metrics import dice_star, matched_dice, mean_metrics, segmentation_metrics
 from acis_env.pretraining import iterate
@@ -30,7 +31,7 @@ from acis_env.weights import Pretrained
 from agents.algorithms.actor_critic import ActorCritic
 from agents.algorithms.rollout import Batch, MicroBatch, run_episodes, sort_by_length
 from agents.algorithms.search import Search, SearchConfig
-from agents.models.agent import Agent, Prediction, compose_label_map, resize_masks
+from agents.models.agent import Agent, Prediction, compose_label_map
 
 Segmenter = Callable[[SceneBatch], Prediction]
 """Predicts masks for a batch, at least as many as each scene has instances."""
@@ -79,12 +80,12 @@ def evaluate(
         masks, counts = prediction.masks.numpy(force=True), prediction.num_masks.tolist()
         for scene_masks, count, index in zip(masks, counts, batch.indices.tolist(), strict=True):
             scene = scenes.scene(index)
-            resized = resize_masks(scene_masks, scene.label_map.shape)
+            resized = resize_masks(scene_masks, scene.require_label_map().shape)
             own_stop = compose_label_map(resized[:count], threshold)
             metrics, scene_dice = _measure(own_stop, resized, scene, threshold)
             rows.append(metrics)
             dice.append(scene_dice)
-            order.append(order_correlations(resized[: scene.num_instances] >= threshold, scene.label_map))
+            order.append(order_correlations(resized[: scene.num_instances] >= threshold, scene.require_label_map()))
             if index in shown:
                 label_maps[index] = own_stop
     return Evaluation(name, rows, dice, label_maps, order)
@@ -94,10 +95,10 @@ def _measure(
     own_stop: NDArray[np.int32], masks: NDArray[np.float32], scene: Scene, threshold: float
 ) -> tuple[dict[str, float], list[float]]:
     first = masks[: scene.num_instances]
-    metrics = segmentation_metrics(own_stop, scene.label_map)
-    metrics["sbd_gt_stop"] = segmentation_metrics(compose_label_map(first, threshold), scene.label_map)["sbd"]
-    metrics["dice_star"] = dice_star(first >= threshold, scene.label_map)
-    return metrics, matched_dice(first >= threshold, scene.label_map).tolist()
+    metrics = segmentation_metrics(own_stop, scene.require_label_map())
+    metrics["sbd_gt_stop"] = segmentation_metrics(compose_label_map(first, threshold), scene.require_label_map())["sbd"]
+    metrics["dice_star"] = dice_star(first >= threshold, scene.require_label_map())
+    return metrics, matched_dice(first >= threshold, scene.require_label_map()).tolist()
 
 
 def order_correlations(
@@ -348,5 +349,5 @@ def scene_sheet(evaluations: Sequence[Evaluation], scenes: PackedScenes) -> Pict
         scene = scenes.scene(index)
         count = max(scene.num_instances, 1)
         predictions = [colour_by_order(e.label_maps[index], max(count, e.label_maps[index].max())) for e in evaluations]
-        rows.append([scene.image.transpose(1, 2, 0), colour_instances(scene.label_map), *predictions])
+        rows.append([scene.image.transpose(1, 2, 0), colour_instances(scene.require_label_map()), *predictions])
     return contact_sheet(rows, ["image", "ground truth", *(e.name for e in evaluations)], min_panel=128)

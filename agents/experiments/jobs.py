@@ -159,7 +159,7 @@ class References:
             pictures: dict[str, NDArray[Any]] = {}
             for index in _pictured(len(scenes)):
                 scene = scenes.scene(index)
-                pictures |= {f"image-{index}": scene.image, f"truth-{index}": scene.label_map}
+                pictures |= {f"image-{index}": scene.image, f"truth-{index}": scene.require_label_map()}
             write_arrays(self.folder / "scenes.npz", pictures)
             known |= {"configuration": self.configuration, **_about(self.folder), "num_scenes": len(scenes)}
             known["memory"] = measure_memory(pretrained)

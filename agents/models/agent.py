@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,14 +15,16 @@ from torch import Tensor, nn
 
 from acis_env import dynamics
 from acis_env.context import ContextConfig, ContextNetwork
-from acis_env.datasets.packed import resize_image
+from acis_env.configs import config_from_dict
+from acis_env.datasets.preprocessing import resize_image, resize_masks
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
 from acis_env.observations import unpack
-from acis_env.weights import Pretrained, config_from_dict, load_state
+from acis_env.refinement import RefiningDecoder
+from acis_env.weights import Pretrained, load_state
 from agents.models.actor import Actor, ActorConfig
 from agents.models.critic import Critic, CriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
@@ -304,14 +305,6 @@ def compose_label_map(masks: NDArray[np.float32], threshold: float = 0.5) -> NDA
         return np.zeros(masks.shape[1:], dtype=np.int32)
     labels = masks.argmax(0).astype(np.int32) + 1
     return np.where(masks.max(0) >= threshold, labels, 0).astype(np.int32)
-
-
-def resize_masks(masks: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize soft masks `[T, H, W]` to `size` `(h, w)` by bilinear interpolation."""
-    if masks.shape[1:] == size:
-        return masks
-    resized = [cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for mask in masks]
-    return np.stack(resized).astype(np.float32) if resized else np.zeros((0, *size), dtype=np.float32)
 
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:

@@ -152,13 +152,18 @@ def test_a_configuration_that_is_no_object_is_refused(folder):
 
 def test_an_unknown_key_of_the_configuration_is_named(folder):
     edit_json(folder / "autoencoder.json", lambda content: content["config"].update(latent_length=4))
-    with pytest.raises(ValueError, match=r"autoencoder\.json: unknown keys \['latent_length'\], missing keys \[\]"):
+    with pytest.raises(ValueError, match=r"autoencoder\.json: latent_length: unknown key, .*'latent_size'"):
         load_autoencoder(folder)
 
 
-def test_a_missing_key_of_the_configuration_is_named(folder):
+def test_a_missing_key_of_the_configuration_takes_its_default(folder):
+    edit_json(folder / "context.json", lambda content: content["config"].pop("architecture"))
+    assert load_context_network(folder).config.architecture == "unet"
+
+
+def test_a_default_that_the_tensors_do_not_fit_is_refused(folder):
     edit_json(folder / "autoencoder.json", lambda content: content["config"]["encoder"].pop("features"))
-    with pytest.raises(ValueError, match=r"missing keys \['features'\] of TrunkConfig"):
+    with pytest.raises(ValueError, match=r"autoencoder\.safetensors does not fit its configuration"):
         load_autoencoder(folder)
 
 

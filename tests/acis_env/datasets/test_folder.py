@@ -178,6 +178,44 @@ def test_half_a_pair_is_named(tmp_path, lost, what):
         FolderScenes(tmp_path)
 
 
+def test_an_image_without_a_label_file_is_a_scene_where_labels_are_optional(tmp_path):
+    image = write_pair(tmp_path, "a")
+    write_pair(tmp_path, "b", scattered(seed=0))
+    (tmp_path / "a_label.png").unlink()
+    scenes = FolderScenes(tmp_path, labels="optional", min_instances=3)
+    assert [scene.name for scene in scenes] == ["a", "b"]
+    assert scenes[0].label_map is None
+    np.testing.assert_array_equal(scenes[0].image, image.transpose(2, 0, 1))
+    assert scenes[1].num_instances == scenes.max_instances == 12
+
+
+def test_a_folder_of_images_alone_is_cut_and_scaled_as_one_with_labels(tmp_path):
+    write_pair(tmp_path, "a", scattered(seed=0))
+    labelled = FolderScenes(tmp_path, scale=0.5, crop="centre", crop_size=20)[0]
+    (tmp_path / "a_label.png").unlink()
+    scenes = FolderScenes(tmp_path, labels="optional", scale=0.5, crop="centre", crop_size=20)
+    assert scenes[0].name == labelled.name
+    np.testing.assert_array_equal(scenes[0].image, labelled.image)
+    assert scenes.max_instances == 0
+    assert len(FolderScenes(tmp_path, labels="optional", crop="random", crop_size=20, crops_per_image=4)) == 4
+
+
+def test_a_label_without_its_image_is_named_even_where_labels_are_optional(tmp_path):
+    write_pair(tmp_path, "a")
+    (tmp_path / "a_rgb.png").unlink()
+    with pytest.raises(FileNotFoundError, match="a has no image"):
+        FolderScenes(tmp_path, labels="optional")
+
+
+def test_what_needs_the_labels_of_an_unlabelled_scene_names_it(tmp_path):
+    write_pair(tmp_path, "a")
+    (tmp_path / "a_label.png").unlink()
+    scene = FolderScenes(tmp_path, labels="optional")[0]
+    for asked in (scene.require_label_map, lambda: scene.num_instances):
+        with pytest.raises(ValueError, match="a: expected a scene with a label map, which evaluation and training"):
+            asked()
+
+
 def test_image_and_label_map_of_different_sizes_are_refused_with_both_sizes(tmp_path):
     write_pair(tmp_path, "a", image=np.zeros((12, 17, 3), np.uint8))
     with pytest.raises(ValueError, match=r"a_rgb\.png is 12x17 but its label map is 12x16"):
@@ -257,6 +295,7 @@ def test_limits_that_leave_nothing_out_report_the_counts_seen(tmp_path):
         ({"min_instances": -1}, "min_instances"),
         ({"min_instances": 3, "max_instances": 2}, "max_instances"),
         ({"min_area": 0}, "min_area"),
+        ({"labels": "some"}, "labels"),
     ],
 )
 def test_an_option_out_of_range_is_refused_before_any_file_is_read(tmp_path, options, message):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from acis_env.datasets.packed import PackedScenes, resize_image, resize_label_map
+from acis_env.datasets.packed import PackedScenes
 from acis_env.datasets.scene import Scene
 
 
@@ -25,6 +25,12 @@ class Scenes:
 
     def __iter__(self):
         return (self[index] for index in range(len(self)))
+
+
+class HandHeld(list):
+    """A list of scenes, which is a data set."""
+
+    max_instances = 2
 
 
 def blocks(size, block, instances):
@@ -93,38 +99,19 @@ def test_a_scene_without_instances_stays_without():
     assert not packed.gather([0])[1].any()
 
 
-@pytest.mark.parametrize("size", [(20, 30), (64, 96), (96, 32), (333, 517)])
-def test_resizing_labels_takes_the_pixel_under_each_new_centre(size):
-    label_map = blocks(40, 4, 100)
-    resized = resize_label_map(label_map, size)
-    rows = np.floor((np.arange(size[0]) + 0.5) * 40 / size[0]).astype(int)
-    columns = np.floor((np.arange(size[1]) + 0.5) * 40 / size[1]).astype(int)
-    np.testing.assert_array_equal(resized, label_map[np.ix_(rows, columns)])
-
-
-def test_shrinking_an_image_averages_over_the_pixels_it_merges():
-    image = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)
-    means = image.reshape(3, 32, 2, 32, 3).mean((2, 4))
-    np.testing.assert_allclose(resize_image(image, (32, 32)), means, atol=0.51)
-
-
-def test_image_and_labels_stay_aligned_when_resized():
-    mask = np.zeros((50, 70), np.uint8)
-    mask[10:40, 20:60] = 1
-    for size in [(32, 32), (160, 224), (32, 96)]:
-        image = resize_image(np.stack([mask * 200] * 3), size)
-        label_map = resize_label_map(mask, size)
-        rows, columns = (np.arange(length) for length in size)
-        for weights, axis in ((rows, 1), (columns, 0)):
-            centre_in_image = np.average(weights, weights=image[0].sum(axis, dtype=float))
-            centre_in_labels = np.average(weights, weights=label_map.sum(axis))
-            assert abs(centre_in_image - centre_in_labels) < 0.5
-
-
 @pytest.mark.parametrize("size", [(32, 48), (0, 32), (-32, 32), (32,), (32, 32, 3)])
 def test_a_size_the_networks_cannot_halve_five_times_is_refused(size):
     with pytest.raises(ValueError, match="positive multiples of 32, got"):
         PackedScenes(Scenes([blocks(32, 8, 1)]), size)
+
+
+def test_a_scene_without_a_label_map_is_packed_with_zeros():
+    scenes = Scenes([blocks(48, 8, 3), blocks(48, 8, 2)])
+    unlabelled = Scene(scenes[0].image, None, "test")
+    images, label_maps = PackedScenes(HandHeld([unlabelled, scenes[1]]), (32, 32)).gather([0, 1])
+    np.testing.assert_array_equal(images[0], PackedScenes(scenes, (32, 32)).gather([0])[0][0])
+    assert not label_maps[0].any()
+    assert label_maps[1].max() == 2
 
 
 def test_an_empty_data_set_is_refused():

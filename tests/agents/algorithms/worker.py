@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from acis_env.weights import config_from_dict
+from acis_env.configs import config_from_dict
 from agents.algorithms.distributed import join_group
 from agents.training.config import TrainConfig
 from agents.training.trainer import Trainer

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from acis_env.datasets import PackedScenes, Scene
+from acis_env.datasets.preprocessing import resize_masks
 from acis_env.metrics import dice_star, segmentation_metrics
 from acis_env.reward import instance_areas, score
 from acis_env.sampling import load_batch
@@ -29,7 +30,7 @@ from agents.evaluation.evaluation import (
     search_bounds,
     write_report,
 )
-from agents.models.agent import Prediction, compose_label_map, resize_masks
+from agents.models.agent import Prediction, compose_label_map
 from agents.models.critic import CriticConfig
 
 PERFECT = {"sbd": 1, "abs_dic": 0, "sbd_gt_stop": 1, "dice_star": 1, "fbd": 1, "mucov": 1, "avg_fp": 0, "avg_fn": 0}
@@ -154,6 +155,12 @@ def test_measures_are_taken_at_the_resolution_of_the_scene(large_scenes):
     assert [label_map.shape for label_map in evaluation.label_maps.values()] == [(96, 64)]
     coarse = segmentation_metrics(compose_label_map(masks[0, :2]), large_scenes.gather([0])[1][0].numpy())
     assert coarse["sbd"] != evaluation.scenes[0]["sbd"]
+
+
+def test_a_scene_without_labels_cannot_be_evaluated_and_is_named(large_scenes):
+    large_scenes.dataset[1] = Scene(large_scenes.dataset[1].image, None, "test-7")
+    with pytest.raises(ValueError, match="test-7: expected a scene with a label map, which evaluation"):
+        evaluate("agent", truth_segmenter(2), large_scenes)
 
 
 def test_the_cut_off_decides_which_pixels_count(large_scenes):

@@ -29,7 +29,7 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 import torch
-from acis_env.weights import config_from_dict
+from acis_env.configs import config_from_dict
 from agents.training.config import TrainConfig
 from agents.training.trainer import Trainer
 
@@ -208,5 +208,5 @@ def test_resuming_what_is_no_run_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json: not JSON"):
         load_config(tmp_path)
     (tmp_path / "config.json").write_text('{"seed": 0, "speed": 1}')
-    with pytest.raises(ValueError, match=r"config\.json: unknown keys \['speed'\], missing keys"):
+    with pytest.raises(ValueError, match=r"config\.json: speed: unknown key, the nearest of TrainConfig are 'seed'"):
         load_config(tmp_path)

@@ -1,0 +1,145 @@
+"""Typed configurations from JSON values: strict, without conversions, with errors that name the place.
+
+dacite walks through the fields and checks types; the hooks below add what it leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from difflib import SequenceMatcher
+from functools import cache, partial
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import dacite
+
+Config = TypeVar("Config")
+
+
+def config_from_dict(config_class: type[Config], values: Mapping[str, Any], source: str) -> Config:
+    """Rebuild a frozen dataclass, and those nested in it, from JSON values.
+
+    Missing keys take the defaults of their fields. A list becomes a tuple and an integer passes for a float; nothing
+    else is converted. A field whose type is a union of dataclasses takes the class whose field
+    `kind: Literal["..."] = "..."` names the value of the key "kind".
+
+    Args:
+        config_class: the dataclass.
+        values: its fields by name, as `json.loads` or `dataclasses.asdict` give them.
+        source: where the values are from, for errors.
+
+    Raises:
+        ValueError: one line that names `source`, the dotted place, the value and what was expected: a key is unknown
+            or missing, a value has another type, or a class refuses its values.
+    """
+    try:
+        config: Config = _build(config_class, values)
+        return config
+    except dacite.WrongTypeError as error:
+        problem, place = f"expected {_describe(error.field_type)}, got {error.value!r}", error.field_path
+    except dacite.MissingValueError as error:
+        problem, place = "missing key, and it has no default", error.field_path
+    except _Misfit as error:
+        problem, place = error.problem, error.field_path
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    raise ValueError(f"{source}: {(place or '').replace('.[', '[')}: {problem}")
+
+
+def nearest_first(name: str, known: Collection[str]) -> list[str]:
+    """The names in `known`, those most like `name` first."""
+    return sorted(known, key=lambda other: -SequenceMatcher(None, name, other).ratio())
+
+
+class _Misfit(dacite.DaciteFieldError):
+    """A problem that dacite has no words for."""
+
+    def __init__(self, problem: str, field_path: str) -> None:
+        super().__init__(field_path)
+        self.problem = problem
+
+
+def _build(config_class: Any, values: Mapping[str, Any]) -> Any:
+    known = [field.name for field in fields(config_class) if field.init]
+    for key in values:
+        if key not in known:
+            nearest = ", ".join(map(repr, nearest_first(str(key), known)[:3]))
+            raise _Misfit(f"unknown key, the nearest of {config_class.__name__} are {nearest}", str(key))
+    return dacite.from_dict(config_class, values, dacite.Config(type_hooks=_hooks(config_class)))
+
+
+@cache
+def _hooks(config_class: Any) -> dict[Any, Callable[[Any], Any]]:
+    """What dacite calls on a value before it looks at it, by the type of its field."""
+    parts = {part for hint in get_type_hints(config_class).values() for part in _parts(hint)}
+    return {part: partial(_prepare, part) for part in parts}
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """`hint` and all types inside of it."""
+    yield hint
+    if get_origin(hint) is not Literal:
+        for argument in get_args(hint):
+            yield from _parts(argument)
+
+
+def _prepare(hint: Any, value: Any) -> Any:
+    """`value` for a field of type `hint`, as far as dacite would not or not strictly do it."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return _build_member(hint, value)
+    if is_dataclass(hint):
+        return _build(hint, value) if isinstance(value, Mapping) else value
+    if origin is tuple and isinstance(value, list | tuple):
+        return _build_tuple(hint, value)
+    # To dacite a string is a collection, and True a number.
+    if (origin in (tuple, list, dict) and isinstance(value, str)) or (hint in (int, float) and isinstance(value, bool)):
+        raise dacite.WrongTypeError(hint, value)
+    return value
+
+
+def _build_member(union: Any, value: Any) -> Any:
+    """The dataclass of `union` that an object stands for, by its key "kind" if there are several."""
+    members = [member for member in get_args(union) if is_dataclass(member)]
+    if not members or not isinstance(value, Mapping):
+        return value
+    if len(members) == 1:
+        return _prepare(members[0], value)
+    kinds = {get_args(get_type_hints(member)["kind"])[0]: member for member in members}
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        found = f"got {kind!r}" if "kind" in value else "but there is no such key"
+        raise _Misfit(f"expected one of {', '.join(map(repr, nearest_first(str(kind), kinds)))}, {found}", "kind")
+    return _prepare(kinds[kind], value)
+
+
+def _build_tuple(hint: Any, values: Collection[Any]) -> tuple[Any, ...]:
+    types = get_args(hint)
+    if types[-1] is Ellipsis:
+        types = types[:1] * len(values)
+    if len(types) != len(values):
+        raise dacite.WrongTypeError(hint, values)
+    items = []
+    for index, (item_hint, item) in enumerate(zip(types, values, strict=True)):
+        try:
+            items.append(_prepare(item_hint, item))
+        except dacite.DaciteFieldError as error:
+            error.update_path(f"[{index}]")
+            raise
+    return tuple(items)
+
+
+def _describe(hint: Any) -> str:
+    """`hint` in words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin in (Union, UnionType):
+        return " or ".join(map(_describe, arguments))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_describe, arguments))}]"
+    if is_dataclass(hint):
+        return f"an object ({getattr(hint, '__name__', hint)})"
+    if hint is Ellipsis:
+        return "..."
+    return "null" if hint is type(None) else str(getattr(hint, "__name__", hint))

@@ -1,0 +1,107 @@
+"""One function opens every data set by its name, and a new one takes a class and a line."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from acis_env.datasets import DATASETS, FolderScenes, Leaves, Scene, open_scenes, register_dataset
+
+
+class Stripes:
+    """A data set of two scenes, each with as many stripes as asked for."""
+
+    def __init__(self, split, size, stripes=3):
+        self.split, self.size, self.max_instances = split, size, stripes
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        label_map = np.arange(self.size[0] * self.size[1]).reshape(self.size) % (self.max_instances + 1)
+        image = np.stack([label_map] * 3).astype(np.uint8)
+        return Scene(image, label_map.astype(np.int32), f"stripes-{self.split}-{index}")
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+
+@pytest.fixture
+def stripes(monkeypatch):
+    monkeypatch.setattr("acis_env.datasets.registry.DATASETS", dict(DATASETS))
+    register_dataset("stripes", Stripes, "Scenes of vertical stripes; option `stripes`.")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / split / f"{split}0_rgb.png")
+        Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / split / f"{split}0_label.png")
+    return tmp_path
+
+
+def test_a_name_opens_its_data_set_with_split_size_and_options():
+    scenes = open_scenes("leaves", "val", (32, 64), {"max_leaves": 3, "length": 5})
+    assert isinstance(scenes, Leaves)
+    assert (scenes.split, scenes.size, scenes.max_instances, len(scenes)) == ("val", (32, 64), 3, 5)
+
+
+def test_a_path_opens_the_subfolder_of_the_split(folder):
+    assert [scene.name for scene in open_scenes(str(folder), "val", (32, 32))] == ["val0"]
+    assert [scene.name for scene in open_scenes(str(folder / "val"), "train", (32, 32))] == ["val0"]
+
+
+def test_a_path_is_the_root_of_the_data_set_named_folder(folder):
+    named = open_scenes("folder", "train", (32, 32), {"root": folder, "scale": 0.5})
+    assert isinstance(named, FolderScenes)
+    assert named[0].image.shape == (3, 4, 4)
+
+
+def test_a_folder_without_the_split_is_refused(folder):
+    with pytest.raises(FileNotFoundError, match="expected a subfolder 'test'"):
+        open_scenes(str(folder), "test", (32, 32))
+
+
+def test_a_folder_named_like_a_data_set_is_opened_by_its_path(folder, monkeypatch):
+    (folder / "train").rename(folder / "leaves")
+    monkeypatch.chdir(folder)
+    assert isinstance(open_scenes("leaves", "train", (32, 32)), Leaves)
+    assert isinstance(open_scenes("./leaves", "train", (32, 32)), FolderScenes)
+
+
+def test_an_unknown_name_lists_the_known_ones_nearest_first():
+    with pytest.raises(FileNotFoundError, match=r"scenes 'leafs': expected a folder or .* 'leaves', 'folder'$"):
+        open_scenes("leafs", "train", (32, 32))
+    with pytest.raises(FileNotFoundError, match=r"'folder', 'leaves'$"):
+        open_scenes("folders", "train", (32, 32))
+
+
+def test_an_unknown_option_is_named_with_the_data_set():
+    with pytest.raises(ValueError, match=r"scene options \['max_petals'\] for 'leaves': .*'max_petals'"):
+        open_scenes("leaves", "train", (32, 32), {"max_petals": 3})
+
+
+@pytest.mark.usefixtures("stripes")
+def test_a_data_set_of_ones_own_opens_by_its_name():
+    scenes = open_scenes("stripes", "test", (32, 32), {"stripes": 2})
+    assert scenes[1].name == "stripes-test-1"
+    assert scenes[1].num_instances == scenes.max_instances == 2
+
+
+@pytest.mark.usefixtures("stripes")
+def test_an_environment_plays_in_a_data_set_of_ones_own(make_vec):
+    env = make_vec(2, scenes="stripes", scene_options={"stripes": 2}, augmentation=None)
+    _, info = env.reset(seed=0)
+    assert info["num_instances"].tolist() == [2, 2]
+
+
+@pytest.mark.usefixtures("stripes")
+def test_a_name_that_is_taken_is_refused():
+    with pytest.raises(ValueError, match=r"name must be new, got 'stripes', which is taken by .*Stripes"):
+        register_dataset("stripes", Leaves, "")
+
+
+def test_every_registered_data_set_says_in_a_line_what_it_holds():
+    for dataset in DATASETS.values():
+        assert dataset.about
+        assert "\n" not in dataset.about
