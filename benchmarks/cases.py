@@ -15,7 +15,7 @@ from acis_env.datasets import Leaves, Scene
 from acis_env.decoder import AutoencoderConfig
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained, load_pretrained
-from agents.commands.cli import Bench
+from benchmarks.arguments import Arguments
 
 Size = tuple[int, int]
 
@@ -55,7 +55,7 @@ def grid(size: Size, num_instances: int, length: int = 4) -> Drawn:
     return Drawn(Scene(image, label_map, f"grid-{i}") for i, image in enumerate(images))
 
 
-def cases(args: Bench, sizes: Iterable[Size] = tuple(BATCHES)) -> Iterator[tuple[Pretrained, str, tuple[int, ...]]]:
+def cases(args: Arguments, sizes: Iterable[Size] = tuple(BATCHES)) -> Iterator[tuple[Pretrained, str, tuple[int, ...]]]:
     """Networks on the device, where their weights come from, and batch sizes, for each of `sizes`.
 
     Folders of `--weights` stand in for the networks of their size, or come on top; --quick leaves the smallest size.
@@ -81,7 +81,7 @@ def random_networks(config: AutoencoderConfig) -> Pretrained:
 
 
 def make_env(
-    args: Bench, pretrained: Pretrained, scenes: Drawn, num_envs: int, **options: Any
+    args: Arguments, pretrained: Pretrained, scenes: Drawn, num_envs: int, **options: Any
 ) -> SegmentationVectorEnv:
     """Our environment, with all scenes drawn and packed."""
     env = SegmentationVectorEnv(num_envs, device=args.device, scenes=scenes, weights=pretrained, **options)

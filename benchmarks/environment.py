@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from acis_env.precision import autocast
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained
-from agents.commands.cli import Bench
+from benchmarks.arguments import Arguments
 from benchmarks.cases import (
     DEFAULTS,
     NUM_INSTANCES,
@@ -38,7 +38,7 @@ from benchmarks.timing import Calls, Row, Times, draw_growth, interleave
 DECODER = "the decoder alone"
 
 
-def step(args: Bench) -> list[Row]:
+def step(args: Arguments) -> list[Row]:
     """A step of `B` scenes under way, beside the straightforward one and beside the decoder in it."""
     return [
         row
@@ -48,7 +48,7 @@ def step(args: Bench) -> list[Row]:
     ]
 
 
-def _step(args: Bench, pretrained: Pretrained, batch: int, source: str) -> list[Row]:
+def _step(args: Arguments, pretrained: Pretrained, batch: int, source: str) -> list[Row]:
     scenes = grid(pretrained.size, NUM_INSTANCES)
     env = make_env(args, pretrained, scenes, batch)
     actions = random_actions(env)
@@ -90,12 +90,12 @@ def _step(args: Bench, pretrained: Pretrained, batch: int, source: str) -> list[
     ]
 
 
-def reset(args: Bench) -> list[Row]:
+def reset(args: Arguments) -> list[Row]:
     """The beginning of `B` episodes, context network included."""
     return [_reset(args, pretrained, batch) for pretrained, _, batches in cases(args) for batch in batches]
 
 
-def _reset(args: Bench, pretrained: Pretrained, batch: int) -> Row:
+def _reset(args: Arguments, pretrained: Pretrained, batch: int) -> Row:
     scenes = grid(pretrained.size, NUM_INSTANCES)
     env, naive = make_env(args, pretrained, scenes, batch), naive_envs(pretrained, scenes, batch)
     calls: Calls = {"ours": env.reset, NAIVE: lambda: [one.reset() for one in naive]}
@@ -103,7 +103,7 @@ def _reset(args: Bench, pretrained: Pretrained, batch: int) -> Row:
     return Row("reset", shape_of(pretrained.size, batch), times["ours"], times[NAIVE], NAIVE)
 
 
-def vector(args: Bench) -> list[Row]:
+def vector(args: Arguments) -> list[Row]:
     """Steps of 16 environments with episodes as they come, beside vectors of single ones in other libraries.
 
     All scenes have been shown before, as they have been after the first epoch of any training.
@@ -114,7 +114,7 @@ def vector(args: Bench) -> list[Row]:
     ]
 
 
-def _vector(args: Bench, pretrained: Pretrained, num_envs: int) -> list[Row]:
+def _vector(args: Arguments, pretrained: Pretrained, num_envs: int) -> list[Row]:
     scenes = leaves(pretrained.size)
     env = make_env(args, pretrained, scenes, num_envs)
     actions = random_actions(env)
@@ -158,7 +158,7 @@ def _sb3_step(
     return lambda: dummy.step(actions)
 
 
-def growth(args: Bench) -> list[Row]:
+def growth(args: Arguments) -> list[Row]:
     """The time of a step against everything that can grow; draws a curve of each beside the report."""
     small = next(cases(args, ((64, 64),)))[0]
     sizes = [(64, 64), (128, 128), (224, 224), (320, 320), (256, 768), (512, 512)][: 1 if args.quick else None]
@@ -177,19 +177,19 @@ def growth(args: Bench) -> list[Row]:
 
 
 def fixed_env(
-    args: Bench, pretrained: Pretrained, num_envs: int, num_instances: int, **options: Any
+    args: Arguments, pretrained: Pretrained, num_envs: int, num_instances: int, **options: Any
 ) -> SegmentationVectorEnv:
     """An environment in scenes of exactly `num_instances`."""
     return make_env(args, pretrained, grid(pretrained.size, num_instances), num_envs, **options)
 
 
-def _first_steps(args: Bench, quantity: str, envs: dict[int, SegmentationVectorEnv], note: str) -> list[Row]:
+def _first_steps(args: Arguments, quantity: str, envs: dict[int, SegmentationVectorEnv], note: str) -> list[Row]:
     calls: Calls = {str(value): partial(env.step, random_actions(env)) for value, env in envs.items()}
     times = interleave(calls, args.repeats, args.device, lambda _: [env.reset(seed=0) for env in envs.values()])
     return _curve(args, quantity, {value: times[str(value)] for value in envs}, note)
 
 
-def _step_index(args: Bench, pretrained: Pretrained) -> list[Row]:
+def _step_index(args: Arguments, pretrained: Pretrained) -> list[Row]:
     """Every step of whole episodes but the last, which also begins the next."""
     length = NUM_INSTANCES - 1
     env = fixed_env(args, pretrained, 8, NUM_INSTANCES)
@@ -204,7 +204,7 @@ def _step_index(args: Bench, pretrained: Pretrained) -> list[Row]:
     return _curve(args, "step", {t: Times(each) for t, each in enumerate(by_index, start=1)}, "B=8")
 
 
-def _curve(args: Bench, quantity: str, times: dict[int, Times], note: str) -> list[Row]:
+def _curve(args: Arguments, quantity: str, times: dict[int, Times], note: str) -> list[Row]:
     path = args.out / f"growth_{quantity}.png"
     draw_growth(path, quantity, list(times), [each.median for each in times.values()])
     return [Row(f"growth with {quantity}", f"{quantity} {value}", each, note=note) for value, each in times.items()]

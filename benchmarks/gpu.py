@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from acis_env.weights import Pretrained
-from agents.commands.cli import Bench
 from agents.training.trainer import Trainer
+from benchmarks.arguments import Arguments
 from benchmarks.cases import NUM_INSTANCES, cases, leaves, random_actions, shape_of
 from benchmarks.environment import DECODER, decode, fixed_env
 from benchmarks.learning import iterate, training_config
@@ -23,7 +23,7 @@ NUM_ENVS = 1024
 BFLOAT16: dict[str, Any] = {"precision": "bfloat16"}
 
 
-def gpu(args: Bench) -> list[Row]:
+def gpu(args: Arguments) -> list[Row]:
     """A step of 1024 environments beside the decoder alone, waits for the device, and training in bfloat16."""
     if torch.device(args.device).type != "cuda":
         return [Row("gpu", "", note="not measured: needs --device cuda")]
@@ -36,7 +36,7 @@ def gpu(args: Bench) -> list[Row]:
     return [*ours, _training(args)]
 
 
-def _step(args: Bench, pretrained: Pretrained, num_envs: int, options: dict[str, Any]) -> Row:
+def _step(args: Arguments, pretrained: Pretrained, num_envs: int, options: dict[str, Any]) -> Row:
     env = fixed_env(args, pretrained, num_envs, NUM_INSTANCES, **options)
     actions = random_actions(env)
 
@@ -67,7 +67,7 @@ def count_waits(call: partial[Any]) -> int:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
-def _training(args: Bench) -> Row:
+def _training(args: Arguments) -> Row:
     pretrained, _, _ = next(cases(args, ((64, 64),)))
     config = training_config(args)
     scenes = leaves(pretrained.size)

@@ -12,12 +12,12 @@ import torch
 
 from acis_env.sampling import draw_batch, iteration_generator
 from acis_env.weights import Pretrained
-from agents.commands.cli import Bench
 from agents.models.actor import Actor
 from agents.models.agent import Agent
 from agents.training.config import PRESETS, SMALL_ACTOR, TrainConfig
 from agents.training.trainer import Trainer
 from benchmarks import straightforward
+from benchmarks.arguments import Arguments
 from benchmarks.cases import cases, leaves, shape_of
 from benchmarks.parts import NAIVE
 from benchmarks.straightforward import NaiveDecoder, NaiveLearner, naive_actor
@@ -27,7 +27,7 @@ NUM_MASKS = 10
 """Masks of an image in `inference`."""
 
 
-def training(args: Bench) -> list[Row]:
+def training(args: Arguments) -> list[Row]:
     """Iterations of the main phase of `bl-score`: scenes drawn and augmented, episodes, update."""
     pretrained, source, _ = next(cases(args, ((64, 64),)))
     config = training_config(args)
@@ -40,7 +40,7 @@ def training(args: Bench) -> list[Row]:
     return [Row("training", shape_of(pretrained.size, config.batch_size), times["ours"], times[NAIVE], NAIVE, note)]
 
 
-def training_config(args: Bench) -> TrainConfig:
+def training_config(args: Arguments) -> TrainConfig:
     """The preset `bl-score`."""
     batch_size = 2 if args.quick else PRESETS["bl-score"].batch_size
     return replace(PRESETS["bl-score"], device=args.device, batch_size=batch_size)
@@ -70,12 +70,12 @@ def naive_iterate(trainer: Trainer, learner: NaiveLearner) -> Callable[[], None]
     return iteration
 
 
-def inference(args: Bench) -> list[Row]:
+def inference(args: Arguments) -> list[Row]:
     """Images from RGB to label map, with ten masks each."""
     return [_inference(args, pretrained) for pretrained, *_ in cases(args)]
 
 
-def _inference(args: Bench, pretrained: Pretrained) -> Row:
+def _inference(args: Arguments, pretrained: Pretrained) -> Row:
     torch.manual_seed(0)
     actor = Actor(pretrained.autoencoder.config, SMALL_ACTOR).to(args.device).requires_grad_(False)
     last = actor.termination[-1]

@@ -11,9 +11,9 @@ from torch import Tensor
 from acis_env.matching import extend, from_scratch
 from acis_env.reward import score
 from acis_env.weights import Pretrained
-from agents.commands.cli import Bench
 from agents.models.actor import Actor
 from agents.training.config import SMALL_ACTOR
+from benchmarks.arguments import Arguments
 from benchmarks.cases import NUM_INSTANCES, cases, contexts, grid, latents, make_env, shape_of
 from benchmarks.straightforward import NaiveDecoder, best_assignment, dense_masks, dense_scores, naive_actor
 from benchmarks.timing import Calls, Row, interleave
@@ -21,7 +21,7 @@ from benchmarks.timing import Calls, Row, interleave
 NAIVE = "straightforward"
 
 
-def decoder(args: Bench) -> list[Row]:
+def decoder(args: Arguments) -> list[Row]:
     """The decoder's forward pass, and the gradient of the masks with respect to the actions."""
     return [
         row
@@ -31,7 +31,7 @@ def decoder(args: Bench) -> list[Row]:
     ]
 
 
-def _decoder(args: Bench, pretrained: Pretrained, batch: int, source: str) -> list[Row]:
+def _decoder(args: Arguments, pretrained: Pretrained, batch: int, source: str) -> list[Row]:
     ours = pretrained.autoencoder.decoder.freeze()
     naive = NaiveDecoder(ours)
     context, latent = contexts(pretrained, batch), latents(pretrained, batch)
@@ -68,12 +68,12 @@ def action_gradient(decode: Callable[[Tensor], Tensor], latent: Tensor) -> Tenso
 
 
 @torch.no_grad()
-def scores(args: Bench) -> list[Row]:
+def scores(args: Arguments) -> list[Row]:
     """Scores of one mask per scene with all instances, and the memory that the ground truth takes."""
     return [_scores(args, pretrained, batch) for pretrained, _, batches in cases(args) for batch in batches]
 
 
-def _scores(args: Bench, pretrained: Pretrained, batch: int) -> Row:
+def _scores(args: Arguments, pretrained: Pretrained, batch: int) -> Row:
     env = make_env(args, pretrained, grid(pretrained.size, NUM_INSTANCES), batch)
     env.reset(seed=0)
     label_maps, areas = env.state.label_map, env.state.areas
@@ -94,13 +94,13 @@ def _scores(args: Bench, pretrained: Pretrained, batch: int) -> Row:
     return Row("scores", shape_of(pretrained.size, batch), times["ours"], times[NAIVE], NAIVE, note)
 
 
-def matching(args: Bench) -> list[Row]:
+def matching(args: Arguments) -> list[Row]:
     """The assignment after each step of episodes of random scores: kept up, and from scratch."""
     return [row for batch in ((1, 8) if args.quick else (1, 64, 1024)) for row in _matching(args, batch)]
 
 
 @torch.no_grad()
-def _matching(args: Bench, batch: int) -> list[Row]:
+def _matching(args: Arguments, batch: int) -> list[Row]:
     length = NUM_INSTANCES
     every_score = torch.rand(batch, length, length, generator=torch.Generator().manual_seed(0))
     is_taken = torch.ones(length, length).tril()[:, None, :, None]  # [t, 1, T, 1]
@@ -134,7 +134,7 @@ def _matching(args: Bench, batch: int) -> list[Row]:
     ]
 
 
-def policy(args: Bench) -> list[Row]:
+def policy(args: Arguments) -> list[Row]:
     """The actor's forward pass, and one step of training it."""
     sizes = ((64, 64), (224, 224))
     return [
@@ -146,7 +146,7 @@ def policy(args: Bench) -> list[Row]:
     ]
 
 
-def _policy(args: Bench, pretrained: Pretrained, batch: int, with_gradient: bool) -> Row:
+def _policy(args: Arguments, pretrained: Pretrained, batch: int, with_gradient: bool) -> Row:
     torch.manual_seed(0)
     ours = Actor(pretrained.autoencoder.config, SMALL_ACTOR).to(args.device)
     naive = naive_actor(ours)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from acis_env.files import write_json
-from agents.commands.cli import Bench
 from benchmarks import environment, gpu, learning, parts
+from benchmarks.arguments import Arguments
 from benchmarks.techniques import techniques
 from benchmarks.timing import Row, machine, peak_memory, table
 
-SUITES: dict[str, Callable[[Bench], list[Row]]] = {
+SUITES: dict[str, Callable[[Arguments], list[Row]]] = {
     "decoder": parts.decoder,
     "scores": parts.scores,
     "matching": parts.matching,
@@ -32,7 +32,7 @@ SUITES: dict[str, Callable[[Bench], list[Row]]] = {
 QUICK_REPEATS = 2
 
 
-def run_suites(args: Bench) -> None:
+def run_suites(args: Arguments) -> None:
     """Measure, print each table when it is there, and write all of them to `report.json`.
 
     Raises:
@@ -60,5 +60,5 @@ def run_suites(args: Bench) -> None:
     print(f"report in {args.out / 'report.json'}")
 
 
-def _plain(args: Bench) -> dict[str, Any]:
+def _plain(args: Arguments) -> dict[str, Any]:
     return {name: str(value) if name == "out" else value for name, value in asdict(args).items()}

@@ -16,7 +16,7 @@ from acis_env.networks import CONTEXT_CHANNELS
 from acis_env.observations import lazy_copy, to_uint8
 from acis_env.reward import overlap
 from acis_env.weights import Pretrained
-from agents.commands.cli import Bench
+from benchmarks.arguments import Arguments
 from benchmarks.cases import (
     KITTI,
     NUM_INSTANCES,
@@ -35,7 +35,7 @@ SIZES = ((64, 64), (224, 224))
 
 
 @torch.no_grad()
-def techniques(args: Bench) -> list[Row]:
+def techniques(args: Arguments) -> list[Row]:
     """At 64x64 and 224x224, eight scenes; and one for the decoder of 256x768."""
     rows = [
         row
@@ -45,7 +45,7 @@ def techniques(args: Bench) -> list[Row]:
     return rows if args.quick else [*rows, _linear(args)]
 
 
-def _linear(args: Bench) -> Row:
+def _linear(args: Arguments) -> Row:
     """The widest linear map of the decoder, of a single code."""
     expand = random_networks(KITTI).to(args.device).autoencoder.decoder.expand
     x = torch.rand(1, expand.in_features, device=args.device)
@@ -55,13 +55,15 @@ def _linear(args: Bench) -> Row:
     return _row(args, "linear map by columns", shape, ours, other, "by rows")
 
 
-def _row(args: Bench, name: str, shape: str, ours: Callable[[], object], other: Callable[[], object], how: str) -> Row:
+def _row(
+    args: Arguments, name: str, shape: str, ours: Callable[[], object], other: Callable[[], object], how: str
+) -> Row:
     calls: Calls = {"ours": ours, how: other}
     times = interleave(calls, args.repeats, args.device)
     return Row(name, shape, times["ours"], times[how], how)
 
 
-def _decoder(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
+def _decoder(args: Arguments, pretrained: Pretrained, batch: int = 8) -> list[Row]:
     decoder: MaskDecoder = pretrained.autoencoder.decoder.freeze()
     context, latent = contexts(pretrained, batch), latents(pretrained, batch)
     conditioning = decoder.condition(context)
@@ -121,7 +123,7 @@ def _nine_taps(x: Tensor, conv: nn.Module) -> Tensor:
     return F.conv2d(padded, conv.weight, conv.bias)
 
 
-def _pixels(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
+def _pixels(args: Arguments, pretrained: Pretrained, batch: int = 8) -> list[Row]:
     size = pretrained.size
     env = make_env(args, pretrained, grid(size, NUM_INSTANCES), batch)
     env.reset(seed=0)
@@ -179,7 +181,7 @@ def _pixels(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
     return rows
 
 
-def _reset(args: Bench, pretrained: Pretrained, batch: int = 8) -> list[Row]:
+def _reset(args: Arguments, pretrained: Pretrained, batch: int = 8) -> list[Row]:
     size = pretrained.size
     env = make_env(args, pretrained, leaves(size), batch)
     forgetful = make_env(args, pretrained, leaves(size), batch, augmentation={})

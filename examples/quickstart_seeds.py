@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from acis_env.files import replacing
-from agents.commands.quickstart import ITERATIONS, quickstart
+from agents.commands.quickstart import Quickstart
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Args:
     """The Markdown table to write."""
     test_scenes: int = 200
     """Held-out scenes of every evaluation."""
-    iterations: int = ITERATIONS
+    iterations: int = Quickstart.iterations
     """Of the main phase."""
 
 
@@ -62,7 +62,7 @@ def main(args: Args) -> None:
     for seed in args.seeds:
         report = args.out / f"seed-{seed}" / "evaluation.json"
         if not report.exists():
-            quickstart(report.parent, seed, args.iterations, args.test_scenes)
+            Quickstart(report.parent, seed, args.iterations, args.test_scenes).run()
         reports[seed] = json.loads(report.read_text())
         with replacing(args.table) as unfinished:
             unfinished.write_text(markdown(reports))

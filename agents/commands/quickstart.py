@@ -1,10 +1,10 @@
-"""The first thing to run: an agent that learns to segment leaves in minutes, and pictures of it."""
+"""`acis quickstart`: an agent that learns to segment leaves in minutes, and pictures of it."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,55 +12,74 @@ from numpy.typing import NDArray
 
 from acis_env.datasets import Leaves, PackedScenes
 from acis_env.env import SegmentationEnv
+from acis_env.networks import check_device
 from acis_env.rendering import plot_curves, write_gif
 from agents.evaluation.evaluation import agent_segmenter, compare, format_table, write_report
 from agents.models.agent import Agent
-from agents.training.config import PRESETS
+from agents.training.config import PRESETS, TrainConfig
 from agents.training.trainer import Trainer, load_config
 
 PRESET = "quick"
 """Its objective, the soft score without a critic, learned best in minutes; the README has the comparison."""
 
-ITERATIONS = PRESETS[PRESET].phases[-1].iterations
-"""Of its main phase."""
 
+@dataclass(frozen=True)
+class Quickstart:
+    """Train an agent on the bundled leaves in a few minutes, and show what it learned.
 
-def quickstart(
-    out: Path, seed: int = 0, iterations: int = ITERATIONS, test_scenes: int = 100, device: str = "cpu"
-) -> None:
-    """Train on the bundled leaves, evaluate on held-out ones, and leave pictures in `out`.
-
-    Args:
-        out: folder; an interrupted quickstart with the same settings in it is continued, a finished one evaluated.
-        seed: of everything random.
-        iterations: of the main phase.
-        test_scenes: number of held-out scenes.
-        device: where to train.
-
-    Raises:
-        ValueError: `out` holds another run.
+    An interrupted quickstart with the same settings in its folder is continued, a finished one evaluated again.
     """
-    *start, main = PRESETS[PRESET].phases
-    phases = (*start, replace(main, iterations=iterations))
-    config = replace(PRESETS[PRESET], phases=phases, seed=seed, device=device)
-    is_begun = (out / "checkpoint.pt").exists()
-    if is_begun and load_config(out) != config:
-        raise ValueError(f"--out {out} holds a run with other settings: choose another folder")
-    print(f"Training on procedural leaves, 64x64, objective {config.phases[-1].objective!r}, seed {seed}.")
-    started = time.monotonic()
-    trainer = Trainer.resume(out) if is_begun else Trainer(config, out)
-    agent = trainer.run()
-    seconds = time.monotonic() - started
 
-    print(f"Trained in {seconds / 60:.1f} minutes. Evaluating on {test_scenes} held-out scenes ...")
-    scenes = PackedScenes(Leaves("test", agent.pretrained.size, length=test_scenes), agent.pretrained.size, device)
-    initial = Agent.load(out / "initial.pt", device)
-    segmenters = {"initialised": agent_segmenter(initial), "agent": agent_segmenter(agent)}
-    evaluations = compare(segmenters, agent.pretrained, scenes, agent.threshold)
-    write_report(out, evaluations, scenes, {"preset": PRESET, "seed": seed, "training_seconds": seconds})
-    _draw_learning_curve(out / "learning_curve.png", trainer)
-    write_gif(out / "episode.gif", episode_frames(agent, scene_index=3))
-    print(f"\n{format_table(evaluations)}\n\n{_closing_words(out)}")
+    out: Path = Path("quickstart")
+    """Folder of the run, its pictures and its table."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    iterations: int = PRESETS[PRESET].phases[-1].iterations
+    """Number of training iterations after the initialisation."""
+    test_scenes: int = 100
+    """Number of held-out scenes in the final table."""
+    device: str = "cpu"
+    """Device to train on: "cpu" or "cuda"."""
+
+    def run(self) -> None:
+        """Train, evaluate on held-out leaves, and leave pictures in `out`.
+
+        Raises:
+            ValueError: `out` holds another run.
+        """
+        check_device(self.device)
+        config = self._config()
+        is_begun = (self.out / "checkpoint.pt").exists()
+        if is_begun and load_config(self.out) != config:
+            raise ValueError(f"--out {self.out} holds a run with other settings: choose another folder")
+        objective = config.phases[-1].objective
+        print(f"Training on procedural leaves, 64x64, objective {objective!r}, seed {self.seed}.")
+        started = time.monotonic()
+        trainer = Trainer.resume(self.out) if is_begun else Trainer(config, self.out)
+        agent = trainer.run()
+        seconds = time.monotonic() - started
+
+        print(f"Trained in {seconds / 60:.1f} minutes. Evaluating on {self.test_scenes} held-out scenes ...")
+        table = self._evaluate(agent, seconds)
+        _draw_learning_curve(self.out / "learning_curve.png", trainer)
+        write_gif(self.out / "episode.gif", episode_frames(agent, scene_index=3))
+        print(f"\n{table}\n\n{_closing_words(self.out)}")
+
+    def _config(self) -> TrainConfig:
+        *start, main = PRESETS[PRESET].phases
+        phases = (*start, replace(main, iterations=self.iterations))
+        return replace(PRESETS[PRESET], phases=phases, seed=self.seed, device=self.device)
+
+    def _evaluate(self, agent: Agent, seconds: float) -> str:
+        """Write the report, and return its table."""
+        size = agent.pretrained.size
+        scenes = PackedScenes(Leaves("test", size, length=self.test_scenes), size, self.device)
+        initial = Agent.load(self.out / "initial.pt", self.device)
+        segmenters = {"initialised": agent_segmenter(initial), "agent": agent_segmenter(agent)}
+        evaluations = compare(segmenters, agent.pretrained, scenes, agent.threshold)
+        about = {"preset": PRESET, "seed": self.seed, "training_seconds": seconds}
+        write_report(self.out, evaluations, scenes, about)
+        return format_table(evaluations)
 
 
 def episode_frames(agent: Agent, scene_index: int) -> list[NDArray[np.uint8]]:

@@ -1,0 +1,76 @@
+"""The command `acis`: finds the command that is asked for, and imports nothing that belongs to the others."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+DESCRIPTION = "Instance segmentation as a sequential decision process: pre-train, train, evaluate and use an agent."
+COMMANDS = {
+    "quickstart": "Train an agent on the bundled leaves in a few minutes, and show what it learned.",
+    "pretrain": "Train the networks around the agent: the context network, then the mask decoder.",
+    "train": "Train an agent by a named preset, or resume an interrupted run.",
+    "evaluate": "Measure an agent on held-out scenes, beside a random agent and the decoder's bound.",
+    "segment": "Segment images with a trained agent.",
+    "reproduce": "Run the paper's experiments with many seeds, and write a report.",
+}
+"""What `acis --help` says of each command. `agents.commands.NAME` holds a dataclass of that name, capitalised."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `acis`; a mistake of the user ends it with one line that says what was wrong.
+
+    Args:
+        arguments: name of the command and its arguments; by default those of the process.
+    """
+    name, *others = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in ("-h", "--help"):
+        print(_help())
+    elif name == "--version":
+        print(f"acis {importlib.metadata.version('acis-env')}")
+    elif name in COMMANDS:
+        _run(name, others)
+    else:
+        print(_unknown(name), file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    import tyro
+
+    from acis_env.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    command_type = getattr(importlib.import_module(f"agents.commands.{name}"), name.capitalize())
+    # Cascading lets the options of `train` also stand behind the preset.
+    cascade = (tyro.conf.CascadeSubcommandArgs,)
+    command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
+    try:
+        command.run()
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"acis: {error}")
+    except KeyboardInterrupt:
+        sys.exit("acis: interrupted; what was written is whole, and `acis train --resume` continues a run")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {line}" for name, line in COMMANDS.items())
+    return f"""usage: acis [--help] [--version] COMMAND ...
+
+{DESCRIPTION}
+
+commands:
+{commands}
+
+`acis COMMAND --help` shows the arguments of a command."""
+
+
+def _unknown(name: str) -> str:
+    nearest = difflib.get_close_matches(name, COMMANDS, cutoff=0.5)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"expected one of {', '.join(COMMANDS)}"
+    problem = f"unknown command {name!r}" if name else "no command given"
+    return f"acis: {problem}: {hint} (`acis --help` describes them)"

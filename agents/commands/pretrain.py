@@ -1,0 +1,87 @@
+"""`acis pretrain`: the context network and the mask autoencoder, from single instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from acis_env.context import ContextConfig
+from acis_env.datasets import PackedScenes, open_scenes
+from acis_env.decoder import AutoencoderConfig
+from acis_env.networks import TrunkConfig, check_device
+from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
+from acis_env.weights import load_context_network
+from agents.training.config import JsonObject
+
+SMALL = AutoencoderConfig(
+    decoder_widths=(64, 48, 32, 16),
+    bottleneck_channels=32,
+    encoder=TrunkConfig(widths=(24, 32, 48, 64), features=256, downsample="stride"),
+)
+"""A fraction of the paper's cost per mask, for small pictures and CPUs."""
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train the networks around the agent on single instances: first "context", then "decoder"."""
+
+    network: Annotated[Literal["context", "decoder"], tyro.conf.Positional]
+    """Network to train: "context" predicts foreground and angles; "decoder" is the mask autoencoder, and needs the
+    context network."""
+    out: Path
+    """Folder of the weights; holds both networks in the end."""
+    config: Annotated[PretrainConfig, tyro.conf.arg(name="")] = PretrainConfig()
+    """Settings of the training."""
+    scenes: str = "leaves"
+    """Scenes to train on: "leaves", or a folder of `<id>_rgb.png` and `<id>_label.png` with subfolders train and
+    val."""
+    scene_options: JsonObject = field(default_factory=dict)
+    """Further arguments of the training scenes (of `Leaves` or `FolderScenes`)."""
+    val_options: JsonObject = field(default_factory=dict)
+    """Further arguments of the validation scenes (of `Leaves` or `FolderScenes`)."""
+    size: tuple[int, int] = (64, 64)
+    """Height and width of images and masks, multiples of 32."""
+    architecture: Literal["small", "paper"] = "small"
+    """Widths of the networks: "small" for small pictures and CPUs, or "paper" (FCN-8s, autoencoder "simple")."""
+    latent_size: int = 16
+    """Length of an action (decoder only)."""
+    state_pyramid: bool = True
+    """Show the context to the decoder at every scale (decoder only); without it is the paper's ablation NoSP."""
+    device: str = "cpu"
+    """Device to train on: "cpu" or "cuda"."""
+
+    def run(self) -> None:
+        """Train, evaluate and write the weights.
+
+        Raises:
+            ValueError: the context network in `out` is for another size.
+        """
+        check_device(self.device)
+        train = PackedScenes(open_scenes(self.scenes, "train", self.size, self.scene_options), self.size, self.device)
+        val = PackedScenes(open_scenes(self.scenes, "val", self.size, self.val_options), self.size, self.device)
+        if self.network == "context":
+            self._pretrain_context(train, val)
+        else:
+            self._pretrain_decoder(train, val)
+        print(f"weights of the {self.network} network are in {self.out}")
+
+    def _pretrain_context(self, train: PackedScenes, val: PackedScenes) -> None:
+        mean, std = image_statistics(train)
+        config = ContextConfig("unet" if self.architecture == "small" else "fcn8s", size=self.size)
+        pretrain_context(train, val, replace(config, image_mean=mean, image_std=std), self.config, self.out)
+
+    def _pretrain_decoder(self, train: PackedScenes, val: PackedScenes) -> None:
+        mean, std = image_statistics(train)
+        base = SMALL if self.architecture == "small" else AutoencoderConfig(bottleneck_channels=self.latent_size)
+        base = replace(base, size=self.size, latent_size=self.latent_size, state_pyramid=self.state_pyramid)
+        config = replace(base, image_mean=mean, image_std=std)
+        context_network = load_context_network(self.out).to(self.device)
+        if context_network.config.size != self.size:
+            raise ValueError(
+                f"--size {self.size} must be that of the context network in {self.out}, "
+                f"{context_network.config.size} (height, width)"
+            )
+        pretrain_autoencoder(train, val, context_network, config, self.config, self.out)

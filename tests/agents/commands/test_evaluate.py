@@ -1,0 +1,63 @@
+"""`acis evaluate`: tables and reports of runs and of policies."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from acis_env import SegmentationVectorEnv
+from agents.evaluation.policies import save_program
+
+
+def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
+    printed = acis("evaluate", run.folder, "--split", "test", "--num-scenes", 3, "--out", tmp_path / "report")
+    assert "split test, 3 scenes" in printed
+    report = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert list(report["rows"]) == ["random", "initialised", "agent", "reconstruction"]
+    assert report["num_scenes"] == 3
+    assert report["about"]["split"] == "test"
+    for name, row in report["rows"].items():
+        line = next(line for line in printed.splitlines() if line.startswith(name))
+        assert f"{row['mean']['sbd']:.3f}" == line.split()[1]
+
+
+def test_a_policy_of_another_library_is_evaluated_as_a_run_is(acis, tmp_path):
+    env = SegmentationVectorEnv(2, scenes="leaves", weights="leaves-64", obs="coarse")
+    network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())
+    save_program(tmp_path, network, env.arguments, env.reset(seed=0)[0])
+    options = ["--scene-options", '{"max_leaves": 3}']
+    printed = acis("evaluate", tmp_path, "--split", "test", "--num-scenes", 3, *options)
+    assert "split test, 3 scenes" in printed
+    report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
+    assert list(report["rows"]) == ["random", "agent", "reconstruction"]
+    assert report["about"]["options"] == {"max_leaves": 3}
+    assert report["about"]["arguments"]["obs"] == "coarse"
+
+
+def test_evaluation_on_a_folder_of_scenes_reports_beside_the_run(acis, run, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        label_map = np.zeros((40, 60), np.uint8)
+        label_map[5:20, 5:30], label_map[22:38, 30:55] = 7, 9
+        Image.fromarray(label_map).save(tmp_path / split / "a_label.png")
+        Image.fromarray(np.repeat(label_map[..., None] * 20, 3, axis=2)).save(tmp_path / split / "a_rgb.png")
+    printed = acis("evaluate", run.folder, "--scenes", tmp_path, "--scene-options", "{}")
+    assert "split val, 1 scenes" in printed
+    report = json.loads((run.folder / "evaluation-val" / "evaluation.json").read_text())
+    assert report["rows"]["reconstruction"]["scenes"][0]["dic"] >= -2
+
+
+def test_wrong_scenes_and_splits_and_options_are_named(mistake, acis, run, tmp_path):
+    evaluate = ["evaluate", run.folder, "--scene-options", "{}"]
+    assert "nowhere" in mistake(*evaluate, "--scenes", tmp_path / "nowhere")
+    assert "split must be one of" in mistake(*evaluate, "--split", "tset")
+    assert "max_leafs" in mistake("evaluate", run.folder, "--scene-options", '{"max_leafs": 3}')
+    with pytest.raises(SystemExit) as exit_info:
+        acis("evaluate", run.folder, "--scene-options", "{max_leaves: 3}")
+    assert exit_info.value.code == 2
+
+
+def test_a_folder_that_is_no_run_is_named(mistake, tmp_path):
+    assert str(tmp_path / "nowhere") in mistake("evaluate", tmp_path / "nowhere")

@@ -1,0 +1,37 @@
+"""`acis pretrain`: weights that fit each other, or one line that says why not."""
+
+import json
+
+from acis_env.weights import load_pretrained
+
+
+def test_pretraining_leaves_weights_that_fit_each_other(run):
+    pretrained = load_pretrained(run.weights)
+    assert pretrained.size == (32, 32)
+    assert pretrained.autoencoder.config.latent_size == 3
+    assert pretrained.context_network.config.image_mean == pretrained.autoencoder.config.image_mean
+    for stem in ("context", "autoencoder"):
+        training = json.loads((run.weights / f"{stem}.json").read_text())["training"]
+        assert training["iteration"] == 2
+        assert training["held_out"]
+    assert [str(run.weights) in text for text in run.printed[:2]] == [True, True]
+
+
+def test_a_decoder_of_another_size_than_its_context_network_is_refused_before_it_is_trained(few_scenes, mistake, run):
+    before = (run.weights / "autoencoder.json").read_bytes()
+    few = [*few_scenes, "--iterations", 1, "--batch-size", 2]
+    message = mistake("pretrain", "decoder", "--out", run.weights, "--size", 64, 64, *few)
+    assert "(32, 32)" in message
+    assert "(64, 64)" in message
+    assert (run.weights / "autoencoder.json").read_bytes() == before
+
+
+def test_a_decoder_without_a_context_network_is_a_mistake(few_scenes, mistake, tmp_path):
+    few = [*few_scenes, "--size", 32, 32]
+    message = mistake("pretrain", "decoder", "--out", tmp_path / "empty", *few)
+    assert "context.json: no such file; `acis pretrain` writes it" in message
+
+
+def test_sizes_that_the_networks_cannot_halve_are_a_mistake(mistake, tmp_path):
+    message = mistake("pretrain", "context", "--out", tmp_path, "--size", 40, 40, "--iterations", 1)
+    assert "multiples of 32" in message

@@ -1,0 +1,27 @@
+"""`acis quickstart`: what it leaves in its folder, and that it goes on where it was."""
+
+from dataclasses import replace
+
+from PIL import Image
+
+from agents.training.config import PRESETS
+
+
+def test_the_quickstart_leaves_pictures_numbers_and_an_agent(mistake, acis, tmp_path, monkeypatch):
+    preset = PRESETS["quick"]
+    options = {"length": 8, "max_leaves": 4}
+    phases = (replace(preset.phases[0], iterations=1), preset.phases[1])
+    small = replace(preset, phases=phases, batch_size=2, scene_options=options, val_options=options, eval_scenes=2)
+    monkeypatch.setitem(PRESETS, "quick", small)
+    printed = acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"agent.pt", "evaluation.json", "episode.gif", "scenes.png", "learning_curve.png"} <= names
+    assert "reconstruction" in printed
+    with Image.open(tmp_path / "episode.gif") as film:
+        assert film.n_frames > 2
+
+    trained = (tmp_path / "agent.pt").read_bytes()
+    table = printed[printed.index("random") : printed.index("SBD, Dice*")]
+    assert table in acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)  # only evaluates
+    assert "other settings" in mistake("quickstart", "--out", tmp_path, "--iterations", 2, "--test-scenes", 2)
+    assert (tmp_path / "agent.pt").read_bytes() == trained
