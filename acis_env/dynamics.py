@@ -125,7 +125,7 @@ def reset(
     max_steps: int,
     accumulated_mask: Tensor | None = None,
     noise: Tensor | None = None,
-    step_limit: int | None = None,
+    step_limit: int | Tensor | None = None,
 ) -> EnvState:
     """Begin an episode in each scene.
 
@@ -137,11 +137,12 @@ def reset(
         max_steps: capacity `T` for predictions.
         accumulated_mask: `[B, 1, H, W]` in [0, 1], `M_1`; None is empty.
         noise: `[B, T, N]`, of the assignment, Eq. (2); None is none.
-        step_limit: steps after which the episodes are truncated; None is none.
+        step_limit: steps after which the episodes are truncated, one number or `[B]` int64; None is none.
     """
     batch, _, height, width = context.shape
     device = context.device
     no_mask, no_scores = (batch, 1, height, width), (batch, max_steps, max_instances)
+    limit = max_steps + 1 if step_limit is None else step_limit
     with torch.no_grad():
         conditioning = decoder.condition(context)
     tree.check_batch(conditioning, batch, "decoder.condition")
@@ -159,7 +160,7 @@ def reset(
         assignment=torch.full((batch, max_steps), -1, device=device),
         potential=torch.zeros(batch, device=device),
         step_count=torch.zeros(batch, dtype=torch.int64, device=device),
-        step_limit=torch.full((batch,), max_steps + 1 if step_limit is None else step_limit, device=device),
+        step_limit=torch.as_tensor(limit, dtype=torch.int64, device=device).expand(batch).clone(),
     )
 
 

@@ -92,7 +92,7 @@ class EpisodeSource:
         Raises:
             ValueError: there are no scenes, or something is random and there are not `B` generators.
         """
-        scenes = self._own_scenes()
+        scenes = self.own_scenes
         is_random = self.augmentation is not None or rules.sequence_length is not None or rules.matching_noise > 0
         if is_random and len(generators) != len(indices):
             raise ValueError(
@@ -138,6 +138,25 @@ class EpisodeSource:
         with autocast(self.device, self.precision):
             return dynamics.reset(context, no_labels, self.decoder, 1, max_steps, step_limit=max_steps)
 
+    def begin_contexts(
+        self, context: Tensor, accumulated_mask: Tensor, label_map: Tensor, step_limit: Tensor | None = None
+    ) -> EnvState:
+        """Begin episodes again in scenes whose context and first mask are known, as from a replay buffer.
+
+        Args:
+            context: `[B, 12, H, W]` in [0, 1].
+            accumulated_mask: `[B, 1, H, W]` in [0, 1], `M_1`.
+            label_map: `[B, H, W]`, the instances to be found, 1..N.
+            step_limit: `[B]` int64, steps after which each episode is truncated; None is none.
+        """
+        capacity = self.own_scenes.max_instances
+        max_steps = capacity if step_limit is None else max(capacity, int(step_limit.max()))
+        limit = None if step_limit is None else step_limit.to(context.device)
+        with autocast(self.device, self.precision):
+            return dynamics.reset(
+                context, label_map.long(), self.decoder, capacity, max_steps, accumulated_mask, step_limit=limit
+            )
+
     def context_again(self, indices: Tensor, augmentation: Tensor) -> Tensor:
         """The context `[B, 12, H, W]` in [0, 1] of episodes that began with these draws.
 
@@ -145,7 +164,7 @@ class EpisodeSource:
             indices: `[B]` int64, `infos["scene_index"]`.
             augmentation: `[B, P]`, `infos["augmentation"]`.
         """
-        scenes = self._own_scenes()
+        scenes = self.own_scenes
         images, label_maps = scenes.gather(indices)
         if self.augmentation is not None:
             images, label_maps = augment(images, label_maps, augmentation, max_instances=scenes.max_instances)
@@ -155,7 +174,7 @@ class EpisodeSource:
     def make_context(self, images: Tensor, label_maps: Tensor) -> Tensor:
         """Context `[B, 12, H, W]` in [0, 1] of images `[B, 3, H, W]` uint8; only the oracle looks at label maps."""
         if isinstance(self.context, str):
-            return oracle_context(images, label_maps, self._own_scenes().max_instances)
+            return oracle_context(images, label_maps, self.own_scenes.max_instances)
         with autocast(images.device, self.precision):
             context = to_float32(self.context.context(images))
         expected = (len(images), CONTEXT_CHANNELS, *self.decoder.size)
@@ -163,7 +182,13 @@ class EpisodeSource:
             raise ValueError(f"context must return [B, 12, H, W] = {list(expected)}, got {list(context.shape)}")
         return context
 
-    def _own_scenes(self) -> PackedScenes:
+    @property
+    def own_scenes(self) -> PackedScenes:
+        """The data set.
+
+        Raises:
+            ValueError: there is none.
+        """
         if self.scenes is None:
             raise ValueError("this source has no scenes: make it with some, or begin with begin_images")
         return self.scenes

@@ -6,16 +6,20 @@ The names below are imported when they are first used, so that `acis --help` doe
 import importlib
 from typing import TYPE_CHECKING
 
-__all__ = ["PRESETS", "Agent", "Phase", "Segmentation", "TrainConfig", "Trainer"]
+__all__ = ["PRESETS", "Agent", "EnvConfig", "Segmentation", "Stage", "TrainConfig", "Trainer"]
 
 if TYPE_CHECKING:
     from agents.models.agent import Agent, Segmentation
-    from agents.training.config import PRESETS, Phase, TrainConfig
+    from agents.environment import EnvConfig
+    from agents.training.config import Stage, TrainConfig
+    from agents.training.presets import PRESETS
     from agents.training.trainer import Trainer
 else:
     _MODULES = {
         "agents.models.agent": ("Agent", "Segmentation"),
-        "agents.training.config": ("PRESETS", "Phase", "TrainConfig"),
+        "agents.environment": ("EnvConfig",),
+        "agents.training.config": ("Stage", "TrainConfig"),
+        "agents.training.presets": ("PRESETS",),
         "agents.training.trainer": ("Trainer",),
     }
     _HOMES = {name: module for module, names in _MODULES.items() for name in names}

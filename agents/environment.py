@@ -41,8 +41,6 @@ EVALUATION: dict[str, Any] = {
     "augmentation": None,
     "sequence_length": None,
     "matching_noise": 0.0,
-    "stop": "ground_truth",
-    "max_episode_steps": None,
 }
 """What is the same in every evaluation, whatever an agent was trained with: whole scenes as they are."""
 

@@ -17,7 +17,7 @@ from torch.distributions import Normal
 from torch.utils.tensorboard import SummaryWriter
 
 import acis_env  # noqa: F401 (registers the environments)
-from agents.evaluation.policies import compare_with_random, load_policy, save_program
+from agents.evaluation import compare_with_random, load_policy, save_program
 
 
 @dataclass(frozen=True)

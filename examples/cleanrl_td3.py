@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 import acis_env  # noqa: F401 (registers the environments)
-from agents.evaluation.policies import compare_with_random, load_policy, save_program
+from agents.evaluation import compare_with_random, load_policy, save_program
 
 
 @dataclass(frozen=True)

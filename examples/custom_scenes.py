@@ -21,7 +21,7 @@ from acis_env.context import ContextConfig
 from acis_env.decoder import AutoencoderConfig
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
-from agents.evaluation.evaluation import agent_segmenter, compare, format_table, write_report
+from agents.evaluation import agent_segmenter, compare, format_table, write_report
 from agents.training.config import PRESETS, short_schedule
 from agents.training.trainer import Trainer
 

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import acis_env  # noqa: F401 (registers the environments)
 from acis_env.adapters.rsl_rl import RslRlVecEnv
-from agents.evaluation.policies import compare_with_random, load_policy, save_program
+from agents.evaluation import compare_with_random, load_policy, save_program
 
 TAGS = {
     "Train/mean_reward": "charts/episodic_return",

@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from acis_env import SegmentationVectorEnv
 from acis_env.adapters.sb3 import SB3VecEnv
-from agents.evaluation.policies import compare_with_random, save_sb3
+from agents.evaluation import compare_with_random, save_sb3
 
 TAGS = {
     "rollout/ep_rew_mean": "charts/episodic_return",

@@ -23,7 +23,7 @@ from torch import nn
 
 import acis_env  # noqa: F401 (registers the environments)
 from acis_env.adapters.skrl import FinalObservations, SkrlWrapper
-from agents.evaluation.policies import compare_with_random, load_policy, save_program
+from agents.evaluation import compare_with_random, load_policy, save_program
 
 TAGS = {
     "Reward / Total reward (mean)": "charts/episodic_return",

@@ -23,7 +23,7 @@ from torchrl.objectives import DDPGLoss, SoftUpdate, ValueEstimators
 
 import acis_env  # noqa: F401 (registers the environments)
 from acis_env.adapters.torchrl import SegmentationTorchRLEnv
-from agents.evaluation.policies import compare_with_random, load_policy, save_program
+from agents.evaluation import compare_with_random, load_policy, save_program
 
 TRANSITION = ("observation", "action", *(("next", key) for key in ("observation", "reward", "terminated", "done")))
 """What the loss needs of a step; the buffer keeps nothing else."""

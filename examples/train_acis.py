@@ -13,7 +13,7 @@ import tyro
 
 from acis_env import Leaves, PackedScenes
 from agents import Agent
-from agents.evaluation.evaluation import agent_segmenter, compare, format_table, write_report
+from agents.evaluation import agent_segmenter, compare, format_table, write_report
 from agents.training.config import PRESETS
 from agents.training.trainer import Trainer
 

@@ -191,7 +191,8 @@ class ActorCritic(Algorithm):
         instance = state.assignment.gather(1, newest)[:, 0]
         scores = assigned_scores(step.predicted_mask, state.label_map, state.areas, instance, score)
         by_value, by_score = (torch.autograd.grad(x.sum(), step.latent, retain_graph=True)[0] for x in (value, scores))
-        return {"critic/gradient_cosine": F.cosine_similarity(by_value, by_score, dim=1).sum()}
+        cosine = F.cosine_similarity(by_value, by_score, dim=1).sum()
+        return {"critic/gradient_cosine": cosine, "rollout/score_per_instance": step.reward.sum()}
 
     def state_dict(self) -> dict[str, Any]:
         """Critic, replay, and the episodes under way."""

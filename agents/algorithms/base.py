@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.decoder import kl_to_prior
+from acis_env.autoencoder import kl_to_prior
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup

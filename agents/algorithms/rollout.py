@@ -38,13 +38,19 @@ def choose_mean(decision: DecisionStep) -> Tensor:
     return decision.out.mean
 
 
-def sampler(noise: Tensor) -> ChooseActions:
-    """Sample from the policy by the reparametrisation trick, with standard normal `noise` `[B, T, L]`."""
+def sampler(noise: Tensor, extra: Tensor | None = None) -> ChooseActions:
+    """Sample from the policy by the reparametrisation trick.
+
+    Args:
+        noise: standard normal, `[B, T, L]` for the scenes of the batch.
+        extra: added to the actions, `[B, T, L]`.
+    """
 
     def sample(decision: DecisionStep) -> Tensor:
-        chosen = noise[: len(decision.state), decision.t].to(decision.out.mean.device)
-        action: Tensor = decision.out.mean + torch.exp(0.5 * decision.out.log_variance) * chosen
-        return action
+        device = decision.out.mean.device
+        here = slice(len(decision.state)), decision.t
+        action: Tensor = decision.out.mean + torch.exp(0.5 * decision.out.log_variance) * noise[here].to(device)
+        return action if extra is None else action + extra[here].to(device)
 
     return sample
 
@@ -94,25 +100,6 @@ class Episodes:
         k = len(self.steps[t].mask)
         masks, instance = self.steps[t].predicted_mask, self.assignment[:k, t]
         return assigned_scores(masks, self.label_map[:k], self.areas[:k], instance, score)
-
-
-def num_steps(self) -> int:
-        """Steps of all scenes together."""
-        return sum(len(step.reward) for step in self.steps)
-
-    def targets(self, t: int) -> Tensor:
-        """The instance that prediction `t` is assigned in the end, `[k, 1, H, W]` in {0, 1}."""
-        k = len(self.steps[t].mask)
-        return instance_masks(self.label_map[:k], self.assignment[:k, t])
-
-    def scores(self, t: int, score: ScoreName | ScoreFunction) -> Tensor:
-        """Differentiable score of prediction `t` with the instance it is assigned in the end: `[k]`."""
-        k, masks = len(self.steps[t].mask), self.steps[t].predicted_mask
-        if not callable(score):
-            return soft_score(masks, self.targets(t), score)
-        assigned = self.assignment[:k, t]
-        scores = score(masks[:, 0], self.label_map[:k].long(), self.areas[:k])
-        return scores.gather(1, assigned.clamp_min(0)[:, None])[:, 0] * (assigned >= 0)
 
 
 def num_steps(state: EnvState) -> Tensor:

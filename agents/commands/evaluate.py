@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from acis_env.datasets import PackedScenes, SceneDataset, open_scenes
+from acis_env.episode_source import EpisodeSource
 from acis_env.networks import check_device
-from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import load_pretrained
-from agents.evaluation.evaluation import Evaluation, agent_segmenter, compare, format_table, write_report
-from agents.evaluation.policies import CARD, load_policy, policy_segmenter
+from agents.algorithms.base import core_of
+from agents.environment import EnvConfig, JsonObject
+from agents.evaluation import (
+    Evaluation,
+    agent_segmenter,
+    compare,
+    format_table,
+    load_policy,
+    policy_segmenter,
+    write_report,
+)
+from agents.evaluation.policy_files import CARD
 from agents.models.agent import Agent
-from agents.training.config import JsonObject
-from agents.training.trainer import FirstScenes, load_config
+from agents.training.trainer import load_config
 
-Evaluated = tuple[PackedScenes, dict[str, Any], list[Evaluation]]
+Evaluated = tuple[EpisodeSource, dict[str, Any], list[Evaluation]]
 """Scenes, what the report says about them and the agent, and the rows of the table."""
 
 
@@ -45,40 +54,42 @@ class Evaluate:
         """Evaluate, print the table, write the report."""
         check_device(self.device)
         is_policy = (self.run_folder / CARD).exists()
-        scenes, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()
+        source, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()
         out = self.out or self.run_folder / f"evaluation-{self.split}"
-        about = {"run": self.run_folder.name, "split": self.split, **about}
-        write_report(out, evaluations, scenes, about)
-        title = f"{about['scenes']}, split {self.split}, {len(scenes)} scenes"
+        write_report(out, evaluations, source, {"run": self.run_folder.name, "split": self.split, **about})
+        title = f"{about['scenes']}, split {self.split}, {len(evaluations[0].scenes)} scenes"
         print(f"{title}\n\n{format_table(evaluations)}\n\nreport in {out}")
 
     def _evaluate_run(self) -> Evaluated:
         agent = Agent.load(self.run_folder, self.device)
         config = load_config(self.run_folder)
-        options = config.scene_options if self.split == "train" else config.val_options
-        scenes, about = self._open(config.scenes, options, agent.pretrained.size)
+        core = core_of(config.env.make_evaluation(self.split, weights=agent.pretrained, **self._changes()))
         initial = self.run_folder / "initial.pt"
         segmenters = {"initialised": agent_segmenter(Agent.load(initial, self.device))} if initial.exists() else {}
         segmenters["agent"] = agent_segmenter(agent)
-        evaluations = compare(segmenters, agent.pretrained, scenes, agent.threshold)
-        return scenes, {**about, "config": asdict(config)}, evaluations
+        evaluations = compare(segmenters, agent.pretrained, core.source, agent.threshold, num_scenes=self.num_scenes)
+        return core.source, {**_about(core.arguments), "config": asdict(config)}, evaluations
 
     def _evaluate_policy(self) -> Evaluated:
         policy, arguments = load_policy(self.run_folder, self.device)
-        options = arguments["scene_options"] or {}
         pretrained = load_pretrained(arguments["weights"]).to(self.device)
-        scenes, about = self._open(arguments["scenes"], options, pretrained.size)
-        env = SegmentationVectorEnv(**{**arguments, "scenes": scenes.dataset, "weights": pretrained})
-        evaluations = compare({"agent": policy_segmenter(policy, env)}, pretrained, scenes, env.threshold)
-        return scenes, {**about, "arguments": arguments}, evaluations
+        kept = {name: value for name, value in arguments.items() if name != "num_envs"}
+        recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})
+        core = core_of(recipe.make_evaluation(self.split, **self._changes()))
+        segmenters = {"agent": policy_segmenter(policy, core)}
+        evaluations = compare(segmenters, pretrained, core.source, core.threshold, num_scenes=self.num_scenes)
+        return core.source, {**_about(core.arguments), "arguments": arguments}, evaluations
 
-    def _open(self, scenes: str, options: dict[str, Any], size: tuple[int, int]) -> tuple[PackedScenes, dict[str, Any]]:
-        """The scenes asked for, in place of those given, and what a report says about them."""
+    def _changes(self) -> dict[str, Any]:
+        """Keyword arguments of the environment that are asked for in place of the run's own."""
+        changes: dict[str, Any] = {"device": self.device}
         if self.scenes is not None:
-            scenes, options = self.scenes, {}
+            changes |= {"scenes": self.scenes, "scene_options": None}
         if self.scene_options is not None:
-            options = self.scene_options
-        dataset: SceneDataset = open_scenes(scenes, self.split, size, options)
-        if self.num_scenes is not None:
-            dataset = FirstScenes(dataset, self.num_scenes)
-        return PackedScenes(dataset, size, self.device), {"scenes": scenes, "options": dict(options)}
+            changes["scene_options"] = self.scene_options
+        return changes
+
+
+def _about(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says of the scenes of an environment."""
+    return {"scenes": str(arguments["scenes"]), "options": dict(arguments["scene_options"] or {})}

@@ -14,9 +14,9 @@ from acis_env.decoder import AutoencoderConfig
 from acis_env.networks import TrunkConfig, check_device
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
 from acis_env.weights import load_context_network
-from agents.training.config import JsonObject
+from agents.environment import JsonObject
 
-SMALL = AutoencoderConfig(
+COMPACT = AutoencoderConfig(
     decoder_widths=(64, 48, 32, 16),
     bottleneck_channels=32,
     encoder=TrunkConfig(widths=(24, 32, 48, 64), features=256, downsample="stride"),
@@ -44,8 +44,8 @@ class Pretrain:
     """Further arguments of the validation scenes (of `Leaves` or `FolderScenes`)."""
     size: tuple[int, int] = (64, 64)
     """Height and width of images and masks, multiples of 32."""
-    architecture: Literal["small", "paper"] = "small"
-    """Widths of the networks: "small" for small pictures and CPUs, or "paper" (FCN-8s, autoencoder "simple")."""
+    architecture: Literal["compact", "paper"] = "compact"
+    """Widths of the networks: "compact" for small pictures and CPUs, or "paper" (FCN-8s, autoencoder "simple")."""
     latent_size: int = 16
     """Length of an action (decoder only)."""
     state_pyramid: bool = True
@@ -70,12 +70,12 @@ class Pretrain:
 
     def _pretrain_context(self, train: PackedScenes, val: PackedScenes) -> None:
         mean, std = image_statistics(train)
-        config = ContextConfig("unet" if self.architecture == "small" else "fcn8s", size=self.size)
+        config = ContextConfig("unet" if self.architecture == "compact" else "fcn8s", size=self.size)
         pretrain_context(train, val, replace(config, image_mean=mean, image_std=std), self.config, self.out)
 
     def _pretrain_decoder(self, train: PackedScenes, val: PackedScenes) -> None:
         mean, std = image_statistics(train)
-        base = SMALL if self.architecture == "small" else AutoencoderConfig(bottleneck_channels=self.latent_size)
+        base = COMPACT if self.architecture == "compact" else AutoencoderConfig(bottleneck_channels=self.latent_size)
         base = replace(base, size=self.size, latent_size=self.latent_size, state_pyramid=self.state_pyramid)
         config = replace(base, image_mean=mean, image_std=std)
         context_network = load_context_network(self.out).to(self.device)

@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.datasets import Leaves, PackedScenes
 from acis_env.env import SegmentationEnv
 from acis_env.networks import check_device
 from acis_env.rendering import plot_curves, write_gif
-from agents.evaluation.evaluation import agent_segmenter, compare, format_table, write_report
+from agents.evaluation import agent_segmenter, compare, format_table, write_report
 from agents.models.agent import Agent
-from agents.training.config import PRESETS, TrainConfig
+from agents.algorithms.base import core_of
+from agents.training.config import TrainConfig
+from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
 
 PRESET = "quick"
-"""Its objective, the soft score without a critic, learned best in minutes; the README has the comparison."""
+"""Its algorithm, the baseline that follows the score, learned best in minutes; the README has the comparison."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Quickstart:
     """Folder of the run, its pictures and its table."""
     seed: int = 0
     """Seed of all random numbers."""
-    iterations: int = PRESETS[PRESET].phases[-1].iterations
+    iterations: int = PRESETS[PRESET].stages[-1].iterations
     """Number of training iterations after the initialisation."""
     test_scenes: int = 100
     """Number of held-out scenes in the final table."""
@@ -52,41 +53,40 @@ class Quickstart:
         is_begun = (self.out / "checkpoint.pt").exists()
         if is_begun and load_config(self.out) != config:
             raise ValueError(f"--out {self.out} holds a run with other settings: choose another folder")
-        objective = config.phases[-1].objective
-        print(f"Training on procedural leaves, 64x64, objective {objective!r}, seed {self.seed}.")
+        print(f"Training on procedural leaves, 64x64, preset {PRESET!r}, seed {self.seed}.")
         started = time.monotonic()
         trainer = Trainer.resume(self.out) if is_begun else Trainer(config, self.out)
         agent = trainer.run()
         seconds = time.monotonic() - started
 
         print(f"Trained in {seconds / 60:.1f} minutes. Evaluating on {self.test_scenes} held-out scenes ...")
-        table = self._evaluate(agent, seconds)
+        table = self._evaluate(agent, config, seconds)
         _draw_learning_curve(self.out / "learning_curve.png", trainer)
         write_gif(self.out / "episode.gif", episode_frames(agent, scene_index=3))
         print(f"\n{table}\n\n{_closing_words(self.out)}")
 
     def _config(self) -> TrainConfig:
-        *start, main = PRESETS[PRESET].phases
-        phases = (*start, replace(main, iterations=self.iterations))
-        return replace(PRESETS[PRESET], phases=phases, seed=self.seed, device=self.device)
+        *start, main = PRESETS[PRESET].stages
+        stages = (*start, replace(main, iterations=self.iterations))
+        return replace(PRESETS[PRESET], stages=stages, seed=self.seed, device=self.device)
 
-    def _evaluate(self, agent: Agent, seconds: float) -> str:
+    def _evaluate(self, agent: Agent, config: TrainConfig, seconds: float) -> str:
         """Write the report, and return its table."""
-        size = agent.pretrained.size
-        scenes = PackedScenes(Leaves("test", size, length=self.test_scenes), size, self.device)
+        env = config.env.make_evaluation("test", device=self.device, weights=agent.pretrained)
+        source = core_of(env).source
         initial = Agent.load(self.out / "initial.pt", self.device)
         segmenters = {"initialised": agent_segmenter(initial), "agent": agent_segmenter(agent)}
-        evaluations = compare(segmenters, agent.pretrained, scenes, agent.threshold)
+        evaluations = compare(
+            segmenters, agent.pretrained, source, agent.threshold, num_scenes=self.test_scenes
+        )
         about = {"preset": PRESET, "seed": self.seed, "training_seconds": seconds}
-        write_report(self.out, evaluations, scenes, about)
+        write_report(self.out, evaluations, source, about)
         return format_table(evaluations)
 
 
 def episode_frames(agent: Agent, scene_index: int) -> list[NDArray[np.uint8]]:
     """Frames `[h, w, 3]` of one held-out episode, played in the Gymnasium environment through `agent.predict`."""
-    env = SegmentationEnv(
-        "rgb_array", scenes=Leaves("test", agent.pretrained.size), weights=agent.pretrained, device=agent.device
-    )
+    env = SegmentationEnv("rgb_array", scenes="leaves", split="test", weights=agent.pretrained, device=agent.device)
     observation, _ = env.reset(seed=0, options={"scene_index": scene_index})
     frames, memory, is_over = [env.render()], None, False
     while not is_over:
@@ -114,5 +114,5 @@ learning_curve.png, dice_per_step.png. Numbers: evaluation.json. Curves: tensorb
 Next:
   acis segment --agent {out} --out {out / "mine"} IMAGE.png    segment your own image
   acis train small --out runs/longer    train for longer, from a quarter of an hour on
-  acis train ac --out runs/ac    train by the paper's Algorithm 1
+  acis train ac-dice --out runs/ac-dice    train by the paper's Algorithm 1
   acis train --help    all presets and settings"""

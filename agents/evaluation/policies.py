@@ -1,15 +1,11 @@
-"""One protocol for agents of every library: save a policy beside its environment, load it, play held-out scenes.
+"""One protocol for agents of every library: play held-out scenes with any policy, and measure it.
 
 A policy is anything with the `predict` of Stable-Baselines3, so that library's algorithms and `agents.Agent` are
-policies as they are. A network of another library is written as a program of `torch.export`, which needs neither
-the library nor the code of the network to run again.
+policies as they are.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,18 +18,15 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from acis_env import dynamics
+from acis_env.dynamics import EnvState
 from acis_env.env import NumpyObservation
-from acis_env.files import replacing, write_json
+from acis_env.files import write_json
 from acis_env.observations import Observation
 from acis_env.precision import autocast
-from acis_env.sampling import SceneBatch
 from acis_env.vector_env import SegmentationVectorEnv
-from agents.evaluation.evaluation import Segmenter
+from agents.evaluation.evaluation import evaluate
+from agents.evaluation.segmenters import Segmenter
 from agents.models.agent import Prediction
-
-CARD = "policy.json"
-"""Name of the file that says what a policy's folder holds."""
-SB3_LIBRARIES = ("stable_baselines3", "sb3_contrib")
 
 
 class Policy(Protocol):
@@ -67,13 +60,13 @@ class RandomPolicy:
     def predict(
         self, observation: NumpyObservation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], Any]:
-        """As `Policy.predict`; always random."""
+        """Draw actions, whatever `deterministic` says; see `Policy.predict`."""
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
         return self.generator.uniform(-1, 1, (len(first), self.length)).astype(np.float32), state
 
 
 class ProgramPolicy:
-    """A network without memory, exported by `save_program`."""
+    """A network without memory, exported by `agents.evaluation.save_program`."""
 
     def __init__(self, network: nn.Module, device: str | torch.device) -> None:
         """Take a module that maps observations `[B, ...]` to actions `[B, a]` in [-1, 1]."""
@@ -84,7 +77,7 @@ class ProgramPolicy:
     def predict(
         self, observation: NumpyObservation, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], Any]:
-        """As `Policy.predict`; always deterministic."""
+        """Apply the network, whatever `deterministic` says; see `Policy.predict`."""
         actions: Tensor = self.network(_to_tensors(observation, self.device))
         return actions.clamp(-1, 1).numpy(force=True), state
 
@@ -102,11 +95,19 @@ def evaluate_policy(
         split: "train", "val" or "test".
 
     Returns:
-        Means over episodes: `return`, `length`, and the metrics of the finished label maps (`sbd`, `abs_dic`, ...).
+        Means over episodes: `return`, `length` and what else the environment tells at the end of one; and the metrics
+        of `evaluate`, at each scene's own resolution (`sbd`, `abs_dic`, ...).
     """
     options = {**arguments, "split": split, "augmentation": None, "num_envs": num_envs, "autoreset_mode": "Disabled"}
     env = SegmentationVectorEnv(**{**options, "render_mode": None, "sequence_length": None})
-    waiting = list(range(min(num_scenes, len(env.scenes))))[::-1]
+    measured = evaluate("policy", policy_segmenter(policy, env), env.source, env.threshold, num_scenes=num_scenes)
+    return {**_play(policy, env, min(num_scenes, len(env.scenes))), **measured.mean}
+
+
+def _play(policy: Policy, env: SegmentationVectorEnv, num_scenes: int) -> dict[str, float]:
+    """Play the first scenes once each, and average what the environment tells of the episodes."""
+    num_envs = env.num_envs
+    waiting = list(range(num_scenes))[::-1]
     rows: list[dict[str, float]] = []
     first = [waiting.pop() if waiting else -1 for _ in range(num_envs)]
     playing = np.array(first) >= 0
@@ -168,129 +169,30 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
 
     Args:
         policy: of any library.
-        env: gives the context, the kind of observations, and the decoder; its episodes are not touched.
+        env: gives the kind of observations, the decoder and the rules; its episodes are not touched.
     """
     latent_size = env.decoder.latent_size
     stops_itself = env.rules.stop == "agent"
 
     @torch.no_grad()
-    def segment(batch: SceneBatch) -> Prediction:
-        capacity = env.scenes.max_instances
+    def segment(state: EnvState) -> Prediction:
         limit = env.max_episode_steps if stops_itself and env.max_episode_steps else 0
-        max_steps = max(limit, int(batch.label_maps.max()))
-        context = env.source.make_context(batch.images, batch.label_maps)
-        with autocast(env.device, env.precision):
-            state = dynamics.reset(context, batch.label_maps, env.decoder, capacity, max_steps)
+        max_steps = max(limit, int(state.num_instances.max()))
         counts = torch.full_like(state.num_instances, max_steps) if stops_itself else state.num_instances
-        memory, is_start, masks = None, np.ones(len(context), dtype=bool), []
+        memory, is_start, masks = None, np.ones(len(state), dtype=bool), []
         for step in range(max_steps):
             chosen, memory = policy.predict(_to_numpy(env.observer(state)), memory, is_start, deterministic=True)
-            actions = torch.as_tensor(chosen, dtype=torch.float32, device=context.device).clamp(-1, 1)
+            actions = torch.as_tensor(chosen, dtype=torch.float32, device=env.device).clamp(-1, 1)
             if stops_itself:
                 stops = (actions[:, latent_size] > 0) & (counts == max_steps)
                 counts = torch.where(stops, step, counts)
             with autocast(env.device, env.precision):
-                state, _ = dynamics.step(state, actions[:, :latent_size] * env.action_scale, env.decoder)
+                state = dynamics.transition(state, actions[:, :latent_size] * env.action_scale, env.decoder)
             masks.append(state.predicted_mask[:, 0])
-            is_start = np.zeros(len(context), dtype=bool)
+            is_start = np.zeros(len(state), dtype=bool)
         return Prediction(torch.stack(masks, dim=1), counts, counts < max_steps)
 
     return segment
-
-
-def save_sb3(folder: Path, model: Any, arguments: Mapping[str, Any]) -> None:
-    """Write an algorithm of Stable-Baselines3 or sb3-contrib.
-
-    Args:
-        folder: to write into.
-        model: the algorithm.
-        arguments: of the environment, `SegmentationVectorEnv.arguments`.
-
-    Raises:
-        ValueError: the arguments cannot be written as JSON.
-    """
-    card = {"kind": "sb3", "algorithm": type(model).__name__, "arguments": _plain(arguments)}
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "model.zip") as unfinished:
-        model.save(unfinished)
-    write_json(folder / CARD, card)
-
-
-def save_program(
-    folder: Path, network: nn.Module, arguments: Mapping[str, Any], example_observation: Observation
-) -> None:
-    """Write a network without memory as a program of `torch.export`.
-
-    Args:
-        folder: to write into.
-        network: maps observations `[B, ...]` to actions `[B, a]` in [-1, 1].
-        arguments: of the environment, `SegmentationVectorEnv.arguments`.
-        example_observation: a batch of at least two, as the environment gives it.
-
-    Raises:
-        ValueError: the arguments cannot be written as JSON.
-    """
-    card = {"kind": "program", "arguments": _plain(arguments)}
-    batch = torch.export.Dim("batch", min=1)
-    if isinstance(example_observation, Tensor):
-        shapes: Any = ({0: batch},)
-    else:
-        shapes = ({name: {0: batch} for name in example_observation},)
-    program = torch.export.export(network.eval(), (example_observation,), dynamic_shapes=shapes)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    torch.export.save(program, content)
-    with replacing(folder / "policy.pt2") as unfinished:
-        unfinished.write_bytes(content.getvalue())
-    write_json(folder / CARD, card)
-
-
-def load_policy(folder: Path, device: str = "cpu") -> tuple[Policy, dict[str, Any]]:
-    """Read what `save_sb3` or `save_program` wrote: the policy, and the arguments of its environment.
-
-    Raises:
-        FileNotFoundError: the folder holds no policy.
-        ValueError: a file is damaged.
-    """
-    path = folder / CARD
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; save_sb3 and save_program of agents.evaluation write it")
-    try:
-        card = json.loads(path.read_text())
-        kind, arguments = card["kind"], {**card["arguments"], "device": device}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the card of a policy ({error!r})") from error
-    if kind == "sb3":
-        return _sb3_algorithm(card["algorithm"], path).load(folder / "model.zip", device=device), arguments
-    if kind != "program":
-        raise ValueError(f"{path}: kind must be 'sb3' or 'program', got {kind!r}")
-    try:
-        program = torch.export.load(folder / "policy.pt2")
-    except Exception as error:  # as many kinds as a file can be damaged in
-        raise ValueError(f"{folder / 'policy.pt2'}: not a whole program ({type(error).__name__})") from error
-    return ProgramPolicy(program.module(), device), arguments
-
-
-def _sb3_algorithm(name: str, path: Path) -> Any:
-    for library in SB3_LIBRARIES:
-        try:
-            module = importlib.import_module(library)
-        except ImportError:
-            continue
-        if hasattr(module, name):
-            return getattr(module, name)
-    raise ValueError(f'{path}: {name!r} is in none of {SB3_LIBRARIES} as installed; pip install "acis-env[sb3]"')
-
-
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in arguments.items() if name != "device"}
-    try:
-        json.dumps(kept)
-    except TypeError as error:
-        raise ValueError(
-            f"arguments must be plain JSON, name scenes and weights by path: {error}, got {sorted(kept)}"
-        ) from error
-    return kept
 
 
 def _episode(infos: Mapping[str, Any], slot: int) -> dict[str, float]:

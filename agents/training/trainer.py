@@ -172,7 +172,7 @@ class Trainer:
         return Agent(
             self.learner.actor,
             self.learner.pretrained,
-            self.config.max_steps or core.source.max_instances,
+            self.config.max_steps or core.source.own_scenes.max_instances,
             core.threshold,
             core.action_scale,
             None if self.algorithm is None else self.algorithm.selection,

@@ -1,0 +1,113 @@
+"""Segmenters: what is measured. An agent, the references beside it, and bounds that know the truth."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from acis_env.dynamics import EnvState, Rules
+from acis_env.weights import Pretrained
+from agents.algorithms.rollout import run_episodes, split_episodes
+from agents.algorithms.search import CandidateConfig, CandidateValue, Search
+from agents.models.agent import Agent, Prediction
+from agents.models.selection import SelectionConfig
+
+Segmenter = Callable[[EnvState], Prediction]
+"""Predicts masks in fresh episodes, at least as many as each scene has instances."""
+
+
+def agent_segmenter(agent: Agent) -> Segmenter:
+    """The agent's deterministic policy, stopping by itself."""
+
+    def segment(state: EnvState) -> Prediction:
+        return agent.predict_masks(state, min_steps=int(state.num_instances.max()))
+
+    return segment
+
+
+def random_segmenter(pretrained: Pretrained, max_steps: int, seed: int = 0) -> Segmenter:
+    """Codes drawn from the prior, and a number of masks drawn uniformly from 1 to `max_steps`."""
+    generator = torch.Generator().manual_seed(seed)
+    decoder = pretrained.autoencoder.decoder
+
+    @torch.no_grad()
+    def segment(state: EnvState) -> Prediction:
+        conditioning = decoder.condition(state.context)
+        size, device = len(state), state.context.device
+        length = max(max_steps, int(state.num_instances.max()))
+        codes = torch.randn(length, size, decoder.latent_size, generator=generator).to(device)
+        masks = torch.stack([decoder(code, conditioning)[:, 0] for code in codes], dim=1)
+        counts = torch.randint(1, max_steps + 1, (size,), generator=generator)
+        return Prediction(masks, counts.to(device), torch.ones_like(counts, dtype=torch.bool))
+
+    return segment
+
+
+def reconstruction_segmenter(pretrained: Pretrained) -> Segmenter:
+    """The autoencoder's reconstruction of every true instance: a bound on what any agent can reach."""
+
+    def segment(state: EnvState) -> Prediction:
+        counts = state.num_instances
+        labels = range(1, int(counts.max()) + 1)
+        masks = [(state.label_map == label).float()[:, None] for label in labels]
+        reconstructions = [pretrained.autoencoder.reconstruct(state.context, mask) for mask in masks]
+        present = [r * mask.amax((1, 2, 3), keepdim=True) for r, mask in zip(reconstructions, masks, strict=True)]
+        return Prediction(torch.cat(present, dim=1), counts, torch.ones_like(counts, dtype=torch.bool))
+
+    return segment
+
+
+def search_bounds(agent: Agent, rules: Rules, gamma: float = 0.9) -> dict[str, Segmenter]:
+    """The agent's policy with the best of several candidates in every state, by the truth and the reward of `rules`.
+
+    There are as many candidates as a ranking critic has: what one would make of the policy that knew each value
+    exactly.
+    """
+    values: tuple[CandidateValue, ...] = ("reward", "return")
+    number = SelectionConfig().number
+    configs = {f"best of {number} by {value}": CandidateConfig(number, value=value) for value in values}
+    return {name: search_segmenter(agent, config, rules, gamma) for name, config in configs.items()}
+
+
+def search_segmenter(
+    agent: Agent, config: CandidateConfig, rules: Rules, gamma: float, seed: int = 0
+) -> Segmenter:
+    """The best of several candidates in every state by the truth, as many masks as there are instances: a bound."""
+    generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def segment(state: EnvState) -> Prediction:
+        place = torch.arange(len(state), device=state.context.device)
+        order = state.num_instances.argsort(descending=True, stable=True)
+        (ordered,), place = split_episodes(state), place[order]
+        noise = config.draw(ordered, agent.decoder.latent_size, generator)
+        search = Search(agent.actor, agent.decoder, config, noise, gamma, rules)
+        episodes = run_episodes(agent.actor, agent.decoder, ordered, rules, search)
+        longest = int(state.num_instances.max())
+        masks = state.context.new_zeros(len(state), longest, *state.context.shape[2:])
+        for t, step in enumerate(episodes.steps):
+            masks[place[: len(step.predicted_mask)], t] = step.predicted_mask[:, 0]
+        counts = state.num_instances
+        return Prediction(masks, counts, torch.ones_like(counts, dtype=torch.bool))
+
+    return segment
+
+
+def block(agent: Agent, part: Literal["memory", "mask"]) -> Agent:
+    """A copy of `agent` whose actor reads zeros in place of its memory or of the accumulated mask (Table 2).
+
+    A critic that chooses its actions, if the agent has one, goes on reading the mask.
+    """
+    blocked = copy.deepcopy(agent)
+    position = {"mask": 1, "memory": 2}[part]
+
+    def blank(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        zeros: Tensor = torch.zeros_like(inputs[position])
+        return (*inputs[:position], zeros, *inputs[position + 1 :])
+
+    blocked.actor.register_forward_pre_hook(blank)
+    return blocked

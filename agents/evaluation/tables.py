@@ -1,0 +1,53 @@
+"""Tables, files and pictures of evaluations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acis_env.episode_source import EpisodeSource
+from acis_env.files import write_json
+from acis_env.rendering import Picture, colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
+from agents.evaluation.evaluation import Evaluation
+
+TABLE = ("sbd", "abs_dic", "sbd_gt_stop", "dice_star", "fbd", "mucov", "mwcov", "avg_fp", "avg_fn")
+"""Columns of the printed table."""
+
+
+def format_table(evaluations: Sequence[Evaluation]) -> str:
+    """The evaluations as an aligned text table, one row each."""
+    width = max(len(e.name) for e in evaluations)
+    lines = ["  ".join([" " * width, *(f"{column:>11}" for column in TABLE)])]
+    for evaluation in evaluations:
+        mean = evaluation.mean
+        lines.append("  ".join([f"{evaluation.name:<{width}}", *(f"{mean[column]:>11.3f}" for column in TABLE)]))
+    return "\n".join(lines)
+
+
+def write_report(
+    folder: str | os.PathLike[str], evaluations: Sequence[Evaluation], source: EpisodeSource, about: Mapping[str, Any]
+) -> None:
+    """Write `evaluation.json`, `dice_per_step.png` and `scenes.png` into `folder`."""
+    folder = Path(folder)
+    rows = {e.name: {"mean": e.mean, "dice_at_step": e.dice_at_step(), "scenes": e.scenes} for e in evaluations}
+    write_json(folder / "evaluation.json", {"about": dict(about), "num_scenes": len(evaluations[0].scenes), "rows": rows})
+    curves = {e.name: (np.arange(1, len(e.dice_at_step()) + 1), np.array(e.dice_at_step())) for e in evaluations}
+    plot_curves(folder / "dice_per_step.png", curves, "step", "Dice of the mask", "Dice per step, true count (Fig. 3)")
+    shown = [e for e in evaluations if e.label_maps]
+    if shown:
+        write_png(folder / "scenes.png", scene_sheet(shown, source))
+
+
+def scene_sheet(evaluations: Sequence[Evaluation], source: EpisodeSource) -> Picture:
+    """Contact sheet: image, ground truth, and each evaluation's label map coloured by order (as Fig. 4)."""
+    rows = []
+    for index in evaluations[0].label_maps:
+        scene = source.own_scenes.scene(index)
+        count = max(scene.num_instances, 1)
+        predictions = [colour_by_order(e.label_maps[index], max(count, e.label_maps[index].max())) for e in evaluations]
+        rows.append([scene.image.transpose(1, 2, 0), colour_instances(scene.require_label_map()), *predictions])
+    return contact_sheet(rows, ["image", "ground truth", *(e.name for e in evaluations)], min_panel=128)
