@@ -17,7 +17,7 @@ from agents.training.trainer import Trainer, load_config
 if TYPE_CHECKING:
     Preset = TrainConfig
 else:
-    Preset = tyro.conf.AvoidSubcommands[tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)]
+    Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
 
 
 @dataclass(frozen=True)
