@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 __all__ = ["PRESETS", "Agent", "EnvConfig", "Segmentation", "Stage", "TrainConfig", "Trainer"]
 
 if TYPE_CHECKING:
-    from agents.models.agent import Agent, Segmentation
     from agents.environment import EnvConfig
+    from agents.models.agent import Agent, Segmentation
     from agents.training.config import Stage, TrainConfig
     from agents.training.presets import PRESETS
     from agents.training.trainer import Trainer

@@ -73,10 +73,7 @@ class EnvConfig:
         except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
             raise ValueError(f"env.id must be a registered environment, got {self.id!r}: {error}") from error
 
-    def make_evaluation(
-        self, split: str, num_envs: int = 1, **changes: Any
-    ) -> gym.vector.VectorEnv[Any, Any, Any]:
+    def make_evaluation(self, split: str, num_envs: int = 1, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
         """Make the environment again for the scenes of `split`, which it shows whole and unchanged."""
         kwargs = {} if split == "train" else self.val_kwargs
         return self.make(num_envs, **{**kwargs, **EVALUATION, "split": split, **changes})
-

@@ -130,9 +130,7 @@ class ActorCritic(Algorithm):
             states.append(source.begin_contexts(context, mask, collected.label_map[there], step_limit=limit))
         return states
 
-    def _climb(
-        self, state: EnvState, noise: Tensor, monitor: bool
-    ) -> tuple[list[Losses], list[Tensor], list[Tensor]]:
+    def _climb(self, state: EnvState, noise: Tensor, monitor: bool) -> tuple[list[Losses], list[Tensor], list[Tensor]]:
         """Play from `state` with `noise` `[B, T, L]`, adding up the gradients of the actor.
 
         Returns:
@@ -144,7 +142,7 @@ class ActorCritic(Algorithm):
         value_of = self.critic.frozen(state.context)
         with autocast(core.device, core.precision):
             features, foreground = actor.condition(state.context)
-        # All steps share the context's features: their gradients are added up here, and go on backward once, at the end.
+        # All steps share the context's features: their gradients are added up here, and go on backward at the end.
         shared = features.detach().requires_grad_(features.requires_grad)
         memory = actor.initial_memory(len(state))
         losses: list[Losses] = []

@@ -166,4 +166,3 @@ class Collector:
             reward=rewards[:count],
             returns=torch.stack(returns)[:count],
         )
-

@@ -102,13 +102,9 @@ class CriticRanking(Algorithm):
         noise = config.candidates.draw(state, core.decoder.latent_size, generator)
         takes_best = (torch.rand(len(state), 1, generator=generator) < 0.5).to(core.device)
         candidates = config.candidates.worth(value or config.candidates.value)
-        search = Search(
-            learner.actor, core.decoder, candidates, noise, config.gamma, core.rules, core.precision
-        )
+        search = Search(learner.actor, core.decoder, candidates, noise, config.gamma, core.rules, core.precision)
         choose = search_and_mix(search, takes_best)
-        episodes = run_episodes(
-            learner.actor, core.decoder, state, core.rules, choose, precision=core.precision
-        )
+        episodes = run_episodes(learner.actor, core.decoder, state, core.rules, choose, precision=core.precision)
         return comparisons(episodes, search.tried), episodes
 
     @property

@@ -46,7 +46,9 @@ class Transitions:
 
     def to(self, device: torch.device | str) -> Transitions:
         """A copy with everything that networks read on `device`."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in ("context", "label_map", *STEP_COLUMNS)})
+        return replace(
+            self, **{name: getattr(self, name).to(device) for name in ("context", "label_map", *STEP_COLUMNS)}
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """All columns by name, for a checkpoint."""
@@ -128,7 +130,7 @@ class ReplayBuffer:
         world_size: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Replace the content by a share of what several processes had, every `world_size`-th episode from `rank` on."""
+        """Take a share of what several processes had: every `world_size`-th episode, from `rank` on."""
         self._collections.clear()
         for parts in zip(*states, strict=True):
             whole = join([Transitions(**values) for values in parts])

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from acis_env.env import SegmentationEnv
 from acis_env.networks import check_device
 from acis_env.rendering import plot_curves, write_gif
+from agents.algorithms.base import core_of
 from agents.evaluation import agent_segmenter, compare, format_table, write_report
 from agents.models.agent import Agent
-from agents.algorithms.base import core_of
 from agents.training.config import TrainConfig
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
@@ -76,9 +76,7 @@ class Quickstart:
         source = core_of(env).source
         initial = Agent.load(self.out / "initial.pt", self.device)
         segmenters = {"initialised": agent_segmenter(initial), "agent": agent_segmenter(agent)}
-        evaluations = compare(
-            segmenters, agent.pretrained, source, agent.threshold, num_scenes=self.test_scenes
-        )
+        evaluations = compare(segmenters, agent.pretrained, source, agent.threshold, num_scenes=self.test_scenes)
         about = {"preset": PRESET, "seed": self.seed, "training_seconds": seconds}
         write_report(self.out, evaluations, source, about)
         return format_table(evaluations)

@@ -73,9 +73,7 @@ def search_bounds(agent: Agent, rules: Rules, gamma: float = 0.9) -> dict[str, S
     return {name: search_segmenter(agent, config, rules, gamma) for name, config in configs.items()}
 
 
-def search_segmenter(
-    agent: Agent, config: CandidateConfig, rules: Rules, gamma: float, seed: int = 0
-) -> Segmenter:
+def search_segmenter(agent: Agent, config: CandidateConfig, rules: Rules, gamma: float, seed: int = 0) -> Segmenter:
     """The best of several candidates in every state by the truth, as many masks as there are instances: a bound."""
     generator = torch.Generator().manual_seed(seed)
 

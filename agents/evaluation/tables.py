@@ -34,7 +34,9 @@ def write_report(
     """Write `evaluation.json`, `dice_per_step.png` and `scenes.png` into `folder`."""
     folder = Path(folder)
     rows = {e.name: {"mean": e.mean, "dice_at_step": e.dice_at_step(), "scenes": e.scenes} for e in evaluations}
-    write_json(folder / "evaluation.json", {"about": dict(about), "num_scenes": len(evaluations[0].scenes), "rows": rows})
+    write_json(
+        folder / "evaluation.json", {"about": dict(about), "num_scenes": len(evaluations[0].scenes), "rows": rows}
+    )
     curves = {e.name: (np.arange(1, len(e.dice_at_step()) + 1), np.array(e.dice_at_step())) for e in evaluations}
     plot_curves(folder / "dice_per_step.png", curves, "step", "Dice of the mask", "Dice per step, true count (Fig. 3)")
     shown = [e for e in evaluations if e.label_maps]

@@ -15,9 +15,20 @@ from typing import Any, Literal
 
 from acis_env.datasets.folder import IMAGE_SUFFIX, LABEL_SUFFIX
 from acis_env.pretraining import PretrainConfig
-from agents.algorithms.search import SearchConfig
-from agents.models.critic import CriticConfig
-from agents.training.config import SMALL_ACTOR, Objective, Phase, TrainConfig, judge_schedule, short_schedule
+from agents.algorithms import (
+    ActorCriticConfig,
+    AlgorithmConfig,
+    BaselineConfig,
+    CriticRankingConfig,
+    LearnerConfig,
+    SearchDistillationConfig,
+    ValueExpansionConfig,
+)
+from agents.algorithms.search import CandidateConfig
+from agents.environment import EnvConfig
+from agents.models.selection import SelectionConfig
+from agents.training.config import Stage, TrainConfig
+from agents.training.presets import COMPACT_ACTOR, CROSS_ENTROPY, ranking_schedule, short_schedule
 
 Variant = Literal["standard", "no-pyramid"]
 """Which decoder: the paper's, or that of its ablation NoSP."""
@@ -26,8 +37,8 @@ PAPER_REFERENCE = "BL-Trunc"
 """The method that the paper's claims compare with."""
 CONTROL = "BL-Trunc-Dice"
 """A control without a critic: BL-Trunc that follows the score itself."""
-REFINED_CONTROL = "Refined"
-"""The strongest one: the same with refined masks."""
+REFINED_CONTROL = "BL-Trunc-Dice-Refined"
+"""The strongest control: BL-Trunc-Dice with refined masks."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +47,11 @@ class SceneSet:
 
     name: str
     scenes: str
-    """"leaves" or a folder, as in `TrainConfig`."""
+    """"leaves" or a folder, as environments take them."""
     scene_options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the training scenes."""
+    """Further arguments of the training scenes."""
     val_options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the validation scenes, and of those that are evaluated."""
+    """Further arguments of the validation scenes, and of those that are evaluated."""
     split: str = "val"
     """The one that is evaluated."""
     weights: Mapping[Variant, str] = field(default_factory=dict)
@@ -61,18 +72,22 @@ class Pretraining:
     """Weights whose architecture is taken."""
 
 
+Schedule = Callable[[int], tuple[Stage, ...]]
+"""Makes the stages, given the iterations of the main one."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of the tables."""
 
     name: str
     about: str
-    kind: str
-    """Its length of training in a `Scale`."""
-    schedule: Callable[[int], tuple[Phase, ...]]
-    """The phases, given the iterations of the main one."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the `TrainConfig`."""
+    budget: str
+    """Name of its length of training in a `Scale`."""
+    schedule: Schedule
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of the environment."""
+    learner: LearnerConfig = LearnerConfig(COMPACT_ACTOR)
     weights: Variant = "standard"
     rival: str | None = None
     """Where it goes beyond the paper's tables, and runs only if it is named: the method that it has to beat."""
@@ -84,71 +99,68 @@ class Scale:
 
     name: str
     updates: Mapping[str, int]
-    """Iterations of the main phase by kind of method, so many that all kinds take about the same CPU time."""
+    """Iterations of the main stage by budget, so many that all methods take about the same CPU time."""
     evaluations: int = 8
     """On validation scenes while training."""
 
 
-def _schedule(objective: Objective, **changes: Any) -> Callable[[int], tuple[Phase, ...]]:
-    """The short schedule, its last phase with `changes`."""
-
-    def make(iterations: int) -> tuple[Phase, ...]:
-        *start, main = short_schedule(objective, iterations)
-        return (*start, replace(main, **changes))
-
-    return make
+def _main(algorithm: AlgorithmConfig) -> Schedule:
+    """Initialisation, then `algorithm`."""
+    return lambda iterations: short_schedule(algorithm, iterations)
 
 
-_ACTOR_CRITIC = {"termination_updates": 24}
+def _ranking(config: CriticRankingConfig, share: int) -> Schedule:
+    """Initialisation, the policy, then critic ranking for a `share`-th of its iterations.
+
+    That is nearly half of the time, since an iteration of critic ranking costs about three of the policy's.
+    """
+    return lambda iterations: ranking_schedule(iterations, iterations // share, config)
+
+
+_SCORE = BaselineConfig()
+_ACTOR_CRITIC = LearnerConfig(COMPACT_ACTOR, termination_updates=24)
 """At equal time an actor-critic makes a third of the updates, and its termination unit should not trail for that."""
-_JUDGE = CriticConfig(remaining_steps=False)
+_RETURN = CandidateConfig(value="return")
 
 _PAPER_METHODS = (
-    Method("BL", "cross-entropy, gradient through the whole episode", "bl-bptt", _schedule("bl-bce"),
-           {"bptt_steps": None}),
-    Method("BL-Trunc", "cross-entropy, gradient cut at every step", "bl", _schedule("bl-bce")),
-    Method("BL-Dice", "as BL with the soft Dice score", "bl-bptt", _schedule("bl-score"), {"bptt_steps": None}),
-    Method("BL-Trunc-Dice", "as BL-Trunc with the soft Dice score", "bl", _schedule("bl-score")),
-    Method("AC-Dice", "actor-critic, Dice reward", "ac", _schedule("ac"), _ACTOR_CRITIC),
-    Method("AC-Dice-NoKL", "without the KL term, with the noise in collected episodes", "ac",
-           _schedule("ac", kl_weight=0.0), _ACTOR_CRITIC),
-    Method("AC-Dice-NoSP", "decoder without State Pyramid", "ac", _schedule("ac"), _ACTOR_CRITIC, "no-pyramid"),
-    Method("AC-IoU", "actor-critic, IoU reward", "ac", _schedule("ac"), {"score": "iou", **_ACTOR_CRITIC}),
+    Method("BL", "cross-entropy, gradient through the whole episode", "baseline-bptt",
+           _main(replace(CROSS_ENTROPY, bptt_steps=None))),
+    Method("BL-Trunc", "cross-entropy, gradient cut at every step", "baseline", _main(CROSS_ENTROPY)),
+    Method("BL-Dice", "BL with the soft Dice score", "baseline-bptt", _main(replace(_SCORE, bptt_steps=None))),
+    Method("BL-Trunc-Dice", "BL-Trunc with the soft Dice score", "baseline", _main(_SCORE)),
+    Method("AC-Dice", "actor-critic, Dice reward", "actor-critic", _main(ActorCriticConfig()), learner=_ACTOR_CRITIC),
+    Method("AC-Dice-NoKL", "AC-Dice without the KL term, with the noise in collected episodes", "actor-critic",
+           _main(ActorCriticConfig(kl_weight=0.0)), learner=_ACTOR_CRITIC),
+    Method("AC-Dice-NoSP", "AC-Dice with a decoder without State Pyramid", "actor-critic", _main(ActorCriticConfig()),
+           learner=_ACTOR_CRITIC, weights="no-pyramid"),
+    Method("AC-IoU", "actor-critic, IoU reward", "actor-critic", _main(ActorCriticConfig()), {"score": "iou"},
+           _ACTOR_CRITIC),
 )  # fmt: skip
 
-
-def _judge_schedule(iterations: int) -> tuple[Phase, ...]:
-    """Nearly half of the time goes to the judge, whose iterations cost about as much as three of the policy's."""
-    return judge_schedule(iterations, iterations // 4)
-
-
-def _refined_judge_schedule(iterations: int) -> tuple[Phase, ...]:
-    """The same where masks are refined, whose judge costs nearly three of the policy's iterations."""
-    return judge_schedule(iterations, iterations // 5)
-
-
 _OPTIONS = (
-    Method("Refined", "BL-Trunc-Dice, masks pass through the autoencoder once more before they count",
-           "refined", _schedule("bl-score"), {"refine": True}),
-    Method("Judge-Refined", "likewise, then a critic that learns the rewards of candidates and chooses among them",
-           "judge-refined", _refined_judge_schedule,
-           {"refine": True, "critic": _JUDGE, "search": SearchConfig(judged=8)}, rival=REFINED_CONTROL),
-    Method("Judge", "BL-Trunc-Dice, then a critic that learns the rewards of candidates and chooses among them",
-           "judge", _judge_schedule, {"critic": _JUDGE}),
-    Method("Judge-Return", "likewise, with the returns of candidates", "judge-return",
-           _judge_schedule, {"critic": _JUDGE, "search": SearchConfig(value="return")}),
-    Method("Search", "BL-Trunc-Dice, drawn to the best of 4 candidates by reward", "search", _schedule("search")),
-    Method("Search-Return", "likewise by return", "search-return", _schedule("search"),
-           {"search": SearchConfig(value="return")}),
-    Method("Value-Expansion", "the score's gradient plus the critic's of what follows", "ac", _schedule("ac-score"),
-           _ACTOR_CRITIC),
-    Method("Window-3", "BL-Dice, gradient cut after every third step", "bl-bptt", _schedule("bl-score"),
-           {"bptt_steps": 3}),
-    Method("Window-3-Critic", "value expansion over three steps, closed by the critic", "ac", _schedule("ac-score"),
-           {"bptt_steps": 3, **_ACTOR_CRITIC}),
-    Method("Hard-Masks", "BL-Trunc-Dice, the actor reads rounded masks", "bl", _schedule("bl-score"),
-           {"actor": replace(SMALL_ACTOR, hard_mask=True)}),
-    Method("Matching-Noise", "BL-Trunc-Dice with noise of 0.1 on the matching, Eq. (2)", "bl", _schedule("bl-score"),
+    Method("BL-Trunc-Dice-Refined", "BL-Trunc-Dice, masks pass through the autoencoder once more before they count",
+           "refined", _main(_SCORE), {"refine": True}),
+    Method("Critic-Ranking-Refined",
+           "BL-Trunc-Dice-Refined, then a critic that learns the rewards of candidates and chooses among them",
+           "critic-ranking-refined", _ranking(CriticRankingConfig(selection=SelectionConfig(number=8)), 5),
+           {"refine": True}, rival=REFINED_CONTROL),
+    Method("Critic-Ranking",
+           "BL-Trunc-Dice, then a critic that learns the rewards of candidates and chooses among them", "critic-ranking", _ranking(CriticRankingConfig(), 4)),
+    Method("Critic-Ranking-Return", "Critic-Ranking with the returns of candidates", "critic-ranking-return",
+           _ranking(CriticRankingConfig(candidates=_RETURN), 4)),
+    Method("Search-Distillation", "BL-Trunc-Dice, drawn to the best of 4 candidates by reward", "search",
+           _main(SearchDistillationConfig())),
+    Method("Search-Distillation-Return", "Search-Distillation with the returns of candidates", "search-return",
+           _main(SearchDistillationConfig(candidates=_RETURN))),
+    Method("Value-Expansion", "the score's gradient plus the critic's of what follows", "actor-critic",
+           _main(ValueExpansionConfig()), learner=_ACTOR_CRITIC),
+    Method("BL-Dice-3", "BL-Dice, gradient cut after every third step", "baseline-bptt",
+           _main(replace(_SCORE, bptt_steps=3))),
+    Method("Value-Expansion-3", "value expansion over three steps, closed by the critic", "actor-critic",
+           _main(ValueExpansionConfig(bptt_steps=3)), learner=_ACTOR_CRITIC),
+    Method("Hard-Masks", "BL-Trunc-Dice, the actor reads rounded masks", "baseline", _main(_SCORE),
+           learner=LearnerConfig(replace(COMPACT_ACTOR, hard_mask=True))),
+    Method("Matching-Noise", "BL-Trunc-Dice with noise of 0.1 on the matching, Eq. (2)", "baseline", _main(_SCORE),
            {"matching_noise": 0.1}),
 )  # fmt: skip
 METHODS = {
@@ -160,58 +172,58 @@ _SCALES = (
     Scale(
         "smoke",
         {
-            "bl": 2,
-            "bl-bptt": 2,
-            "ac": 2,
+            "baseline": 2,
+            "baseline-bptt": 2,
+            "actor-critic": 2,
             "search": 2,
             "search-return": 2,
-            "judge": 4,
-            "judge-return": 4,
+            "critic-ranking": 4,
+            "critic-ranking-return": 4,
             "refined": 2,
-            "judge-refined": 5,
+            "critic-ranking-refined": 5,
         },
         evaluations=1,
     ),
     Scale(
         "quick",
         {
-            "bl": 300,
-            "bl-bptt": 300,
-            "ac": 120,
+            "baseline": 300,
+            "baseline-bptt": 300,
+            "actor-critic": 120,
             "search": 150,
             "search-return": 45,
-            "judge": 180,
-            "judge-return": 100,
+            "critic-ranking": 180,
+            "critic-ranking-return": 100,
             "refined": 250,
-            "judge-refined": 160,
+            "critic-ranking-refined": 160,
         },
     ),
     Scale(
         "medium",
         {
-            "bl": 900,
-            "bl-bptt": 900,
-            "ac": 400,
+            "baseline": 900,
+            "baseline-bptt": 900,
+            "actor-critic": 400,
             "search": 450,
             "search-return": 135,
-            "judge": 550,
-            "judge-return": 300,
+            "critic-ranking": 550,
+            "critic-ranking-return": 300,
             "refined": 750,
-            "judge-refined": 480,
+            "critic-ranking-refined": 480,
         },
     ),
     Scale(
         "small",
         {
-            "bl": 4320,
-            "bl-bptt": 4140,
-            "ac": 1990,
+            "baseline": 4320,
+            "baseline-bptt": 4140,
+            "actor-critic": 1990,
             "search": 2100,
             "search-return": 626,
-            "judge": 2600,
-            "judge-return": 1390,
+            "critic-ranking": 2600,
+            "critic-ranking-return": 1390,
             "refined": 3600,
-            "judge-refined": 2310,
+            "critic-ranking-refined": 2310,
         },
         evaluations=20,
     ),
@@ -274,19 +286,17 @@ def cell_config(
     Raises:
         ValueError: the scale does not say how long the method trains.
     """
-    if method.kind not in scale.updates:
-        raise ValueError(f"scale {scale.name!r} has no number of updates for methods of kind {method.kind!r}")
-    phases = method.schedule(scale.updates[method.kind])
-    total = sum(phase.iterations for phase in phases)
-    fields: dict[str, Any] = {
-        "scenes": scene_set.scenes,
-        "scene_options": dict(scene_set.scene_options),
-        "val_options": dict(scene_set.val_options),
-        "weights": weights,
-        "phases": phases,
-        "seed": seed,
-        "device": device,
-        "actor": SMALL_ACTOR,
-        "eval_every": max(total // scale.evaluations, 1),
-    }
-    return TrainConfig(**{**fields, **method.changes})
+    if method.budget not in scale.updates:
+        raise ValueError(f"scale {scale.name!r} has no number of updates for the budget {method.budget!r}")
+    stages = method.schedule(scale.updates[method.budget])
+    total = sum(stage.iterations for stage in stages)
+    named = {"scenes": scene_set.scenes, "scene_options": dict(scene_set.scene_options), "weights": weights}
+    env = EnvConfig("ACIS/Scenes-v0").having(**named, **method.env)
+    return TrainConfig(
+        env=replace(env, val_kwargs={"scene_options": dict(scene_set.val_options)}),
+        stages=stages,
+        learner=method.learner,
+        seed=seed,
+        device=device,
+        eval_every=max(total // scale.evaluations, 1),
+    )

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from acis_env import dynamics
-from acis_env.context import ContextConfig, ContextNetwork
-from acis_env.configs import config_from_dict
-from acis_env.datasets.preprocessing import resize_image, resize_masks
 from acis_env.autoencoder import MaskAutoencoder
+from acis_env.configs import config_from_dict
+from acis_env.context import ContextConfig, ContextNetwork
+from acis_env.datasets.preprocessing import resize_image, resize_masks
 from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource

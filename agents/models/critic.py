@@ -35,9 +35,7 @@ class CriticConfig:
 class Critic(nn.Module):
     """`Q(s_t, a_t)` of Eq. (6). It sees the decoded mask `m_t` rather than the code, and not the actor's memory."""
 
-    def __init__(
-        self, autoencoder: AutoencoderConfig, config: CriticConfig, max_remaining: int | None = None
-    ) -> None:
+    def __init__(self, autoencoder: AutoencoderConfig, config: CriticConfig, max_remaining: int | None = None) -> None:
         """Make a critic.
 
         Args:

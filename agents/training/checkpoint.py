@@ -28,9 +28,7 @@ def pack_environment(core: SegmentationVectorEnv, keeps_episodes: bool) -> dict[
     return packed
 
 
-def restore_environment(
-    core: SegmentationVectorEnv, packed: Sequence[Mapping[str, Any]], group: ProcessGroup
-) -> None:
+def restore_environment(core: SegmentationVectorEnv, packed: Sequence[Mapping[str, Any]], group: ProcessGroup) -> None:
     """Go on as the environments did that were packed, one in each process.
 
     With another number of processes, slots keep their random numbers but begin new episodes.
@@ -47,4 +45,3 @@ def restore_environment(
     state = core.state.map(lambda _: next(tensors))
     rest = {name: episodes[name] for name in ("is_over", "scene_index", "augmentation")}
     core.set_state(Snapshot(state=state, samplers=tuple(own), **rest))
-

@@ -55,7 +55,9 @@ class TrainingLog:
             self.watch(iteration, values["critic/gradient_cosine"], values["rollout/score_per_instance"])
         self.progress.set_description(stage)
         self.progress.update()
-        shown = {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/score_per_instance" in values else {}
+        shown = (
+            {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/score_per_instance" in values else {}
+        )
         if history:
             shown |= {f"val_{key}": f"{history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
         self.progress.set_postfix(shown)
