@@ -25,7 +25,7 @@ class Results:
 
     folder: Path
     cells: dict[str, dict[int, Result]]
-    """By method, in the order of the tables, and seed."""
+    """Results by method, in the order of the tables, and seed."""
     references: dict[str, Any]
 
     @classmethod
@@ -57,19 +57,19 @@ class Results:
         return cls(folder, {name: dict(sorted(cells[name].items())) for name in order}, json.loads(path.read_text()))
 
     def first(self, method: str | None = None) -> Result:
-        """That of the first seed of `method`, or of the first method."""
+        """Result of the first seed of `method`, by default of the first method."""
         return next(iter((self.cells[method] if method else next(iter(self.cells.values()))).values()))
 
     def values(self, method: str, get: Callable[[Result], float]) -> dict[int, float]:
-        """A number of every run of `method`, by seed."""
+        """What `get` reads from every run of `method`, by seed."""
         return {seed: get(result) for seed, result in self.cells[method].items()}
 
     def interval(self, method: str, get: Callable[[Result], float]) -> Interval:
-        """Its mean over seeds."""
+        """Mean over seeds of what `get` reads from the runs of `method`."""
         return mean_interval(list(self.values(method, get).values()))
 
     def paired(self, first: str, second: str, get: Callable[[Result], float]) -> Interval | None:
-        """The mean difference of two methods over the seeds that both have; None if there are none."""
+        """Mean difference of two methods over the seeds that both have; None if there are none."""
         if first not in self.cells or second not in self.cells:
             return None
         a, b = self.values(first, get), self.values(second, get)
@@ -77,18 +77,18 @@ class Results:
         return paired_interval([a[s] for s in seeds], [b[s] for s in seeds]) if seeds else None
 
     def bound(self, method: str, measure: str) -> float:
-        """That of the reconstructions by the method's decoder."""
+        """`measure` of the reconstructions by the method's decoder."""
         variant = self.first(method)["configuration"]["weights"]
         return float(self.references["rows"][variant]["reconstruction"]["mean"][measure])
 
 
 def mean_of(measure: str, row: str = "agent") -> Callable[[Result], float]:
-    """Reads a mean over scenes from a result."""
+    """A function that reads a mean over scenes from a result."""
     return lambda result: float(result["rows"][row]["mean"][measure])
 
 
 def gain_of(measure: str) -> Callable[[Result], float]:
-    """Reads the gain of the agent over its initialisation from a result."""
+    """A function that reads the gain of the agent over its initialisation from a result."""
     return lambda result: mean_of(measure)(result) - mean_of(measure, "initial")(result)
 
 
@@ -117,6 +117,7 @@ def gain_slopes(results: Results, method: str, reference: str) -> Interval | Non
 
 
 def without_seed(result: Result) -> dict[str, Any]:
+    """Configuration of a result, but for the seed."""
     configuration = dict(result["configuration"])
     configuration["train"] = {k: v for k, v in configuration["train"].items() if k != "seed"}
     return configuration

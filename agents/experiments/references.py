@@ -1,0 +1,82 @@
+"""A job of `acis reproduce`: measure what the methods on a set of scenes are compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from acis_env.episode_source import EpisodeSource
+from acis_env.files import write_json
+from acis_env.weights import load_pretrained
+from agents.environment import EnvConfig
+from agents.evaluation.evaluation import count_scenes, evaluate
+from agents.evaluation.segmenters import random_segmenter, reconstruction_segmenter
+from agents.experiments.methods import SceneSet, Variant
+from agents.experiments.peak_memory import measure_memory
+from agents.experiments.provenance import origin
+from agents.experiments.scenes import open_evaluated, pictured, record, scenes_of, write_arrays
+
+
+@dataclass(frozen=True)
+class References:
+    """The job of measuring a random agent, the decoder's bound, and the memory of an update."""
+
+    folder: Path
+    scene_set: SceneSet
+    weights: Mapping[Variant, str]
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+        return f"references of {self.scene_set.name}"
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """All that decides the result, beside the weights, whose rows are added when they are needed."""
+        return scenes_of(self.scene_set)
+
+    @property
+    def result(self) -> Path:
+        """File that is written at the very end."""
+        return self.folder / "references.json"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every decoder has its rows."""
+        return not self.missing
+
+    @property
+    def missing(self) -> list[Variant]:
+        """Decoders that have no rows yet."""
+        rows = json.loads(self.result.read_text())["rows"] if self.result.exists() else {}
+        return [variant for variant in self.weights if variant not in rows]
+
+    def run(self) -> None:
+        """Evaluate and measure what is missing."""
+        known = json.loads(self.result.read_text()) if self.result.exists() else {"rows": {}}
+        for variant in self.missing:
+            pretrained = load_pretrained(self.weights[variant])
+            source = open_evaluated(self.scene_set, pretrained, EnvConfig("ACIS/Scenes-v0"))
+            segmenters = {
+                "random": random_segmenter(pretrained, source.own_scenes.max_instances),
+                "reconstruction": reconstruction_segmenter(pretrained),
+            }
+            rows = {name: record(evaluate(name, made, source)) for name, made in segmenters.items()}
+            known["rows"][variant] = {"weights": self.weights[variant], **rows}
+        if "memory" not in known:
+            self._write_pictures(source)
+            known |= {"configuration": self.configuration, **origin(self.folder), "num_scenes": count_scenes(source)}
+            known["memory"] = measure_memory(pretrained)
+        write_json(self.result, known)
+
+    def _write_pictures(self, source: EpisodeSource) -> None:
+        pictures: dict[str, NDArray[Any]] = {}
+        for index in pictured(count_scenes(source)):
+            scene = source.own_scenes.scene(index)
+            pictures |= {f"image-{index}": scene.image, f"truth-{index}": scene.require_label_map()}
+        write_arrays(self.folder / "scenes.npz", pictures)

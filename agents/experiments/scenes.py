@@ -1,0 +1,72 @@
+"""The scenes that `acis reproduce` evaluates, and what is kept of them and of the evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acis_env.datasets import Scene, SceneDataset, open_scenes
+from acis_env.episode_source import EpisodeSource
+from acis_env.files import replacing
+from acis_env.weights import Pretrained
+from agents.algorithms.base import core_of
+from agents.environment import EnvConfig
+from agents.evaluation.evaluation import Evaluation
+from agents.experiments.methods import SceneSet
+
+NUM_PICTURES = 6
+"""Number of evaluated scenes whose label maps are kept."""
+
+
+class KeptScenes(list[Scene]):
+    """A data set in memory: scenes that are evaluated several times are drawn or decoded once."""
+
+    def __init__(self, dataset: SceneDataset) -> None:
+        super().__init__(dataset[index] for index in range(len(dataset)))
+        self.max_instances = dataset.max_instances
+
+
+def scenes_of(scene_set: SceneSet) -> dict[str, Any]:
+    """The part of a job's configuration that says which scenes it uses."""
+    return {
+        "scenes": scene_set.scenes,
+        "scene_options": dict(scene_set.scene_options),
+        "val_options": dict(scene_set.val_options),
+        "split": scene_set.split,
+    }
+
+
+def open_evaluated(
+    scene_set: SceneSet, pretrained: Pretrained, env: EnvConfig, device: str = "cpu"
+) -> EpisodeSource:
+    """Episodes in the scenes that are evaluated, in the environment `env` with the networks of a run."""
+    scenes = KeptScenes(open_scenes(scene_set.scenes, scene_set.split, pretrained.size, scene_set.val_options))
+    made = env.make_evaluation(scene_set.split, scenes=scenes, weights=pretrained, device=device)
+    return core_of(made).source
+
+
+def pictured(num_scenes: int) -> list[int]:
+    """Indices of the scenes whose label maps `evaluate` keeps."""
+    return sorted(set(np.linspace(0, num_scenes - 1, min(NUM_PICTURES, num_scenes)).round().astype(int).tolist()))
+
+
+def record(evaluation: Evaluation) -> dict[str, Any]:
+    """Measures scene by scene, means, and the Dice per time step with the number of scenes that reach it."""
+    names = evaluation.scenes[0]
+    lengths = [len(dice) for dice in evaluation.dice_per_step]
+    return {
+        "mean": evaluation.mean,
+        "scenes": {name: [round(scene[name], 5) for scene in evaluation.scenes] for name in names},
+        "dice_at_step": evaluation.dice_at_step(),
+        "scenes_at_step": [sum(length > t for length in lengths) for t in range(max(lengths))],
+    }
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays to an npz file, whole or not at all."""
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]

@@ -1,0 +1,96 @@
+"""Processes of jobs, which end with the command whatever ends it."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import agents
+from agents.experiments import processes
+from agents.experiments.cell import Cell
+from agents.experiments.methods import Method, Scale, cell_config
+from agents.experiments.processes import run_jobs
+
+
+@pytest.fixture
+def make_cell(tiny_world, tmp_path, changes, schedule):
+    """A function of a name and iterations, which are too many to wait for by default."""
+    plants = tiny_world.scene_sets["plants"]
+
+    def make(name, iterations=10**6, **fields):
+        method = Method(name, "", "any", schedule("bl-score"), changes)
+        config = cell_config(plants, method, Scale("any", {"any": iterations}), plants.weights["standard"], 0)
+        return Cell(tmp_path / name, plants, name, "", "standard", replace(config, **fields), "any")
+
+    return make
+
+
+def is_running(pid):
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_interruption_ends_all_jobs_that_run(make_cell, monkeypatch):
+    failing, endless = make_cell("failing", scene_options={"petals": 3}), make_cell("endless")
+
+    def interrupt(line):
+        assert "plants/failing/seed-0: failed" in line
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "_report", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([endless, failing], limit=2)
+    assert multiprocessing.active_children() == []
+    assert not endless.result.exists()
+    assert "petals" in (failing.folder / "log.txt").read_text()
+
+
+def test_a_job_that_is_done_is_not_run_again(make_cell, capsys):
+    done = make_cell("done")
+    done.result.parent.mkdir()
+    done.result.touch()
+    assert run_jobs([done], limit=1) == []
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_no_job_outlives_a_command_that_was_killed(make_cell, tmp_path):
+    endless = make_cell("endless")
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(endless))
+    code = """import pickle, sys
+from pathlib import Path
+from agents.experiments.processes import run_jobs
+if __name__ == "__main__":
+    run_jobs([pickle.loads(Path(sys.argv[1]).read_bytes())], limit=1)"""
+    (tmp_path / "command.py").write_text(code)
+    root = Path(agents.__file__).parents[1]
+    command = subprocess.Popen(
+        [sys.executable, str(tmp_path / "command.py"), str(tmp_path / "job.pickle")],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    try:
+        wait_until(lambda: (endless.folder / "job.json").exists())  # it is at work
+        children = Path(f"/proc/{command.pid}/task").glob("*/children")
+        pids = [int(pid) for path in children for pid in path.read_text().split()]
+        assert pids
+    finally:
+        command.send_signal(signal.SIGKILL)
+        command.wait()
+    wait_until(lambda: not any(map(is_running, pids)))
