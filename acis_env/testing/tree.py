@@ -1,31 +1,35 @@
-"""Nested data: dicts, tuples and object arrays of arrays and tensors, taken apart, compared and described."""
+"""Nested data: dicts, tuples and object arrays of arrays and tensors, taken apart, compared and described.
+
+To `optree` an object array is a leaf; it is opened here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
+import optree
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_tree_map = partial(optree.tree_map, none_is_leaf=True)  # here None is a value like others
+
 
 def blanked(value: Any, mask: NDArray[np.bool_]) -> Any:
-    """`value` with zero or None in the slots outside of `mask` `[num_envs]`."""
-    if isinstance(value, Mapping):
-        return {key: blanked(part, mask) for key, part in value.items()}
-    if not isinstance(value, np.ndarray):
-        return value
-    result = value.copy()
-    result[~mask] = None if value.dtype == object else np.zeros((), value.dtype)
-    return result
+    """`value` with zero in the slots outside of `mask` `[num_envs]`."""
+
+    def blank(leaf: Any) -> Any:
+        return _choose(mask, leaf, np.zeros((), leaf.dtype)) if isinstance(leaf, np.ndarray) else leaf
+
+    return _tree_map(blank, value)
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Everything that is no container, with a name such as `infos['final_obs']['mask']`."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for key, part in value.items():
             yield from leaves(part, f"{path}[{key!r}]" if path else str(key))
     elif isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.dtype == object):
@@ -37,16 +41,16 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """`function` of every leaf."""
-    if isinstance(value, Mapping):
-        return {key: mapped(function, part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(mapped(function, part) for part in value)
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        result = np.empty_like(value)
-        for index in np.ndindex(value.shape):
-            result[index] = mapped(function, value[index])
+
+    def visit(leaf: Any) -> Any:
+        if not (isinstance(leaf, np.ndarray) and leaf.dtype == object):
+            return function(leaf)
+        result = np.empty_like(leaf)
+        for index in np.ndindex(leaf.shape):
+            result[index] = mapped(function, leaf[index])
         return result
-    return function(value)
+
+    return _tree_map(visit, value)
 
 
 def to_numpy(leaf: Any) -> Any:
@@ -59,22 +63,16 @@ def to_numpy(leaf: Any) -> Any:
 
 def row(value: Any, slot: int) -> Any:
     """The part of one slot; `final_obs` may be an object array of whole observations."""
-    if isinstance(value, np.ndarray):
-        return value[slot]
-    if isinstance(value, Mapping):
-        return {key: row(part, slot) for key, part in value.items()}
-    return tuple(row(part, slot) for part in value)
+    return _tree_map(lambda leaf: leaf[slot], value)
 
 
 def with_rows(value: Any, other: Any, mask: NDArray[np.bool_]) -> Any:
     """`value` with the slots of `mask` `[num_envs]` from `other`."""
-    if isinstance(value, Mapping):
-        return {key: with_rows(part, other[key], mask) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(with_rows(first, second, mask) for first, second in zip(value, other, strict=True))
-    result = np.array(value)
-    result[mask] = other[mask]
-    return result
+    return _tree_map(partial(_choose, mask), other, value)
+
+
+def _choose(mask: NDArray[np.bool_], yes: NDArray[Any], no: NDArray[Any]) -> NDArray[Any]:
+    return np.where(np.expand_dims(mask, tuple(range(1, yes.ndim))), yes, no)
 
 
 def difference(expected: Any, value: Any) -> str | None:
@@ -110,7 +108,7 @@ def describe(value: Any) -> str:
     """Kind, dtype and shape, or the value where it has none."""
     if is_array(value):
         return f"{dtype_name(value)} {list(value.shape)}"
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return f"a {type(value).__name__} of {sorted(map(str, value))}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
