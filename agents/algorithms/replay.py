@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from acis_env.observations import to_uint8
+from acis_env.ops.planes import to_uint8
 from agents.algorithms.distributed import SINGLE, Group
 from agents.algorithms.rollout import Episodes, discounted_returns
 from agents.algorithms.search import Candidates
