@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
+from operator import itemgetter
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +19,8 @@ from acis_env import tree
 from acis_env.augment import compact_labels, label_dtype
 from acis_env.decoder import Conditioning, Decoder
 from acis_env.matching import match
+from acis_env.ops.owners import claim
+from acis_env.ops.sums import KnownRuns
 from acis_env.precision import to_float32
 from acis_env.reward import SCORES, ScoreFunction, ScoreName, greedy, instance_areas, score
 
@@ -95,6 +97,8 @@ class EnvState:
     potential: Tensor  # [B], phi_t
     step_count: Tensor  # [B] int64, t
     step_limit: Tensor  # [B] int64, steps after which the episode is truncated
+    runs: KnownRuns = field(default_factory=KnownRuns, repr=False, compare=False, metadata=tree.NO_CHILD)
+    """What a CPU keeps of `label_map`: goes from step to step, and is no tensor of the state."""
 
     def __len__(self) -> int:
         return len(self.step_count)
@@ -104,13 +108,14 @@ class EnvState:
         return tree.map_tensors(function, self)
 
     def select(self, index: Index) -> EnvState:
-        """The episodes at `index` (views for a slice)."""
-        return self.map(lambda x: x[index])
+        """The episodes at `index` (for a slice views, which `write` changes, too, and which are not to go on then)."""
+        return self.map(itemgetter(index))  # in less time than a lambda takes
 
     def write(self, index: Tensor, other: EnvState) -> None:
         """Put the `K` episodes of `other` in place of those at `index` `[K]` int64, in the same memory."""
         for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
             mine.index_copy_(0, index, theirs)
+        self.runs.clear()
 
     def tensors(self) -> list[Tensor]:
         """All tensors, in the order in which `map` visits them."""
@@ -146,12 +151,14 @@ def reset(
     with torch.no_grad():
         conditioning = decoder.condition(context)
     tree.check_batch(conditioning, batch, "decoder.condition")
+    num_instances, runs = label_map.flatten(1).amax(1), KnownRuns()
+    label_map = label_map.to(label_dtype(max_instances))
     return EnvState(
         context=context,
         conditioning=conditioning,
-        label_map=label_map.to(label_dtype(max_instances)),
-        areas=instance_areas(label_map, max_instances),
-        num_instances=label_map.flatten(1).amax(1),
+        label_map=label_map,
+        areas=instance_areas(label_map, max_instances, runs),
+        num_instances=num_instances,
         accumulated_mask=torch.zeros(no_mask, device=device) if accumulated_mask is None else accumulated_mask,
         predicted_mask=torch.zeros(no_mask, device=device),
         owner=torch.zeros(batch, height, width, dtype=label_dtype(max_steps), device=device),
@@ -161,6 +168,7 @@ def reset(
         potential=torch.zeros(batch, device=device),
         step_count=torch.zeros(batch, dtype=torch.int64, device=device),
         step_limit=torch.as_tensor(limit, dtype=torch.int64, device=device).expand(batch).clone(),
+        runs=runs,
     )
 
 
@@ -205,7 +213,7 @@ def transition(state: EnvState, latent: Tensor, decoder: MaskFunction) -> EnvSta
         )
     step_count = state.step_count + 1
     with torch.no_grad():
-        owner = _owner(state, predicted_mask, step_count)
+        owner = claim(state.owner, predicted_mask[:, 0], state.accumulated_mask[:, 0], step_count)
     return replace(
         state,
         accumulated_mask=torch.maximum(state.accumulated_mask, predicted_mask),
@@ -224,7 +232,7 @@ def step(
     """
     after = transition(state, latent, decoder)
     with torch.no_grad():
-        step_scores = score(after.predicted_mask[:, 0], state.label_map, state.areas, rules.score)
+        step_scores = score(after.predicted_mask[:, 0], state.label_map, state.areas, rules.score, state.runs)
         position = state.step_count[:, None, None].expand(-1, 1, step_scores.shape[1])
         scores = state.scores.scatter(1, position, step_scores[:, None])
         if rules.reward == "greedy":
@@ -238,20 +246,6 @@ def step(
     return replace(after, scores=scores, assignment=assignment, potential=potential), reward
 
 
-def _owner(state: EnvState, predicted_mask: Tensor, step_count: Tensor) -> Tensor:
-    """Who owns each pixel, `[B, H, W]`: the newest prediction where it is larger than all before, else as it was."""
-    # The newest prediction has the largest number, so the maximum is where(larger, newest, owner), but faster.
-    before = state.accumulated_mask[:, 0]
-    if predicted_mask.device.type == "cpu":  # where NumPy compares in less than half of torch's time
-        new, old, owner = (x.numpy(force=True) for x in (predicted_mask[:, 0], before, state.owner))
-        newest = step_count.numpy().astype(owner.dtype)[:, None, None]
-        claimed = (new > old).view(np.uint8).astype(owner.dtype, copy=False)
-        np.multiply(claimed, newest, out=claimed)
-        return torch.from_numpy(np.maximum(owner, claimed, out=claimed))
-    larger = predicted_mask[:, 0] > before
-    return torch.maximum(state.owner, larger.view(torch.uint8) * step_count.to(state.owner.dtype)[:, None, None])
-
-
 def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:
     """`after`, but where `held` `[B]` bool is True the step was not taken and `before` remains."""
 
@@ -259,7 +253,7 @@ def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:
         # What a step does not change is the same tensor before and after.
         return new if new is old else torch.where(held.view(-1, *[1] * (new.dim() - 1)), old, new)
 
-    return tree.map_tensors(choose, after, before)
+    return replace(tree.map_tensors(choose, after, before), runs=after.runs)
 
 
 def num_missing(state: EnvState) -> Tensor:

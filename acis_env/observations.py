@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import cv2
 import gymnasium as gym
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from acis_env.decoder import StatePyramid
 from acis_env.dynamics import EnvState
 from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS
+from acis_env.ops.planes import lazy_copy, to_uint8
 
 ObservationKind = Literal["dict", "stacked", "coarse"]
 ObservationDtype = Literal["uint8", "float32"]
@@ -24,8 +24,6 @@ Observation = dict[str, Tensor] | Tensor
 
 Planes = tuple[Tensor, Tensor, Tensor]
 """What an observation holds of a context: image, foreground and angles, each `[B, C, H, W]`."""
-
-_lazy_clone: Callable[[Tensor], Tensor] = getattr(torch, "_lazy_clone", torch.clone)  # torch does not document it
 
 CHANNELS = {"image": IMAGE_CHANNELS, "mask": 1, "foreground": 1, "angles": ANGLE_BINS}
 """Planes of each part of an observation, in the order in which "stacked" holds them."""
@@ -104,11 +102,6 @@ class Observer:
         return gym.spaces.Dict({name: gym.spaces.Box(0, high, (n, *size), dtype) for name, n in CHANNELS.items()})
 
 
-def lazy_copy(planes: Tensor) -> Tensor:
-    """A copy; on a CPU it is made when it or `planes` is first written to, and most never are."""
-    return _lazy_clone(planes) if planes.device.type == "cpu" else planes.clone()
-
-
 def unpack(observation: Mapping[str, Any] | Tensor | NDArray[Any], device: torch.device) -> tuple[Tensor, Tensor]:
     """Context `[..., 12, H, W]` and mask `[..., 1, H, W]`, float32 in [0, 1], of a "dict" or "stacked" observation.
 
@@ -129,11 +122,3 @@ def unpack(observation: Mapping[str, Any] | Tensor | NDArray[Any], device: torch
     planes = planes.float() / 255 if planes.dtype == torch.uint8 else planes
     image, mask, others = planes.split([IMAGE_CHANNELS, 1, 1 + ANGLE_BINS], dim=-3)
     return torch.cat((image, others), dim=-3), mask
-
-
-def to_uint8(values: Tensor) -> Tensor:
-    """[0, 1] to the nearest of 0..255; on a CPU OpenCV is faster at it than torch."""
-    if values.device.type == "cpu" and values.numel() > 0:
-        flat = values.float().reshape(len(values), -1).numpy(force=True)
-        return torch.from_numpy(cv2.convertScaleAbs(flat, alpha=255)).view(values.shape)
-    return values.mul(255).round_().to(torch.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import optree
@@ -20,14 +21,18 @@ Tree = TypeVar("Tree")
 
 
 def register(cls: Class) -> Class:
-    """Class decorator: makes a dataclass a branch of trees, whose children are its fields in their order."""
-    names = tuple(f.name for f in fields(cls) if f.metadata != NO_CHILD)
+    """Class decorator: makes a dataclass a branch of trees, whose children are its fields in their order.
 
-    def flatten(branch: Any) -> tuple[tuple[Any, ...], None, tuple[str, ...]]:
-        return tuple(getattr(branch, name) for name in names), None, names
+    Fields that are `NO_CHILD` come after all others.
+    """
+    names = [f.name for f in fields(cls) if f.metadata != NO_CHILD]
+    children_of = attrgetter(*names) if len(names) > 1 else lambda branch: (getattr(branch, names[0]),)
+
+    def flatten(branch: Any) -> tuple[tuple[Any, ...], None]:
+        return children_of(branch), None
 
     def unflatten(_: Any, children: Any) -> Any:
-        return cls(**dict(zip(names, children, strict=True)))
+        return cls(*children)
 
     optree.register_pytree_node(cls, flatten, unflatten, namespace=NAMESPACE)
     return cls

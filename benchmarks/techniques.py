@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from acis_env.decoder import MaskDecoder, UpsampleConv
 from acis_env.networks import CONTEXT_CHANNELS
-from acis_env.observations import lazy_copy, to_uint8
+from acis_env.ops.planes import lazy_copy, to_uint8
+from acis_env.ops.sums import KnownRuns
 from acis_env.reward import overlap
 from acis_env.weights import Pretrained
 from benchmarks.arguments import Arguments
@@ -130,13 +131,13 @@ def _pixels(args: Arguments, pretrained: Pretrained, batch: int = 8) -> list[Row
     label_maps = env.state.label_map
     first, second = (torch.rand(batch, *size, generator=torch.Generator().manual_seed(i)) for i in range(2))
     first, second = first.to(args.device), second.to(args.device)
-    shape = shape_of(size, batch)
+    shape, known = shape_of(size, batch), KnownRuns()
     rows = [
         _row(
             args,
             "one pass over label maps",
             shape,
-            lambda: overlap(first, label_maps, NUM_INSTANCES),
+            lambda: overlap(first, label_maps, NUM_INSTANCES, known),
             lambda: [((label_maps == n + 1) * first).sum((1, 2)) for n in range(NUM_INSTANCES)],
             "one per instance",
         )
@@ -146,8 +147,8 @@ def _pixels(args: Arguments, pretrained: Pretrained, batch: int = 8) -> list[Row
             args,
             "runs of labels known",
             shape,
+            lambda: overlap(first, label_maps, NUM_INSTANCES, known),
             lambda: overlap(first, label_maps, NUM_INSTANCES),
-            lambda: overlap(first, label_maps[:], NUM_INSTANCES),  # another tensor, of the same content
             "found anew",
         )
     )

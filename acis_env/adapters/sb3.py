@@ -16,7 +16,8 @@ from torch import Tensor
 
 from acis_env.augment import NUM_PARAMETERS
 from acis_env.networks import IMAGE_CHANNELS
-from acis_env.observations import CHANNELS, to_uint8
+from acis_env.observations import CHANNELS
+from acis_env.ops.planes import to_uint8
 from acis_env.vector_env import SegmentationVectorEnv
 
 try:

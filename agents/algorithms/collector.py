@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from acis_env.observations import to_uint8, unpack
+from acis_env.observations import unpack
+from acis_env.ops.planes import to_uint8
 from acis_env.precision import autocast
 from agents.algorithms.base import VectorEnv, core_of
 from agents.algorithms.replay import Transitions, join

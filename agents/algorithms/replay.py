@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acis_env.observations import to_uint8
+from acis_env.ops.planes import to_uint8
 from agents.algorithms.rollout import Episodes, discounted_returns
 
 

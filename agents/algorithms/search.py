@@ -16,7 +16,7 @@ from torch import Tensor
 from acis_env import dynamics
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
-from acis_env.observations import to_uint8
+from acis_env.ops.planes import to_uint8
 from acis_env.precision import Precision, autocast
 from agents.algorithms.replay import Transitions, transitions
 from agents.algorithms.rollout import ChooseActions, DecisionStep, Episodes, discounted_returns, run_episodes

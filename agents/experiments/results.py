@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from agents.experiments.methods import METHODS
 from agents.experiments.statistics import Interval, mean_interval, paired_interval
-from agents.training.config import Phase, TrainConfig
+from agents.training.config import train_config_from_dict
 
 Result = dict[str, Any]
 """Content of a `result.json`."""
@@ -125,15 +124,29 @@ def without_seed(result: Result) -> dict[str, Any]:
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs, by dotted name; an option that is younger than the record counts as recorded with its default."""
-    default = flatten({"train": asdict(TrainConfig(phases=(Phase("", "ac", 1),)))})
-    old, new = flatten(recorded), flatten(wanted)
-    found = []
-    for name in sorted(old | new):
-        place = re.sub(r"phases\.\d+", "phases.0", name)
-        before, after = (values.get(name, default.get(place)) for values in (old, new))
-        if before != after:
-            found.append(f"{name} is {before!r} there and {after!r} here")
-    return found
+    old, new = flatten(with_defaults(recorded)), flatten(with_defaults(wanted))
+    return [
+        f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
+        for name in sorted(old | new)
+        if old.get(name) != new.get(name)
+    ]
+
+
+def with_defaults(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in which the options of training that are younger than it have their defaults.
+
+    Raises:
+        ValueError: it was written by a version whose runs have another form.
+    """
+    if "train" not in configuration:
+        return dict(configuration)
+    train = configuration["train"]
+    if "phases" in train:
+        raise ValueError(
+            "the result was written by an earlier version of acis-env, whose configurations have another form: "
+            "run it again in another --out, or report on it with that version"
+        )
+    return {**configuration, "train": asdict(train_config_from_dict(train, "configuration"))}
 
 
 def flatten(value: Any, where: str = "") -> dict[str, Any]:

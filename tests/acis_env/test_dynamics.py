@@ -329,7 +329,7 @@ def test_no_two_tensors_of_a_new_episode_share_memory(play):
 
 def test_mapping_visits_every_tensor_of_a_state(play):
     state = play(1)[0][-1]
-    assert len(state.tensors()) == len(fields(state)) - 1 + len(tree.tensors(state.conditioning))
+    assert len(state.tensors()) == len(fields(state)) - 2 + len(tree.tensors(state.conditioning))
     doubled = state.map(lambda x: x + x)
     for after, before in zip(doubled.tensors(), state.tensors(), strict=True):
         assert torch.equal(after, 2 * before)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from acis_env import SegmentationVectorEnv
-from acis_env.observations import Observer, to_uint8, unpack
+from acis_env.observations import Observer, unpack
 
 
 @pytest.fixture
@@ -99,11 +99,6 @@ def test_changing_an_observation_leaves_the_state_alone(state, kind, dtype):
     for tensor in observation.values() if kind == "dict" else [observation]:
         tensor.zero_()
     assert all(torch.equal(now, then) for now, then in zip(state.tensors(), before, strict=True))
-
-
-def test_values_are_rounded_to_the_nearest_of_256_levels():
-    values = torch.tensor([0, 0.4 / 255, 0.6 / 255, 100.3 / 255, 254.4 / 255, 254.6 / 255, 1])
-    assert to_uint8(values).tolist() == [0, 0, 1, 100, 254, 255, 255]
 
 
 @pytest.mark.parametrize("kind", ["dict", "stacked"])

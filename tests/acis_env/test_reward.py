@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acis_env.matching import from_scratch as potential
-from acis_env.reward import _sums_by_pixel, _sums_by_run, instance_areas, overlap, score
+from acis_env.reward import instance_areas, overlap, score
 
 TIED = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 SCORES = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
@@ -179,37 +179,6 @@ def test_areas_and_overlaps_equal_counts_of_pixels():
             inside = label_maps[scene] == instance + 1
             assert int(areas[scene, instance]) == int(inside.sum())
             assert float(sums[scene, instance]) == pytest.approx(float(masks[scene][inside].sum()), abs=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
-def test_sums_by_run_are_sums_by_pixel(dtype):
-    masks, label_maps = random_scenes(batch=5)
-    label_maps[1:3] = 5  # one run each, side by side
-    by_pixel = _sums_by_pixel(masks, label_maps, 5)
-    by_run = _sums_by_run(masks, label_maps.to(dtype), 5)
-    torch.testing.assert_close(torch.from_numpy(by_run), by_pixel)
-
-
-@pytest.mark.parametrize("is_inference", [False, True])
-def test_label_maps_that_were_written_to_are_read_again(is_inference):
-    masks, others = random_scenes(batch=2, seed=1)
-    with torch.inference_mode(is_inference):
-        label_maps = random_scenes(batch=2)[1].clone()
-        before = overlap(masks, label_maps, 4)
-        assert torch.equal(overlap(masks, label_maps, 4), before)  # the same maps again
-        label_maps[0] = others[0]
-        after = overlap(masks, label_maps, 4)
-    expected = _sums_by_pixel(masks, torch.stack([others[0], random_scenes(batch=2)[1][1]]), 4)[:, 1:]
-    torch.testing.assert_close(after, expected)
-    assert not torch.equal(after[0], before[0])
-
-
-def test_label_maps_are_read_again_for_another_number_of_instances():
-    masks, label_maps = random_scenes()
-    assert overlap(masks, label_maps, 4).shape == (3, 4)
-    assert overlap(masks, label_maps, 6).shape == (3, 6)
-    with pytest.raises(ValueError, match=r"label_maps must hold 0\.\.2, got 0 to 4"):
-        overlap(masks, label_maps, 2)
 
 
 @pytest.mark.parametrize(("label", "found"), [(5, "0 to 5"), (-1, "-1 to 1")])
