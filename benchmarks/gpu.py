@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import torch
 
 from acis_env.weights import Pretrained
-from agents.training.trainer import Trainer
 from benchmarks.arguments import Arguments
-from benchmarks.cases import NUM_INSTANCES, cases, leaves, random_actions, shape_of
+from benchmarks.cases import NUM_INSTANCES, cases, random_actions, shape_of
 from benchmarks.environment import DECODER, decode, fixed_env
-from benchmarks.learning import iterate, training_config
+from benchmarks.learning import iterate, make_trainer, training_config
 from benchmarks.timing import Calls, Row, interleave
 
 NUM_ENVS = 1024
@@ -70,11 +68,8 @@ def count_waits(call: partial[Any]) -> int:
 def _training(args: Arguments) -> Row:
     pretrained, _, _ = next(cases(args, ((64, 64),)))
     config = training_config(args)
-    scenes = leaves(pretrained.size)
     with tempfile.TemporaryDirectory() as folder:
-        half, full = (
-            Trainer(replace(config, **options), Path(folder), scenes, scenes, pretrained) for options in (BFLOAT16, {})
-        )
+        half, full = (make_trainer(args, config, Path(folder), pretrained, **options) for options in (BFLOAT16, {}))
         times = interleave({"ours": iterate(half), "float32": iterate(full)}, args.repeats, args.device)
     note = f"bfloat16: {1000 / times['ours'].median:.2f} iterations/s"
     shape = shape_of(pretrained.size, config.batch_size)

@@ -12,7 +12,7 @@ from acis_env.matching import extend, from_scratch
 from acis_env.reward import score
 from acis_env.weights import Pretrained
 from agents.models.actor import Actor
-from agents.training.config import SMALL_ACTOR
+from agents.training.presets import COMPACT_ACTOR
 from benchmarks.arguments import Arguments
 from benchmarks.cases import NUM_INSTANCES, cases, contexts, grid, latents, make_env, shape_of
 from benchmarks.straightforward import NaiveDecoder, best_assignment, dense_masks, dense_scores, naive_actor
@@ -148,7 +148,7 @@ def policy(args: Arguments) -> list[Row]:
 
 def _policy(args: Arguments, pretrained: Pretrained, batch: int, with_gradient: bool) -> Row:
     torch.manual_seed(0)
-    ours = Actor(pretrained.autoencoder.config, SMALL_ACTOR).to(args.device)
+    ours = Actor(pretrained.autoencoder.config, COMPACT_ACTOR).to(args.device)
     naive = naive_actor(ours)
     context = contexts(pretrained, batch)
     mask = torch.rand(batch, 1, *pretrained.size, generator=torch.Generator().manual_seed(0)).to(args.device)

@@ -33,8 +33,9 @@ from acis_env.decoder import MaskDecoder
 from acis_env.metrics import segmentation_metrics
 from acis_env.networks import ANGLE_BINS, CONTEXT_CHANNELS, FOREGROUND, IMAGE_CHANNELS, Trunk
 from acis_env.weights import Pretrained
+from agents.algorithms import BaselineConfig
 from agents.models.actor import Actor
-from agents.training.config import Phase, TrainConfig
+from agents.training.config import TrainConfig
 
 
 class NaiveDecoder(nn.Module):
@@ -202,7 +203,7 @@ class NaiveEnv(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
 
 
 class NaiveLearner:
-    """The updates of the objective `bl-score` in batches of dense masks."""
+    """The updates of the preset `bl-trunc-dice` in batches of dense masks."""
 
     def __init__(self, actor: Actor, decoder: MaskDecoder, config: TrainConfig) -> None:
         """Start from the weights of `actor`."""
@@ -210,24 +211,24 @@ class NaiveLearner:
         self.termination = list(self.actor.termination.parameters())
         self.policy = self.actor.policy_parameters()
         self.policy_optimizer = torch.optim.Adam(self.policy)
-        self.termination_optimizer = torch.optim.Adam(self.termination, config.termination_learning_rate)
+        self.termination_optimizer = torch.optim.Adam(self.termination, config.learner.termination_learning_rate)
 
-    def update(self, context: Tensor, label_maps: Tensor, phase: Phase) -> Tensor:
+    def update(self, context: Tensor, label_maps: Tensor, algorithm: BaselineConfig) -> Tensor:
         """One step of actor and termination unit; returns the objective before it.
 
         Args:
             context: `[B, 12, H, W]` in [0, 1].
             label_maps: `[B, H, W]`, integers.
-            phase: gives learning rate and KL weight.
+            algorithm: gives learning rate, KL weight and largest norm of the gradient.
         """
         counts = label_maps.flatten(1).amax(1).long()
         longest = int(counts.max())
         targets = dense_masks(label_maps, longest)
         mask, memory = torch.zeros_like(context[:, :1]), self.actor.initial_memory(len(context))
-        scores, divergences, readings = [], [], []
+        scores, divergences, features = [], [], []
         for t in range(longest + 1):
             out = self.actor(self.actor.condition(context), mask, memory)
-            readings.append(out.reading)
+            features.append(out.termination_features)
             if t == longest:
                 break
             predicted = self.decoder(out.mean, context)
@@ -237,19 +238,19 @@ class NaiveLearner:
         is_taken = torch.arange(longest, device=counts.device)[:, None] < counts  # [T, B]
         objective = _assigned_scores(torch.stack(scores, dim=1), counts).sum() / counts.sum()
         divergence = torch.stack(divergences)[is_taken].mean()
-        self.policy_optimizer.param_groups[0]["lr"] = phase.learning_rate
-        loss = phase.kl_weight * divergence - objective
-        _descend(loss, self.policy_optimizer, self.policy, self.config.clip_norm)
-        self._update_termination(torch.stack(readings), counts)
+        self.policy_optimizer.param_groups[0]["lr"] = algorithm.learning_rate
+        loss = algorithm.kl_weight * divergence - objective
+        _descend(loss, self.policy_optimizer, self.policy, algorithm.clip_norm)
+        self._update_termination(torch.stack(features), counts)
         return objective.detach()
 
-    def _update_termination(self, readings: Tensor, counts: Tensor) -> None:
-        steps = torch.arange(len(readings), device=counts.device)[:, None]
+    def _update_termination(self, features: Tensor, counts: Tensor) -> None:
+        steps = torch.arange(len(features), device=counts.device)[:, None]
         is_visited = steps <= counts  # [T + 1, B]
-        visited, goes_on = readings[is_visited], (steps < counts)[is_visited].float()
-        for _ in range(self.config.termination_updates):
+        visited, goes_on = features[is_visited], (steps < counts)[is_visited].float()
+        for _ in range(self.config.learner.termination_updates):
             loss = F.binary_cross_entropy_with_logits(self.actor.continue_logit(visited), goes_on)
-            _descend(loss, self.termination_optimizer, self.termination, self.config.clip_norm)
+            _descend(loss, self.termination_optimizer, self.termination, 1.0)
 
 
 @torch.no_grad()

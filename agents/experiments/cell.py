@@ -13,9 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
+from acis_env.dynamics import Rules
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import write_json
-from acis_env.dynamics import Rules
 from agents.algorithms import ActorCritic, ActorCriticConfig, CriticRanking, CriticRankingConfig
 from agents.evaluation.critics import candidate_correlation, explained_variance_per_step
 from agents.evaluation.evaluation import Evaluation, count_scenes, evaluate
@@ -116,7 +116,8 @@ class Cell:
             blocked = {"both": capped, "mask only": block(capped, "memory"), "LSTM only": block(capped, "mask")}
             rows |= {name: evaluate(name, agent_segmenter(a), source, agent.threshold) for name, a in blocked.items()}
         if self.method == CONTROL:
-            rows |= {name: evaluate(name, s, source, agent.threshold) for name, s in search_bounds(agent, rules).items()}
+            bounds = search_bounds(agent, rules)
+            rows |= {name: evaluate(name, bound, source, agent.threshold) for name, bound in bounds.items()}
         return rows
 
     def _measure_critic(self, trainer: TimedTrainer, source: EpisodeSource) -> dict[str, Any]:

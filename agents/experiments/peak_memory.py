@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,17 +42,18 @@ def measure_memory(pretrained: Pretrained) -> dict[str, Any]:
     peaks: dict[str, list[int]] = {}
     for name, config in METHODS.items():
         env = EnvConfig(kwargs={"sampler": "sequential"}).make(BATCH_SIZE, scenes=scenes, weights=pretrained)
-        env.reset(seed=list(range(BATCH_SIZE)))
+        seeds: Any = list(range(BATCH_SIZE))
+        env.reset(seed=seeds)
         peaks[name] = []
         for length in LENGTHS:
             learner = Learner(env, LearnerConfig())
             learner.core.set_attr("sequence_length", length)
             algorithm = config.make(learner)
-            modules = [learner.actor, learner.core.decoder]
+            modules: list[Any] = [learner.actor, learner.core.decoder]
             if isinstance(algorithm, ActorCritic):
                 modules.append(algorithm.critic.critic)
             progress = Progress(0, 1, torch.Generator().manual_seed(0))
-            peaks[name].append(peak_of_saved(lambda a=algorithm, p=progress: a.train_iteration(p), modules))  # type: ignore[misc]
+            peaks[name].append(peak_of_saved(partial(algorithm.train_iteration, progress), modules))
     return {"steps": list(LENGTHS), "batch_size": BATCH_SIZE, "bytes": peaks}
 
 

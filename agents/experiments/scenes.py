@@ -40,9 +40,7 @@ def scenes_of(scene_set: SceneSet) -> dict[str, Any]:
     }
 
 
-def open_evaluated(
-    scene_set: SceneSet, pretrained: Pretrained, env: EnvConfig, device: str = "cpu"
-) -> EpisodeSource:
+def open_evaluated(scene_set: SceneSet, pretrained: Pretrained, env: EnvConfig, device: str = "cpu") -> EpisodeSource:
     """Episodes in the scenes that are evaluated, in the environment `env` with the networks of a run."""
     scenes = KeptScenes(open_scenes(scene_set.scenes, scene_set.split, pretrained.size, scene_set.val_options))
     made = env.make_evaluation(scene_set.split, scenes=scenes, weights=pretrained, device=device)

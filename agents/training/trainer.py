@@ -80,7 +80,8 @@ class Trainer:
         self._stage: Stage | None = None
         first = group.rank * self.core.num_envs
         slots = range(first, first + self.core.num_envs)
-        self.env.reset(seed=[int(np.random.SeedSequence([config.seed, slot]).generate_state(1)[0]) for slot in slots])
+        seeds: Any = [int(np.random.SeedSequence([config.seed, slot]).generate_state(1)[0]) for slot in slots]
+        self.env.reset(seed=seeds)
 
     @classmethod
     def resume(
