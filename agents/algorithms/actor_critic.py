@@ -22,7 +22,7 @@ from agents.algorithms.baseline import draw_noise
 from agents.algorithms.collector import Collector
 from agents.algorithms.critic_learner import CriticLearner
 from agents.algorithms.replay import ReplayBuffer, Transitions
-from agents.algorithms.rollout import Step, active_counts, assigned_scores, detach
+from agents.algorithms.rollout import Step, active_counts, assigned_scores, detach, num_steps
 from agents.models.critic import CriticConfig
 
 
@@ -80,8 +80,9 @@ class ActorCritic(Algorithm):
         size = self.learner.group.share(config.critic_batch_size, "critic_batch_size")
         for _ in range(config.critic_updates):  # policy evaluation
             losses = self.update_critic(self.replay.sample(size, generator))
+        losses["rollout/return"] = collected.reward.sum() / len(collected.context)
         if progress.iteration >= config.critic_warmup:  # policy iteration
-            losses |= self.update_actor(collected, progress)
+            losses |= self.update_actor(self.first_states(collected), progress)
         return losses
 
     def update_critic(self, batch: Transitions) -> Losses:
@@ -92,8 +93,8 @@ class ActorCritic(Algorithm):
         """What the critic learns to predict of every step, `[S]`: its return."""
         return batch.returns
 
-    def update_actor(self, collected: Transitions, progress: Progress) -> Losses:
-        """Play the collected scenes again by the policy, and climb the critic's value of every mask.
+    def update_actor(self, states: Sequence[EnvState], progress: Progress) -> Losses:
+        """Play from `states` by the policy, and climb the critic's value of every mask.
 
         The value of a mask needs nothing that comes after it. So there is a backward pass at every step, and never more
         than one step is held in memory.
@@ -101,24 +102,21 @@ class ActorCritic(Algorithm):
         learner = self.learner
         sums: list[Losses] = []
         features, targets = [], []
-        for state in self.first_states(collected, learner.config.accumulate):
+        for state in states:
             noise = draw_noise(state, learner, progress.generator)
             losses, visited, missing = self._climb(state, noise, progress.monitor)
             sums.append({name: torch.stack([step[name] for step in losses]).sum() for name in losses[0]})
             features += visited
             targets += missing
         decay = progress.decay(self.config.decay, self.config.critic_warmup)
-        rate = decay * self.config.learning_rate
-        losses_of_all, norm = learner.descend(
-            learner.actor_optimizer, rate, self.config.clip_norm, sums, len(collected)
-        )
+        rate, count = decay * self.config.learning_rate, sum(int(num_steps(state).sum()) for state in states)
+        climbed, norm = learner.descend(learner.actor_optimizer, rate, self.config.clip_norm, sums, count)
         termination = learner.update_termination(torch.cat(features), torch.cat(targets).float(), decay)
-        played = {"rollout/return": collected.reward.sum() / len(collected.context)}
-        return {**losses_of_all, "actor/gradient_norm": norm, **termination, **played}
+        return {**climbed, "actor/gradient_norm": norm, **termination}
 
-    def first_states(self, collected: Transitions, parts: int = 1) -> list[EnvState]:
+    def first_states(self, collected: Transitions) -> list[EnvState]:
         """The states `s_1` of the collected episodes, longest first, in micro-batches."""
-        source = self.learner.core.source
+        source, parts = self.learner.core.source, self.learner.config.accumulate
         lengths = torch.bincount(collected.scene, minlength=len(collected.context))
         order = lengths.argsort(descending=True, stable=True)
         first_mask = collected.mask[collected.step == 0]
@@ -147,7 +145,7 @@ class ActorCritic(Algorithm):
         memory = actor.initial_memory(len(state))
         losses: list[Losses] = []
         visited, missing = [], []
-        for t, (reached, running) in enumerate(active_counts(state.step_limit)):
+        for t, (reached, running) in enumerate(active_counts(num_steps(state))):
             state, memory = state.select(slice(reached)), memory[:reached].clone()
             with autocast(core.device, core.precision):
                 out = actor((shared[:reached], foreground[:reached]), state.accumulated_mask, memory)

@@ -5,6 +5,7 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 5.1: 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,12 +60,15 @@ class Baseline(Algorithm):
 
     def train_iteration(self, progress: Progress) -> Losses:
         """Begin an episode in every slot, play all of them, and take one step."""
-        learner = self.learner
-        learner.env.reset()
+        self.learner.env.reset()
+        return self.update_actor(split_episodes(self.learner.core.state, self.learner.config.accumulate), progress)
+
+    def update_actor(self, states: Iterable[EnvState], progress: Progress) -> Losses:
+        """One step of the actor up the objective of whole episodes from `states`, micro-batch by micro-batch."""
         decay = progress.decay(self.config.decay)
         played, sums = [], []
-        for part in split_episodes(learner.core.state, learner.config.accumulate):
-            episodes = self.play(part, progress.generator)
+        for state in states:
+            episodes = self.play(state, progress.generator)
             losses = ascend(episodes.steps, self.terms(episodes), self.config.kl_weight)
             sums.append({**losses, **reached(episodes)})
             played.append(episodes)

@@ -5,12 +5,14 @@ Nothing in the paper; its critic closes the gap that truncated backpropagation t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import tyro
 from torch import Tensor
 
+from acis_env.dynamics import EnvState
 from agents.algorithms.actor_critic import ActorCritic, ActorCriticConfig
 from agents.algorithms.base import Algorithm, Learner, Losses, Progress, ascend
 from agents.algorithms.baseline import draw_noise, reached, step_actor
@@ -40,11 +42,11 @@ class ValueExpansion(ActorCritic):
         """What follows the reward of a step, whose gradient is known: `[S]`."""
         return batch.returns - batch.reward
 
-    def update_actor(self, collected: Transitions, progress: Progress) -> Losses:
-        """Play the collected scenes again, and follow the score of every mask plus the value at every cut."""
+    def update_actor(self, states: Sequence[EnvState], progress: Progress) -> Losses:
+        """Play from `states` by the policy, and follow the score of every mask plus the value at every cut."""
         learner, core = self.learner, self.learner.core
         played, sums = [], []
-        for state in self.first_states(collected, learner.config.accumulate):
+        for state in states:
             choose = sampler(draw_noise(state, learner, progress.generator))
             settings = (core.rules, choose, self.config.bptt_steps, core.precision)
             episodes = run_episodes(learner.actor, core.decoder, state, *settings)

@@ -7,36 +7,42 @@ import pytest
 import torch
 from torch import nn
 
-from acis_env import dynamics
+from acis_env import SegmentationVectorEnv
 from acis_env.augment import NO_AUGMENTATION
 from acis_env.autoencoder import MaskAutoencoder
-from acis_env.context import ContextConfig, ContextNetwork, oracle_context
+from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets import Leaves, PackedScenes
 from acis_env.decoder import AutoencoderConfig
+from acis_env.episode_source import EpisodeSource
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, pretrain_autoencoder, pretrain_context
 from acis_env.weights import Pretrained, save_weights
-from agents.algorithms.actor_critic import ActorCritic
-from agents.algorithms.rollout import Batch, MicroBatch, sort_by_length
+from agents.algorithms import ActorCriticConfig, BaselineConfig, Learner, LearnerConfig, Progress
+from agents.algorithms.rollout import split_episodes
+from agents.environment import EnvConfig
 from agents.models.actor import ActorConfig
 from agents.models.agent import Agent
 from agents.models.critic import CriticConfig
-from agents.training.config import Phase, TrainConfig
+from agents.training.config import TrainConfig
 
 SIZE = (32, 32)
 TRUNK = TrunkConfig(widths=(4, 6, 8), features=16, downsample="stride")
 AUTOENCODER = AutoencoderConfig(
     size=SIZE, latent_size=4, hidden=16, bottleneck_channels=6, decoder_widths=(6, 6, 4), encoder=TRUNK
 )
+LEARNER = LearnerConfig(actor=ActorConfig(memory_size=6, layers=2, hidden=8, termination_hidden=4))
+CRITIC = CriticConfig(hidden=(8, 8))
+ACTOR_CRITIC = ActorCriticConfig(
+    critic=CRITIC, max_remaining=6, critic_updates=2, critic_batch_size=8, critic_warmup=0, replay_size=2, decay=()
+)
+BASELINE = BaselineConfig(decay=())
 CONFIG = TrainConfig(
-    scene_options={"max_leaves": 3, "length": 6},
-    val_options={"max_leaves": 3, "length": 3},
+    env=EnvConfig(
+        kwargs={"scene_options": {"max_leaves": 3, "length": 6}, "sampler": "shuffle"},
+        val_kwargs={"scene_options": {"max_leaves": 3, "length": 3}},
+    ),
+    learner=LEARNER,
     batch_size=4,
-    actor=ActorConfig(memory_size=6, layers=2, hidden=8, termination_hidden=4),
-    critic=CriticConfig(hidden=(8, 8), max_steps=6),
-    critic_updates=2,
-    critic_batch_size=8,
-    replay_size=2,
     max_steps=6,
     eval_every=1000,
     eval_scenes=3,
@@ -94,7 +100,7 @@ def tiny_weights(tiny, tmp_path):
 
 @pytest.fixture(scope="session")
 def config():
-    """Settings for `tiny`: small networks and batches, no phases."""
+    """Settings for `tiny`: small networks and batches, no stages."""
     return CONFIG
 
 
@@ -111,47 +117,70 @@ def begin(leaves):
     """A function that begins episodes in scenes of `leaves`, longest first, with the oracle's context by default."""
 
     def begin_episodes(pretrained, indices=range(12), oracle=True, scenes=leaves):
-        images, label_map = scenes.gather(list(indices))
-        capacity = scenes.max_instances
-        predict = pretrained.context_network.context
-        context = oracle_context(images, label_map, capacity) if oracle else predict(images)
-        context, label_map = sort_by_length(context, label_map)
-        return dynamics.reset(context, label_map, pretrained.autoencoder.decoder, capacity, capacity)
+        context = "oracle" if oracle else pretrained.context_network
+        source = EpisodeSource(context, pretrained.autoencoder.decoder, scenes)
+        (state,) = split_episodes(source.begin(list(indices))[0])
+        return state
 
     return begin_episodes
 
 
 @pytest.fixture
-def deal():
-    """A function that deals fresh episodes into `parts` micro-batches, as to a player who gets all cards."""
+def make_env(tiny, leaves):
+    """A function of options that makes an environment with the scenes of `leaves`, ready for a learner."""
 
-    def deal_state(state, parts=1):
-        places = torch.arange(len(state))
-        dealt = [MicroBatch(state.select(places[part::parts]), places[part::parts]) for part in range(parts)]
-        return Batch(state.num_instances, dealt)
-
-    return deal_state
-
-
-@pytest.fixture
-def make_learner(tiny, config):
-    """A function of settings that differ from `config`. The policy's narrow noise and its memory both matter."""
-
-    def make(pretrained=tiny, **settings):
-        torch.manual_seed(0)
-        learner = ActorCritic(pretrained.autoencoder, replace(config, **settings))
-        with torch.no_grad():
-            nn.init.normal_(learner.actor.head[-1].weight, std=0.3)
-            learner.actor.head[-1].bias[AUTOENCODER.latent_size :] = -2.0
-        return learner
+    def make(num_envs=4, pretrained=tiny, **options):
+        settings = {"scenes": leaves.dataset, "context": "oracle", "autoreset_mode": "Disabled", **options}
+        env = SegmentationVectorEnv(num_envs, weights=pretrained, **settings)
+        env.reset(seed=0)
+        return env
 
     return make
 
 
 @pytest.fixture
-def agent(make_learner, tiny):
+def make_algorithm(make_env):
+    """A function of a configuration. The policy's narrow noise and its memory both matter.
+
+    Further arguments are an environment, the learner's settings that differ, and the networks.
+    """
+
+    def make(algorithm_config, env=None, pretrained=None, **settings):
+        env = env or make_env(**({} if pretrained is None else {"pretrained": pretrained}))
+        torch.manual_seed(0)
+        learner = Learner(env, replace(LEARNER, **settings))
+        with torch.no_grad():
+            nn.init.normal_(learner.actor.head[-1].weight, std=0.3)
+            learner.actor.head[-1].bias[learner.core.decoder.latent_size :] = -2.0
+        return algorithm_config.make(learner)
+
+    return make
+
+
+@pytest.fixture
+def baseline():
+    """The baseline's settings, with a constant learning rate."""
+    return BASELINE
+
+
+@pytest.fixture
+def actor_critic():
+    """Settings of Algorithm 1 for tiny networks, without warm-up and with a constant learning rate."""
+    return ACTOR_CRITIC
+
+
+@pytest.fixture
+def at():
+    """A function of a seed: the progress of an iteration whose random numbers that seed decides."""
+    return lambda seed=0, **fields: Progress(
+        **{"iteration": 0, "iterations": 1, "generator": torch.Generator().manual_seed(seed), **fields}
+    )
+
+
+@pytest.fixture
+def agent(make_algorithm, baseline, tiny):
     """An untrained agent with a lively actor."""
-    return Agent(make_learner().actor.requires_grad_(False), tiny, max_steps=6)
+    return Agent(make_algorithm(baseline).learner.actor.requires_grad_(False), tiny, max_steps=6)
 
 
 @pytest.fixture
@@ -163,20 +192,14 @@ def stop_after():
             super().__init__()
             self.counts, self.t = torch.as_tensor(counts), 0
 
-        def forward(self, reading):
+        def forward(self, features):
             self.t += 1
-            return torch.where(self.counts >= self.t, 1.0, -1.0)[: len(reading), None]
+            return torch.where(self.counts >= self.t, 1.0, -1.0)[: len(features), None]
 
     def script(actor, counts):
         actor.termination = Script(counts)
 
     return script
-
-
-@pytest.fixture
-def make_phase():
-    """A function of objective, number of iterations and further fields of a phase."""
-    return lambda objective, iterations=1, **fields: Phase(objective, objective, iterations, **fields)
 
 
 @pytest.fixture(scope="session")
