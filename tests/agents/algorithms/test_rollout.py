@@ -1,5 +1,6 @@
 """Episodes: who steps how often, what is earned, and where gradients run."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -8,8 +9,17 @@ import torch
 
 from acis_env import SegmentationVectorEnv, dynamics
 from acis_env.dynamics import Rules
+from acis_env.episode_source import EpisodeSource
 from acis_env.reward import instance_areas, score
-from agents.algorithms.rollout import Episodes, Step, discounted_returns, run_episodes, sort_by_length
+from agents.algorithms.rollout import (
+    Episodes,
+    Step,
+    assigned_scores,
+    discounted_returns,
+    run_episodes,
+    soft_score,
+    split_episodes,
+)
 
 LENGTHS = [4, 4, 4, 4, 3, 3, 3, 2, 1, 1, 1, 1]  # of the twelve plants, sorted
 
@@ -20,8 +30,10 @@ def state(begin, tiny):
 
 
 @pytest.fixture
-def learner(make_learner):
-    return make_learner()
+def learner(make_algorithm, baseline):
+    made = make_algorithm(baseline).learner
+    made.decoder = made.core.decoder
+    return made
 
 
 @pytest.fixture
@@ -34,10 +46,10 @@ def episodes_of_rewards(*rewards):
     """Episodes of nothing but rewards, given step by step."""
     empty = torch.zeros(0)
     steps = [
-        Step(empty, empty, empty, empty, empty, torch.tensor(r), *[torch.zeros(len(r), dtype=torch.int64)] * 2)
+        Step(empty, empty, empty, empty, empty, torch.tensor(r), torch.zeros(len(r), dtype=torch.int64))
         for r in rewards
     ]
-    return Episodes(empty, empty, steps, empty, torch.zeros(len(rewards[0])), empty, empty)
+    return Episodes(empty, empty, empty, steps, empty, torch.zeros(len(rewards[0])), empty, empty)
 
 
 def test_returns_are_discounted_sums_of_what_each_scene_earns_until_its_own_end():
@@ -155,7 +167,7 @@ def test_the_unit_is_to_continue_until_all_instances_are_predicted_and_to_stop_t
     episodes = run_episodes(learner.actor, learner.decoder, state)
     # States at t = 0, 1, 2, 3 are those of 3, 3, 2 and 1 scenes; the last scene of each group has ended.
     assert episodes.continue_targets.tolist() == [1, 1, 1, *[1, 1, 0], *[1, 0], 0]
-    assert len(episodes.readings) == len(episodes.continue_targets)
+    assert len(episodes.termination_features) == len(episodes.continue_targets)
 
 
 def test_the_unit_reads_in_a_terminal_state_what_the_actor_sees_after_the_last_mask(learner, begin, tiny):
@@ -165,8 +177,8 @@ def test_the_unit_reads_in_a_terminal_state_what_the_actor_sees_after_the_last_m
     shares = actor.condition(state.context)
     first = actor(shares, state.accumulated_mask, actor.initial_memory(1))
     last = actor(shares, episodes.steps[0].predicted_mask, first.memory)
-    expected = torch.stack([first.reading[0], last.reading[0]])
-    torch.testing.assert_close(episodes.readings, expected)
+    expected = torch.stack([first.termination_features[0], last.termination_features[0]])
+    torch.testing.assert_close(episodes.termination_features, expected)
     assert not torch.equal(expected[0], expected[1])
 
 
@@ -174,9 +186,9 @@ def run_with_handles(learner, state, bptt_steps):
     """Episodes, and for every step a zero that was added to its action: a handle for gradients."""
     handles = []
 
-    def choose(visit):
-        handles.append(torch.zeros_like(visit.out.mean, requires_grad=True))
-        return visit.out.mean + handles[-1]
+    def choose(decision):
+        handles.append(torch.zeros_like(decision.out.mean, requires_grad=True))
+        return decision.out.mean + handles[-1]
 
     return run_episodes(learner.actor, learner.decoder, state, choose=choose, bptt_steps=bptt_steps), handles
 
@@ -216,11 +228,42 @@ def test_truncation_changes_gradients_except_in_episodes_of_one_step(learner, be
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-5) == are_equal
 
 
-def test_sorting_puts_long_scenes_first_keeps_ties_in_order_and_takes_the_rest_along():
-    label_map = torch.zeros(4, 2, 2, dtype=torch.int64)
-    label_map[:, 0, 0] = torch.tensor([1, 3, 0, 3])
-    context, extra = torch.arange(4.0)[:, None], torch.tensor([10, 11, 12, 13])
-    context, label_map, extra = sort_by_length(context, label_map, extra)
-    assert extra.tolist() == [11, 13, 10, 12]
-    assert context[:, 0].tolist() == [1, 3, 0, 2]
-    assert label_map.amax((1, 2)).tolist() == [3, 3, 1, 0]
+def test_micro_batches_deal_out_the_scenes_longest_first(tiny, leaves):
+    source = EpisodeSource("oracle", tiny.autoencoder.decoder, leaves)
+    state, _ = source.begin(list(range(12)))
+    (whole,) = split_episodes(state)
+    assert whole.num_instances.tolist() == LENGTHS
+    parts = list(split_episodes(state, 5))
+    assert [part.num_instances.tolist() for part in parts] == [LENGTHS[first::5] for first in range(5)]
+    assert [len(part) for part in split_episodes(state.select(slice(3)), 5)] == [1, 1, 1]  # none is empty
+
+
+def test_an_episode_ends_at_the_limit_of_steps_and_its_unit_is_told_to_go_on(learner, begin, tiny):
+    state = begin(tiny, [1])
+    assert state.num_instances.tolist() == [4]
+    limited = replace(state, step_limit=torch.tensor([2]))
+    episodes = run_episodes(learner.actor, learner.decoder, limited)
+    assert [step.remaining.tolist() for step in episodes.steps] == [[2], [1]]
+    assert episodes.continue_targets.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["dice", "iou"])
+def test_the_differentiable_score_is_that_of_the_environment(leaves, name):
+    label_map = leaves.gather([1, 2, 3])[1]
+    masks = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    areas = instance_areas(label_map, 4)
+    in_environment = score(masks[:, 0], label_map, areas, name)
+
+    def own(masks, label_maps, areas):
+        return score(masks, label_maps, areas, name) ** 2
+
+    for instance in (0, 1, 2):
+        chosen = torch.full((3,), instance)
+        expected = in_environment[:, instance]
+        torch.testing.assert_close(assigned_scores(masks, label_map, areas, chosen, name), expected)
+        torch.testing.assert_close(assigned_scores(masks, label_map, areas, chosen, own), expected**2)
+    nobody = torch.full((3,), -1)
+    assert assigned_scores(masks, label_map, areas, nobody, name).eq(0).all()
+    assert assigned_scores(masks, label_map, areas, nobody, own).eq(0).all()
+    empty = torch.zeros(3, 1, 32, 32)
+    assert soft_score(empty, empty, name).eq(0).all()
