@@ -1,4 +1,4 @@
-"""What a user waits for: iterations of training, and images taken apart."""
+"""The things a user waits for: iterations of training, and segmented images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks.straightforward import NaiveDecoder, NaiveLearner, naive_actor
 from benchmarks.timing import Row, interleave
 
 NUM_MASKS = 10
-"""Masks of an image in `inference`."""
+"""Number of masks per image in `inference`."""
 
 
 def training(args: Arguments) -> list[Row]:
@@ -58,7 +58,7 @@ def iterate(trainer: Trainer) -> Callable[[], None]:
 
 
 def naive_iterate(trainer: Trainer, learner: NaiveLearner) -> Callable[[], None]:
-    """The same by the straightforward learner, on the same batches."""
+    """One iteration of the straightforward learner at every call, on the batches that `trainer` gets."""
     config, numbers = trainer.config, count()
 
     def iteration() -> None:

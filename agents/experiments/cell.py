@@ -119,7 +119,7 @@ class Cell:
         return rows
 
     def _measure_critic(self, trainer: TimedTrainer, scenes: PackedScenes) -> dict[str, Any]:
-        """How well the critic predicts, where there is one."""
+        """Measures of how well the critic predicts, where there is one."""
         objectives = {phase.objective for phase in self.config.phases}
         measured: dict[str, Any] = {}
         if {"ac", "ac-score"} & objectives:

@@ -61,7 +61,7 @@ class Results:
         return next(iter((self.cells[method] if method else next(iter(self.cells.values()))).values()))
 
     def values(self, method: str, get: Callable[[Result], float]) -> dict[int, float]:
-        """What `get` reads from every run of `method`, by seed."""
+        """Numbers that `get` reads from every run of `method`, by seed."""
         return {seed: get(result) for seed, result in self.cells[method].items()}
 
     def interval(self, method: str, get: Callable[[Result], float]) -> Interval:
@@ -124,7 +124,7 @@ def without_seed(result: Result) -> dict[str, Any]:
 
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, by dotted name; an option that is younger than the record counts as recorded with its default."""
+    """Differences, by dotted name; an option that is younger than the record counts as recorded with its default."""
     default = flatten({"train": asdict(TrainConfig(phases=(Phase("", "ac", 1),)))})
     old, new = flatten(recorded), flatten(wanted)
     found = []
