@@ -1,4 +1,4 @@
-"""What is measured on: sizes, networks, scenes and environments."""
+"""The cases to measure: sizes, networks, scenes and environments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCHES: dict[Size, tuple[int, ...]] = {(64, 64): (1, 8, 64), (224, 224): (1, 8,
 """Batch sizes to measure at every picture size: our own, CVPPP's and KITTI's."""
 QUICK_BATCHES: dict[Size, tuple[int, ...]] = {(64, 64): (1, 8)}
 NUM_INSTANCES = 20
-"""Instances of a scene where their number is fixed, about as many as in CVPPP."""
+"""Number of instances in scenes where it is fixed, about as many as in CVPPP."""
 DEFAULTS = AutoencoderConfig()
 KITTI = AutoencoderConfig(size=(256, 768), latent_size=64, bottleneck_channels=64)
 
@@ -33,7 +33,7 @@ class Drawn(list[Scene]):
 
     @property
     def max_instances(self) -> int:
-        """Instances in the fullest scene."""
+        """Number of instances in the fullest scene."""
         return max(scene.num_instances for scene in self)
 
 
@@ -114,6 +114,6 @@ def random_actions(env: SegmentationVectorEnv) -> torch.Tensor:
 
 
 def shape_of(size: Size, batch: int | None = None) -> str:
-    """As in "224x224, B=8"."""
+    """Size and batch in words, such as "224x224, B=8"."""
     picture = f"{size[0]}x{size[1]}"
     return picture if batch is None else f"{picture}, B={batch}"

@@ -1,4 +1,4 @@
-"""What only a GPU can show: how far a step is from the decoder alone in reduced precision, and whether it waits."""
+"""Measurements that need a GPU: how far a step is from the decoder alone in reduced precision, and whether it waits."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _step(args: Arguments, pretrained: Pretrained, num_envs: int, options: dict[
 
 
 def count_waits(call: partial[Any]) -> int:
-    """How often the host waits for the GPU in `call`."""
+    """Number of times the host waits for the GPU in `call`."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("warn")
     try:

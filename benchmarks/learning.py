@@ -1,4 +1,4 @@
-"""What a user waits for: iterations of training, and images taken apart."""
+"""The things a user waits for: iterations of training, and segmented images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from benchmarks.straightforward import NaiveDecoder, NaiveLearner, naive_actor
 from benchmarks.timing import Row, interleave
 
 NUM_MASKS = 10
-"""Masks of an image in `inference`."""
+"""Number of masks per image in `inference`."""
 
 
 def training(args: Arguments) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Each technique of docs/performance.md beside the same thing without it."""
+"""Each technique of docs/performance.md, with and without it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIZES = ((64, 64), (224, 224))
 
 @torch.no_grad()
 def techniques(args: Arguments) -> list[Row]:
-    """At 64x64 and 224x224, eight scenes; and one for the decoder of 256x768."""
+    """Every technique at 64x64 and 224x224 with eight scenes, and one in the decoder of 256x768."""
     rows = [
         row
         for pretrained, *_ in cases(args, SIZES)

@@ -26,17 +26,17 @@ PACKAGES = ("acis-env", "torch", "numpy", "scipy", "gymnasium", "stable-baseline
 
 @dataclass(frozen=True)
 class Times:
-    """What the calls of one function took."""
+    """Times of the calls of one function."""
 
     samples: NDArray[np.float64]  # [repeats] milliseconds, in the order of the calls
 
     @property
     def median(self) -> float:
-        """Of all calls, in milliseconds."""
+        """Median of all calls, in milliseconds."""
         return float(np.median(self.samples))
 
     def summary(self) -> dict[str, float]:
-        """For the report."""
+        """Median and quartiles in milliseconds, for the report."""
         lower, median, upper = np.quantile(self.samples, (0.25, 0.5, 0.75)).tolist()
         return {
             "median_ms": median,
@@ -59,11 +59,11 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster ours is, by medians."""
+        """Factor by which ours is faster, by medians."""
         return self.other.median / self.ours.median if self.ours and self.other else None
 
     def to_json(self) -> dict[str, Any]:
-        """For the report."""
+        """This row as JSON, for the report."""
         times = {"ours": self.ours, "other": self.other}
         summaries = {name: each.summary() if each else None for name, each in times.items()}
         texts = {name: getattr(self, name) for name in ("name", "shape", "against", "note")}
@@ -109,7 +109,7 @@ def _milliseconds(call: Callable[[], object], device: str) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
+    """Rows as a Markdown table."""
     lines = [
         "| measured | shape | ms | other, ms | ratio | other | note |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -133,7 +133,7 @@ def draw_growth(path: Path, quantity: str, values: Sequence[int], medians: Seque
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Hardware and versions."""
+    """Hardware, load and versions."""
     is_cuda = torch.device(device).type == "cuda"
     return {
         "cpu": _cpu_model(),

@@ -22,44 +22,44 @@ from agents.evaluation import compare_with_random, load_policy, save_program
 
 @dataclass(frozen=True)
 class Args:
-    """PPO with a small perceptron on the coarse observation."""
+    """Train PPO with a small perceptron on the coarse observation, and compare it with random actions."""
 
     exp_name: str = "cleanrl_ppo"
-    """Part of the run's name."""
+    """Name of the experiment, a part of the run's name."""
     seed: int = 1
-    """Of the network, the actions and the scenes."""
+    """Seed of the network, the actions and the scenes."""
     env_id: str = "ACIS/Leaves-v0"
-    """A registered environment with bundled scenes."""
+    """Id of a registered environment with bundled scenes."""
     total_timesteps: int = 40_000
-    """Steps, summed over the slots."""
+    """Number of steps, summed over the slots."""
     num_envs: int = 32
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     num_steps: int = 32
-    """Steps of every slot between updates."""
+    """Number of steps in every slot between two updates."""
     learning_rate: float = 1e-3
-    """Of Adam; falls linearly to zero."""
+    """Learning rate of Adam at first; it falls linearly to zero."""
     gamma: float = 0.5
     """Discount per mask; most of a reward is owed to the last action."""
     gae_lambda: float = 0.9
-    """Between the critic's word (0) and the rewards alone (1)."""
+    """Weight of later steps in generalised advantage estimation: 0 trusts the critic, 1 the rewards alone."""
     update_epochs: int = 10
-    """Passes over the steps between updates."""
+    """Number of passes over the collected steps in an update."""
     batch_size: int = 256
-    """Of one gradient step."""
+    """Number of steps in a minibatch."""
     clip_coef: float = 0.2
-    """Largest change of the probability ratio that still pays."""
+    """Clipping range of the probability ratio: larger changes do not pay."""
     vf_coef: float = 0.5
     """Weight of the critic's loss."""
     max_grad_norm: float = 0.5
-    """Gradients are clipped to this norm."""
+    """Largest norm of the gradients; larger ones are clipped to it."""
     log_std: float = -1.5
-    """First logarithm of the standard deviation of actions; the latent prior's is a third of an action of 1."""
+    """Logarithm of the first actions' standard deviation; the latent prior has a third of an action of 1."""
     device: str = "cpu"
-    """Of everything."""
+    """Device of environment and networks: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
-    """Each run gets a folder in it."""
+    """Folder of all runs; each gets a folder in it."""
 
 
 class ActorCritic(nn.Module):

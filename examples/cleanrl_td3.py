@@ -25,52 +25,52 @@ from agents.evaluation import compare_with_random, load_policy, save_program
 
 @dataclass(frozen=True)
 class Args:
-    """TD3 with small networks on the coarse observation."""
+    """Train TD3 with small networks on the coarse observation, and compare it with random actions."""
 
     exp_name: str = "cleanrl_td3"
-    """Part of the run's name."""
+    """Name of the experiment, a part of the run's name."""
     seed: int = 1
-    """Of the networks, the noise and the scenes."""
+    """Seed of the networks, the noise and the scenes."""
     env_id: str = "ACIS/Leaves-v0"
-    """A registered environment with bundled scenes."""
+    """Id of a registered environment with bundled scenes."""
     total_timesteps: int = 60_000
-    """Steps, summed over the slots."""
+    """Number of steps, summed over the slots."""
     num_envs: int = 64
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     action_scale: float = 1.5
-    """Standard deviations of the latent prior that an action of 1 stands for; actors tend to the border."""
+    """Number of standard deviations of the latent prior that an action of 1 stands for; actors tend to the border."""
     learning_starts: int = 10_000
-    """Steps of random actions before the first update."""
+    """Number of steps with random actions before the first update."""
     updates_per_step: int = 2
-    """Updates after every step of all slots; more than a few passes over the same transitions only fit their noise."""
+    """Number of updates after every step of all slots; more than a few only fit the noise of the transitions."""
     buffer_size: int = 100_000
-    """Transitions that are kept."""
+    """Number of transitions that the replay buffer keeps."""
     batch_size: int = 256
-    """Transitions of an update."""
+    """Number of transitions in an update."""
     learning_rate: float = 1e-3
-    """Of the critics."""
+    """Learning rate of the critics."""
     actor_learning_rate: float = 3e-4
-    """Of the actor."""
+    """Learning rate of the actor."""
     dropout: float = 0.1
-    """Share of the critics' units that is dropped."""
+    """Dropout rate of the critics."""
     saturation_cost: float = 0.002
     """Weight of the square of the actor's outputs before `tanh`."""
     gamma: float = 0.5
     """Discount per mask; most of a reward is owed to the last action."""
     tau: float = 0.02
-    """Share of the new weights in the targets, per update."""
+    """Share of the new weights in the target networks, per update."""
     exploration_noise: float = 0.3
-    """Standard deviation of the noise on actions."""
+    """Standard deviation of the exploration noise on actions."""
     policy_noise: float = 0.2
     """Standard deviation of the noise on the target's actions."""
     noise_clip: float = 0.4
-    """Largest such noise."""
+    """Largest noise on the target's actions."""
     device: str = "cpu"
-    """Of everything."""
+    """Device of environment and networks: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
-    """Each run gets a folder in it."""
+    """Folder of all runs; each gets a folder in it."""
 
 
 class Replay:
@@ -82,7 +82,7 @@ class Replay:
         self.size, self.position, self.count = size, 0, 0
 
     def add(self, *batch: Tensor) -> None:
-        """Observation, action, reward, next observation and termination, `[B, ...]` each."""
+        """Keep observations, actions, rewards, next observations and terminations, `[B, ...]` each."""
         index = (torch.arange(len(batch[0])) + self.position) % self.size
         for column, values in zip(self.columns, batch, strict=True):
             column[index] = values.float().view(len(index), -1)
@@ -90,13 +90,13 @@ class Replay:
         self.count = min(self.count + len(index), self.size)
 
     def sample(self, batch_size: int) -> tuple[Tensor, ...]:
-        """The same columns, of random transitions."""
+        """Random transitions, in the order of `add`."""
         index = torch.randint(self.count, (batch_size,))
         return tuple(column[index] for column in self.columns)
 
 
 class Normalise(nn.Module):
-    """Centres and scales observations `[B, o]`, by what `fit` saw."""
+    """Centre and scale observations `[B, o]`, by what `fit` saw."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

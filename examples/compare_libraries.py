@@ -22,12 +22,12 @@ RETURN = "charts/episodic_return"
 
 @dataclass(frozen=True)
 class Args:
-    """Collect finished runs."""
+    """Collect finished runs into a table and a picture."""
 
     runs: Path = Path("runs")
     """Folder of the runs."""
     picture: Path = Path("runs/libraries.png")
-    """Where to draw the learning curves."""
+    """Picture file of the learning curves."""
 
 
 def curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray]:

@@ -18,18 +18,18 @@ from acis_env.reward import overlap
 
 @dataclass(frozen=True)
 class Args:
-    """Random actions on the bundled leaves."""
+    """Take random actions on the bundled leaves, and score them in three ways."""
 
     num_envs: int = 8
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     steps: int = 200
-    """Steps in every slot."""
+    """Number of steps in every slot."""
     seed: int = 1
-    """Of actions and scenes."""
+    """Seed of actions and scenes."""
     device: str = "cpu"
-    """Of everything."""
+    """Device of the environment: "cpu" or "cuda"."""
     quick: bool = False
-    """Fewer steps."""
+    """Take fewer steps."""
 
 
 def detection_score(masks: Tensor, label_maps: Tensor, areas: Tensor) -> Tensor:

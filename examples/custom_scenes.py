@@ -35,15 +35,15 @@ class Args:
     size: tuple[int, int] = (64, 64)
     """Height and width of the pictures, multiples of 32."""
     pretrain_iterations: int = 800
-    """Updates of the context network, and of the autoencoder."""
+    """Number of training iterations of the context network, and of the autoencoder."""
     iterations: int = 100
-    """Updates of the agent."""
+    """Number of training iterations of the agent."""
     seed: int = 1
-    """Of everything random but the coins."""
+    """Seed of all random numbers, except for those of the coins."""
     device: str = "cpu"
-    """Where to train."""
+    """Device to train on: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
 
 
 class Coins:

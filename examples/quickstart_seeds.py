@@ -18,18 +18,18 @@ from agents.commands.quickstart import Quickstart
 
 @dataclass(frozen=True)
 class Args:
-    """Several quickstarts, one after the other."""
+    """Run the quickstart with several seeds, one after the other, and write a table."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """One run each."""
+    """Seeds of the runs; there is one run for each."""
     out: Path = Path("runs/quickstart")
     """Folder of the runs, one subfolder per seed."""
     table: Path = Path("docs/results/quickstart.md")
-    """The Markdown table to write."""
+    """File of the Markdown table."""
     test_scenes: int = 200
-    """Held-out scenes of every evaluation."""
+    """Number of held-out scenes in every evaluation."""
     iterations: int = Quickstart.iterations
-    """Of the main phase."""
+    """Number of training iterations after the initialisation."""
 
 
 def row(name: str, mean: dict[str, float]) -> str:

@@ -16,18 +16,18 @@ import acis_env  # noqa: F401 (registers the environments)
 
 @dataclass(frozen=True)
 class Args:
-    """Random actions on the bundled leaves."""
+    """Take random actions on the bundled leaves, and print how well they did."""
 
     num_envs: int = 8
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     steps: int = 100
-    """Steps in every slot."""
+    """Number of steps in every slot."""
     seed: int = 0
-    """Slot i is seeded seed + i."""
+    """Seed of the scenes: that of slot i is seed + i."""
     device: str = "cpu"
-    """Where everything stays."""
+    """Device of the environment: "cpu" or "cuda"."""
     quick: bool = False
-    """Fewer steps."""
+    """Take fewer steps."""
 
 
 def main(args: Args) -> None:

@@ -31,39 +31,39 @@ TAGS = {
 
 @dataclass(frozen=True)
 class Args:
-    """RecurrentPPO with `obs="coarse"` and an LSTM."""
+    """Train RecurrentPPO with an LSTM on `obs="coarse"`, and compare it with random actions."""
 
     seed: int = 1
-    """Of the networks, the actions and the episodes."""
+    """Seed of the networks, the actions and the episodes."""
     env_id: str = "ACIS/Leaves-v0"
-    """A registered environment that needs no further arguments."""
+    """Id of a registered environment that needs no further arguments."""
     num_envs: int = 32
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     total_timesteps: int = 40_000
-    """Steps in all slots together."""
+    """Number of steps, summed over the slots."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     num_steps: int = 32
-    """Steps of every slot between updates."""
+    """Number of steps in every slot between two updates."""
     batch_size: int = 256
-    """Of one gradient step."""
+    """Number of steps in a minibatch."""
     update_epochs: int = 10
-    """Passes over the steps between updates."""
+    """Number of passes over the collected steps in an update."""
     gamma: float = 0.5
     """Discount per predicted mask; episodes are short, and most of a reward is owed to the last action."""
     gae_lambda: float = 0.9
-    """Between the critic's word (0) and the rewards alone (1)."""
+    """Weight of later steps in generalised advantage estimation: 0 trusts the critic, 1 the rewards alone."""
     log_std_init: float = -1.5
     """Logarithm of the first standard deviation of actions. An action of 1 is 3 standard deviations of the latent
     prior, so this explores about two thirds as widely as the prior."""
     lstm_hidden_size: int = 128
-    """Of the actor and of the critic."""
+    """Width of the LSTMs of actor and critic."""
     device: str = "cpu"
-    """Of the environment and the networks."""
+    """Device of environment and networks: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
-    """Each run gets a folder in it."""
+    """Folder of all runs; each gets a folder in it."""
 
 
 class TensorBoard(KVWriter):

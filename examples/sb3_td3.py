@@ -38,42 +38,42 @@ TAGS = {
 
 @dataclass(frozen=True)
 class Args:
-    """TD3 with `obs="stacked"`."""
+    """Train TD3 on pictures (`obs="stacked"`), and compare it with random actions."""
 
     seed: int = 1
-    """Of the networks, the actions and the episodes."""
+    """Seed of the networks, the actions and the episodes."""
     env_id: str = "ACIS/Leaves-v0"
-    """A registered environment that needs no further arguments."""
+    """Id of a registered environment that needs no further arguments."""
     num_envs: int = 64
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     total_timesteps: int = 60_000
-    """Steps in all slots together."""
+    """Number of steps, summed over the slots."""
     learning_rate: float = 5e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     buffer_size: int = 100_000
-    """Transitions; at 64x64 each takes about 5 kB."""
+    """Number of transitions that the replay buffer keeps; at 64x64 each takes about 5 kB."""
     learning_starts: int = 10_000
-    """Steps with random actions before the first update."""
+    """Number of steps with random actions before the first update."""
     batch_size: int = 256
-    """Transitions of one gradient step."""
+    """Number of transitions in an update."""
     gradient_steps: int = 2
-    """After one step of every slot; many more only fit the noise of the transitions at hand."""
+    """Number of updates after one step of every slot; many more only fit the noise of the transitions at hand."""
     action_scale: float = 1.5
-    """Standard deviations of the latent prior that an action of 1 stands for; actors tend to the border."""
+    """Number of standard deviations of the latent prior that an action of 1 stands for; actors tend to the border."""
     gamma: float = 0.5
     """Discount per predicted mask; most of a reward is owed to the last action."""
     policy_delay: int = 1
-    """Critic updates per actor update."""
+    """Number of critic updates per actor update."""
     tau: float = 0.02
-    """Share of the new weights in the target networks' after each gradient step."""
+    """Share of the new weights in the target networks, per update."""
     exploration_noise: float = 0.3
-    """Standard deviation of the noise on actions."""
+    """Standard deviation of the exploration noise on actions."""
     device: str = "cpu"
-    """Of the environment and the networks."""
+    """Device of environment and networks: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
-    """Each run gets a folder in it."""
+    """Folder of all runs; each gets a folder in it."""
 
 
 class CoarsePlanes(BaseFeaturesExtractor):
@@ -127,14 +127,14 @@ class ProductPolicy(TD3Policy):
     """Stable-Baselines3's policy with those critics, and an actor that cannot retreat to the corners of the actions."""
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        """As in the parent class, but what `tanh` gets has a mean square of 1."""
+        """Make the parent's actor, but let what `tanh` gets have a mean square of 1."""
         actor = super().make_actor(features_extractor)
         *layers, squash = actor.mu
         actor.mu = nn.Sequential(*layers, nn.RMSNorm(actor.action_space.shape[0], elementwise_affine=False), squash)
         return actor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        """As in the parent class."""
+        """Make the critics with the parent's arguments."""
         return ProductCritic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
 
 

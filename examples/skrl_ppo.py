@@ -33,51 +33,51 @@ TAGS = {
     "Loss / Value loss": "losses/value_loss",
     "Policy / Standard deviation": "losses/action_std",
 }
-"""Names of skrl and of CleanRL."""
+"""CleanRL's tags by the names that skrl gives them."""
 
 
 @dataclass
 class Args:
-    """PPO of skrl."""
+    """Train skrl's PPO on the coarse observation, and compare it with random actions."""
 
     exp_name: str = "skrl_ppo"
-    """Name of the experiment."""
+    """Name of the experiment, a part of the run's name."""
     seed: int = 1
-    """Of the networks and of the first scenes."""
+    """Seed of the networks and of the first scenes."""
     env_id: str = "ACIS/Leaves-v0"
-    """Environment."""
+    """Id of a registered environment with bundled scenes."""
     num_envs: int = 32
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     total_timesteps: int = 40_000
-    """Steps in all scenes together."""
+    """Number of steps, summed over the scenes."""
     num_steps: int = 32
-    """Steps in each scene between two updates."""
+    """Number of steps in each scene between two updates."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     gamma: float = 0.5
     """Discount per mask; most of a reward is owed to the last action."""
     gae_lambda: float = 0.9
-    """Between the critic's word (0) and the rewards alone (1)."""
+    """Weight of later steps in generalised advantage estimation: 0 trusts the critic, 1 the rewards alone."""
     update_epochs: int = 10
-    """Passes over the steps of an update."""
+    """Number of passes over the collected steps in an update."""
     num_minibatches: int = 4
-    """Parts of a pass."""
+    """Number of minibatches in a pass."""
     clip_coef: float = 0.2
-    """Of the surrogate objective."""
+    """Clipping range of the probability ratio: larger changes do not pay."""
     vf_coef: float = 0.5
     """Weight of the critic's loss."""
     max_grad_norm: float = 0.5
-    """Gradients are clipped to this norm."""
+    """Largest norm of the gradients; larger ones are clipped to it."""
     initial_std: float = 0.22
     """Standard deviation of the first actions; an action of 1 is three standard deviations of the latent prior."""
     hidden: int = 256
     """Width of the two layers of each network."""
     device: str = "cpu"
-    """Where everything stays."""
+    """Device of environment and networks: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
-    """Folder of all runs."""
+    """Folder of all runs; each gets a folder in it."""
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -103,7 +103,7 @@ class Policy(GaussianMixin, Model):
 
 
 class Value(DeterministicMixin, Model):
-    """What is still to be earned."""
+    """Value of a state: the rewards still to be earned."""
 
     def __init__(self, env: SkrlWrapper, args: Args) -> None:
         spaces = {"observation_space": env.observation_space, "action_space": env.action_space}

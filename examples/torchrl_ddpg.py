@@ -26,7 +26,7 @@ from acis_env.adapters.torchrl import SegmentationTorchRLEnv
 from agents.evaluation import compare_with_random, load_policy, save_program
 
 TRANSITION = ("observation", "action", *(("next", key) for key in ("observation", "reward", "terminated", "done")))
-"""What the loss needs of a step; the buffer keeps nothing else."""
+"""Parts of a step that the loss needs; the buffer keeps nothing else."""
 
 
 @dataclass(frozen=True)
@@ -34,33 +34,33 @@ class Args:
     """Train a small network on bundled leaves and compare it with random actions."""
 
     seed: int = 1
-    """Of networks, noise, batches and scenes."""
+    """Seed of networks, noise, batches and scenes."""
     env_id: str = "ACIS/Leaves-v0"
-    """A registered environment with bundled scenes."""
+    """Id of a registered environment with bundled scenes."""
     num_envs: int = 64
-    """Scenes side by side."""
+    """Number of scenes side by side."""
     total_timesteps: int = 40_960
-    """Steps, summed over the scenes."""
+    """Number of steps, summed over the scenes."""
     learning_starts: int = 10_240
-    """Steps of uniformly random actions before the first update."""
+    """Number of steps with uniformly random actions before the first update."""
     num_steps: int = 4
-    """Steps of every slot between updates."""
+    """Number of steps in every slot between two updates."""
     num_updates: int = 8
-    """Updates after every `num_envs * num_steps` steps; many more, and the critic learns the buffer by heart."""
+    """Number of updates per `num_envs * num_steps` steps; with many more the critic learns the buffer by heart."""
     action_scale: float = 1.5
-    """Standard deviations of the latent prior that an action of 1 stands for; actors tend to the border."""
+    """Number of standard deviations of the latent prior that an action of 1 stands for; actors tend to the border."""
     batch_size: int = 256
-    """Transitions of an update."""
+    """Number of transitions in an update."""
     buffer_size: int = 100_000
-    """Transitions that are kept."""
+    """Number of transitions that the replay buffer keeps."""
     hidden: int = 256
     """Width of the hidden layers of actor and critic."""
     dropout: float = 0.1
-    """Share of the critic's units that is dropped."""
+    """Dropout rate of the critic."""
     learning_rate: float = 1e-3
-    """Of the critic."""
+    """Learning rate of the critic."""
     actor_learning_rate: float = 3e-4
-    """Of the actor."""
+    """Learning rate of the actor."""
     gamma: float = 0.5
     """Discount per predicted mask; most of a reward is owed to the last action, and what follows is noise to it."""
     saturation_cost: float = 0.002
@@ -68,17 +68,17 @@ class Args:
     tau: float = 0.02
     """Share of the new weights in the target networks, per update."""
     exploration_noise: float = 0.3
-    """Standard deviation of the noise on the actions."""
+    """Standard deviation of the exploration noise on actions."""
     device: str = "cpu"
-    """Where everything stays."""
+    """Device of environment and networks: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
-    """The run's folder is made in here."""
+    """Folder of all runs; each gets a folder in it."""
 
 
 class Normalise(nn.Module):
-    """Centres and scales observations `[B, o]` by the statistics of others `[n, o]`."""
+    """Centre and scale observations `[B, o]` by the statistics of others `[n, o]`."""
 
     def __init__(self, observations: Tensor) -> None:
         super().__init__()

@@ -23,19 +23,19 @@ class Args:
     """Train on the bundled leaves, and compare with random actions, the initialised actor and the bound."""
 
     objective: str = "bl-score"
-    """A preset: bl-bce, bl-score, ac or ac-score."""
+    """Preset to train by: bl-bce, bl-score, ac or ac-score."""
     seed: int = 1
-    """Of everything random."""
+    """Seed of all random numbers."""
     iterations: int = 400
-    """Updates of the main phase."""
+    """Number of training iterations in the main phase."""
     learning_rate: float | None = None
-    """Of the actor in the main phase; None takes the preset's."""
+    """Learning rate of the actor in the main phase; by default the preset's."""
     device: str = "cpu"
-    """Where to train."""
+    """Device to train on: "cpu" or "cuda"."""
     quick: bool = False
-    """A run of under two minutes that only shows that everything works."""
+    """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
-    """Each run gets a folder in it."""
+    """Folder of all runs; each gets a folder in it."""
 
 
 def main(args: Args) -> None:

@@ -17,7 +17,7 @@ COMMANDS = {
     "segment": "Segment images with a trained agent.",
     "reproduce": "Run the paper's experiments with many seeds, and write a report.",
 }
-"""What `acis --help` says of each command. `agents.commands.NAME` holds a dataclass of that name, capitalised."""
+"""Descriptions in `acis --help`, by command. `agents.commands.NAME` holds a dataclass of that name, capitalised."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -62,7 +62,7 @@ class Reproduce:
         return plan_cells(chosen, self.methods, self.scale, self.seeds, self.out, self.device)
 
     def _options(self) -> str:
-        """What a report has to tell of this command, beside what its results tell."""
+        """Options that a report has to name, beside those that follow from its results."""
         folders = {"bbbc038": self.bbbc038, "scenes": self.scenes, "out": self.out}
         options = [f"--{name} {folder}" for name, folder in folders.items() if folder is not None]
         return " ".join([*options, *(["--tune"] if self.tune else [])])

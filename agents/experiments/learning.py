@@ -59,7 +59,7 @@ CRITIC_CURVES = {
 
 
 def critic_measures(results: Results) -> str:
-    """How well the critics predict, in training and on held-out scenes; empty if no method has a critic."""
+    """Measures of how well the critics predict, in training and on held-out scenes; empty if no method has a critic."""
     parts = [*_critic_curves(results), *_explained_variance(results), *_rank_correlation(results)]
     return "\n\n".join(["## Critic", *parts]) if parts else ""
 

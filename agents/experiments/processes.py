@@ -29,7 +29,7 @@ def run_jobs(jobs: Sequence[Job], limit: int) -> list[str]:
     started = time.monotonic()
     failed: list[str] = []
     is_wanted, want = multiprocessing.Pipe(duplex=False)
-    with _one_thread(), ThreadPoolExecutor(limit) as pool:
+    with is_wanted, want, _one_thread(), ThreadPoolExecutor(limit) as pool:
         try:
             futures = {pool.submit(_run_in_process, job, is_wanted): job for job in waiting}
             for done, future in enumerate(as_completed(futures), start=1):
@@ -50,7 +50,7 @@ def _report(line: str) -> None:
 
 
 def _run_in_process(job: Job, is_wanted: Connection) -> bool:
-    """Run `job` in a new process, which is ended when the other end of `is_wanted` closes; whether it succeeded."""
+    """Run `job` in a new process, ended early if the other end of `is_wanted` closes; returns whether it succeeded."""
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(job,), daemon=True)
     with _CHILDREN:
         process.start()
@@ -63,7 +63,7 @@ def _run_in_process(job: Job, is_wanted: Connection) -> bool:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Processes started in here use one thread."""
+    """Give one thread to every process that is started in the block."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

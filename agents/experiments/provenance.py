@@ -1,4 +1,4 @@
-"""Where a result comes from: commits, versions and dates."""
+"""The origin of a result: commits, versions and dates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def origin(folder: Path) -> dict[str, Any]:
-    """What the result of the job in `folder` says of its origin."""
+    """Commits, version of torch and date, for the result of the job in `folder`."""
     commits = ", ".join(commits_of(folder))
     return {"commit": commits, "torch": torch.__version__, "written": time.strftime("%Y-%m-%d %H:%M:%S")}
 

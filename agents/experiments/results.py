@@ -60,7 +60,7 @@ class Results:
         return next(iter((self.cells[method] if method else next(iter(self.cells.values()))).values()))
 
     def values(self, method: str, get: Callable[[Result], float]) -> dict[int, float]:
-        """What `get` reads from every run of `method`, by seed."""
+        """Numbers that `get` reads from every run of `method`, by seed."""
         return {seed: get(result) for seed, result in self.cells[method].items()}
 
     def interval(self, method: str, get: Callable[[Result], float]) -> Interval:
