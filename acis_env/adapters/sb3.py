@@ -117,7 +117,7 @@ class SB3VecEnv(VecEnv):
         return [values[slot] for slot in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Change a rule in every slot, as `SegmentationVectorEnv.set_attr`.
+        """Change a rule in every slot (see `SegmentationVectorEnv.set_attr`).
 
         Raises:
             ValueError: `indices` leaves a slot out: all slots have the same rules.
@@ -145,7 +145,7 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """False for every slot: there are no environments of their own to wrap."""
+        """Say False for every slot: there are no single environments that could be wrapped."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
@@ -158,7 +158,7 @@ class SB3VecEnv(VecEnv):
 
 
 def _merge_options(options: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The options of a vector environment from those of its slots."""
+    """Options of a vector environment from those of its slots."""
     if not any(options):
         return None
     if any(set(own) != {"scene_index"} for own in options):

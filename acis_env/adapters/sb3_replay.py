@@ -67,7 +67,7 @@ class SceneReplayBuffer(ReplayBuffer):
     """
 
     observations: NDArray[Any]
-    """`[buffer_size, num_envs, H, W]`, the masks before the steps."""
+    """Masks before the steps, `[buffer_size, num_envs, H, W]`."""
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class SceneReplayBuffer(ReplayBuffer):
 
         Args:
             buffer_size: transitions, in all slots together.
-            observation_space: of one scene, "dict" or "stacked".
-            action_space: of one scene.
-            device: of samples.
+            observation_space: space of one scene's observation, "dict" or "stacked".
+            action_space: space of one scene's action.
+            device: where samples are put.
             n_envs: number of slots.
             optimize_memory_usage: must be False; the buffer shares masks between transitions anyway.
             handle_timeout_termination: a truncated transition counts as one that goes on.
@@ -153,7 +153,7 @@ class SceneReplayBuffer(ReplayBuffer):
             action: `[num_envs, a]`.
             reward: `[num_envs]`.
             done: `[num_envs]`.
-            infos: of `SB3VecEnv`, one per slot.
+            infos: what `SB3VecEnv` gave, one per slot.
 
         Raises:
             ValueError: the infos come from another environment.
@@ -209,7 +209,7 @@ class SceneReplayBuffer(ReplayBuffer):
         return ReplayBufferSamples(**samples)
 
     def _masks_after(self, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[Any]:
-        """`[B, H, W]`: the masks after the steps at `rows` `[B]` of `slots` `[B]`."""
+        """Masks `[B, H, W]` after the steps at `rows` `[B]` of `slots` `[B]`."""
         masks = self.observations[(rows + 1) % self.buffer_size, slots]
         newest = (self.pos - 1) % self.buffer_size
         for i, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
@@ -220,7 +220,7 @@ class SceneReplayBuffer(ReplayBuffer):
         return masks
 
     def _contexts(self, scene_index: NDArray[np.int64], augmentation: NDArray[np.float32]) -> Tensor:
-        """`[B, 12, H, W]` in the dtype of observations, on the buffer's device."""
+        """Contexts `[B, 12, H, W]` in the dtype of observations, on the buffer's device."""
         env = self._source.env
         if env is None:
             raise RuntimeError(

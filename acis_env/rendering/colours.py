@@ -45,7 +45,7 @@ def instance_colours(n: int) -> Picture:
 
 
 def colour_by_order(label_map: NDArray[Any], num_colours: int | None = None) -> Picture:
-    """Predictions coloured by order: label `k` gets the `k`-th order colour, the background is black.
+    """Colour predictions by their order: label `k` gets the `k`-th order colour, the background is black.
 
     Args:
         label_map: `[H, W]`, any integer dtype; label = step of the prediction, 0 = background.
@@ -62,7 +62,7 @@ def colour_by_order(label_map: NDArray[Any], num_colours: int | None = None) -> 
 
 
 def colour_instances(label_map: NDArray[Any]) -> Picture:
-    """True instances in muted colours, the background black.
+    """Colour true instances in muted colours, the background black.
 
     Args:
         label_map: `[H, W]`, any integer dtype, 0 = background. A label has the same colour in every label map.
@@ -78,13 +78,13 @@ def colour_instances(label_map: NDArray[Any]) -> Picture:
 
 
 def overlay(image: Picture, label_map: NDArray[Any], alpha: float = 0.5, num_colours: int | None = None) -> Picture:
-    """Predictions over their image, tinted by order, with an opaque border inside every instance.
+    """Draw predictions over their image, tinted by order, with an opaque border inside every instance.
 
     Args:
         image: `[3, H, W]` uint8, RGB.
         label_map: `[H, W]`, any integer dtype; label = step of the prediction, 0 = background.
         alpha: weight of the colour inside an instance, in [0, 1].
-        num_colours: as for `colour_by_order`.
+        num_colours: length of the colour scale; default: the largest label. Labels beyond it are white.
 
     Returns:
         `[H, W, 3]` uint8; background pixels are those of the image.
@@ -101,7 +101,7 @@ def overlay(image: Picture, label_map: NDArray[Any], alpha: float = 0.5, num_col
 
 
 def _paint(label_map: NDArray[Any], colours: Picture) -> Picture:
-    """`[H, W, 3]`: label `k` in the `k`-th of `colours` `[n, 3]`, the background black, labels beyond `n` white."""
+    """Paint label `k` in the `k`-th of `colours` `[n, 3]`, the rest black or, beyond `n`, white: `[H, W, 3]`."""
     palette = np.concatenate([np.zeros_like(colours, shape=(1, 3)), colours, np.array([SURPLUS], np.uint8)])
     return palette[np.minimum(label_map.astype(np.int64), len(colours) + 1)]
 

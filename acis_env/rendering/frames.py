@@ -1,4 +1,4 @@
-"""One frame of an episode: the image, the true instances and the masks so far."""
+"""Frames of an episode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def episode_frame(
     potential: float | None = None,
     min_panel: int = 160,
 ) -> Picture:
-    """One frame of an episode: the image, the true instances and the masks so far, side by side.
+    """Draw one frame of an episode: the image, the true instances and the masks so far, side by side.
 
     The masks have the order colours of an episode of `num_instances` steps; those of later steps are white. A row of
     cells below them, one per instance, fills up with the steps.
@@ -32,7 +32,7 @@ def episode_frame(
         prediction: `[H, W]`, any integer dtype; label = step of the prediction, 0 = background.
         step: number of masks predicted so far, at least 0.
         num_instances: number of true instances `N`, at least 0.
-        potential: of the masks so far, `phi_t` of Eq. (4); left out of the caption if None.
+        potential: potential of the masks so far, `phi_t` of Eq. (4); left out of the caption if None.
         min_panel: least height of a panel in pixels; panels are enlarged by whole factors.
 
     Returns:

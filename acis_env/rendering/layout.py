@@ -1,4 +1,4 @@
-"""Puts pictures and lines of text side by side, below each other and on a page."""
+"""Layout of pictures and lines of text: side by side, below each other and on a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture is, and what of it is refused."""
+"""The type of pictures, and checks of what users pass as one."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def contact_sheet(
     min_panel: int = 160,
     order_legend: bool = True,
 ) -> Picture:
-    """A table of pictures: a heading over every column, a caption under every row.
+    """Draw a table of pictures: a heading over every column, a caption under every row.
 
     Args:
         rows: pictures `[h, w, 3]` uint8, one per heading in every row; sizes may differ.
