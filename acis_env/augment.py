@@ -32,19 +32,19 @@ class Augmentation:
     """
 
     flip: bool = True
-    """Swap left and right in half of all scenes."""
+    """Whether to swap left and right in half of all scenes."""
     quarter_turns: bool = True
-    """Turn by 0, 90, 180 or 270 degrees, equally often; by 0 or 180 degrees where height and width differ."""
+    """Whether to turn by 0, 90, 180 or 270 degrees, equally often (0 or 180 where height and width differ)."""
     rotation: float = 0.0
     """Largest further rotation in degrees, either way, in [0, 180]."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest zoom, drawn uniformly in its logarithm; above 1 magnifies."""
     brightness: float = 0.0
-    """Colours are multiplied by a factor within this distance of 1; in [0, 1), as the next two."""
+    """Largest change of brightness, in [0, 1): colours are multiplied by a factor within this distance of 1."""
     contrast: float = 0.0
-    """Likewise the distance of colours from the mean grey of the scene."""
+    """Largest change of contrast, in [0, 1): colours move from or towards the scene's mean grey by such a factor."""
     saturation: float = 0.0
-    """Likewise the distance of colours from their own grey."""
+    """Largest change of saturation, in [0, 1): colours move from or towards their own grey by such a factor."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rotation <= 180:

@@ -165,7 +165,7 @@ def contingency_table(prediction: NDArray[Any], ground_truth: NDArray[Any]) -> N
         not it occurs; each other row and column has a positive sum.
 
     Raises:
-        ValueError: as for `segmentation_metrics`.
+        ValueError: labels are not integers of at least 0, or the two differ in shape.
     """
     check_label_map("prediction", prediction)
     check_label_map("ground_truth", ground_truth)

@@ -22,7 +22,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which they compute in the precision of their input, whatever surrounds it."""
+    """A context in which networks compute in the precision of their input, whatever surrounds it."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()  # entered in a quarter of the time

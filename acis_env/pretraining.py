@@ -28,28 +28,28 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """How to pre-train one network. The rate falls to 0.3 and 0.1 of itself after 70 % and 90 % of the iterations."""
+    """How to pre-train one network: Adam, whose learning rate falls to 0.3 and 0.1 of its start at 70 % and 90 %."""
 
     iterations: int = 3000
-    """Number of updates."""
+    """Number of gradient updates."""
     batch_size: int = 32
-    """Scenes per update."""
+    """Number of scenes in every update."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam at the start; it falls to 0.3 and 0.1 of this after 70 % and 90 % of the iterations."""
     weight_decay: float = 0.0
-    """L2 penalty in Adam (the paper's code: 1e-4 over its much longer schedule)."""
+    """Factor of the L2 penalty on the weights (the paper's code: 1e-4, over a much longer schedule)."""
     kl_weight: float = 1.0
-    """Factor of the KL divergence (autoencoder only)."""
+    """Factor of the KL divergence of the latent variables from their prior; only the autoencoder has one."""
     clip_norm: float = 200.0
-    """Largest norm of the gradient of a loss that is a sum over pixels."""
+    """Norm to which larger gradients are scaled down; losses are sums over pixels, so it is large."""
     seed: int = 0
-    """Of initialisation, batches and augmentation."""
+    """Seed of the initial weights, the choice of scenes and their augmentation."""
     eval_every: int = 500
-    """Iterations between evaluations, after each of which the weights are written."""
+    """Number of iterations between evaluations on the validation scenes; each also writes the weights."""
     half: bool = False
-    """Store the weights as float16."""
+    """Whether to store the weights as float16, in half the space."""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
-    """Applied to the training scenes on their device."""
+    """Random changes of the training scenes: flips, turns, zoom and colours."""
 
 
 def image_statistics(scenes: PackedScenes, limit: int = 200) -> tuple[RGB, RGB]:
@@ -141,7 +141,7 @@ def evaluate_autoencoder(
 
 
 def iterate(scenes: PackedScenes, batch_size: int = 32) -> Iterator[SceneBatch]:
-    """All scenes once, in order, without augmentation."""
+    """Yield all scenes once, in order and without augmentation."""
     for start in range(0, len(scenes), batch_size):
         yield load_batch(scenes, range(start, min(start + batch_size, len(scenes))))
 

@@ -53,7 +53,7 @@ SamplerName = Literal["random", "shuffle", "sequential"]
 
 
 class SceneSampler:
-    """Decides which scene an environment shows next, and owns the environment's random numbers.
+    """Choice of the scene that an environment shows next, and owner of the environment's random numbers.
 
     random: any scene, each time anew.
     shuffle: all scenes in random order, then all again in another.
@@ -64,7 +64,7 @@ class SceneSampler:
     """
 
     def __init__(self, name: SamplerName, num_scenes: int) -> None:
-        """Begin unseeded."""
+        """Begin with a seed from the operating system."""
         self.name, self.num_scenes = name, num_scenes
         self.seed(None)
 
@@ -75,7 +75,7 @@ class SceneSampler:
         self._following = 0 if seed is None else seed % self.num_scenes
 
     def next(self) -> int:
-        """The next scene."""
+        """Choose the next scene."""
         if self.name == "random":
             return int(self.generator.integers(self.num_scenes))
         if self.name == "sequential":

@@ -42,8 +42,8 @@ class RslRlVecEnv(VecEnv):  # type: ignore[misc]
         """Wrap an environment of autoreset mode SAME_STEP, and reset it.
 
         Args:
-            env: as made by `gymnasium.make_vec`.
-            seed: of this reset.
+            env: environment made by `gymnasium.make_vec`.
+            seed: seed of this reset.
 
         Raises:
             ValueError: the environment resets in another way.
@@ -116,7 +116,7 @@ class FinalObservationPPO(PPO):  # type: ignore[misc]
     """
 
     def process_env_step(self, obs: TensorDict, rewards: Tensor, dones: Tensor, extras: dict[str, Any]) -> None:
-        """As in rsl_rl, with the final values of `extras["final_obs"]` added here."""
+        """Record a step, and add the discounted value of `extras["final_obs"]` to rewards of truncated episodes."""
         if "final_obs" in extras:
             memory = self.critic.get_hidden_state()
             values = self.critic(extras["final_obs"].to(self.device)).detach()[:, 0]

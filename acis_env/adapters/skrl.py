@@ -42,8 +42,8 @@ class SkrlWrapper(Wrapper):  # type: ignore[misc]
         """Wrap an environment of autoreset mode SAME_STEP.
 
         Args:
-            env: as made by `gymnasium.make_vec`.
-            seed: of the first reset; None takes that of `skrl.utils.set_seed`, which is 0 where it was not called.
+            env: environment made by `gymnasium.make_vec`.
+            seed: seed of the first reset; None takes that of `skrl.utils.set_seed`, which is 0 where it was not called.
 
         Raises:
             ValueError: the environment resets in another way.
@@ -57,12 +57,12 @@ class SkrlWrapper(Wrapper):  # type: ignore[misc]
 
     @property
     def observation_space(self) -> gym.Space[Any]:
-        """Of one slot."""
+        """Space of one slot's observation."""
         return _scaled_space(self._env.single_observation_space)
 
     @property
     def action_space(self) -> gym.Space[Any]:
-        """Of one slot."""
+        """Space of one slot's action."""
         space: gym.Space[Any] = self._env.single_action_space
         return space
 
@@ -93,11 +93,11 @@ class SkrlWrapper(Wrapper):  # type: ignore[misc]
         return observations, rewards[:, None], terminated[:, None], truncated[:, None], infos
 
     def state(self) -> Tensor | None:
-        """None: critics see what the policy sees."""
+        """State that only critics see: None, as they see what the policy sees."""
         return None
 
     def render(self, *args: Any, **kwargs: Any) -> Any:
-        """As `SegmentationVectorEnv.render`."""
+        """Draw a frame per slot (see `SegmentationVectorEnv.render`)."""
         return self._env.render(*args, **kwargs)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class FinalObservations(Agent):  # type: ignore[misc]
     """
 
     def record_transition(self, *, next_observations: Tensor, infos: Mapping[str, Any], **transition: Any) -> None:
-        """As in skrl, with `next_observations` from `infos["final_obs"]` where an episode ended."""
+        """Record a transition, with `next_observations` from `infos["final_obs"]` where an episode ended."""
         if "final_obs" in infos:
             next_observations = torch.where(infos["_final_obs"][:, None], infos["final_obs"], next_observations)
         super().record_transition(next_observations=next_observations, infos=infos, **transition)

@@ -56,7 +56,7 @@ class SegmentationTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL has no a
 
         Args:
             vector_env: made with `autoreset_mode="Disabled"`.
-            infos: of the infos of `vector_env`, those in `INFO_TYPES` that tensordicts are to have.
+            infos: names in `INFO_TYPES` of the infos that tensordicts are to have.
 
         Raises:
             ValueError: `vector_env` is another environment or resets itself, or an info is unknown.

@@ -36,7 +36,7 @@ class _Window:
     width: int
 
     def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """Its pixels of `picture` `[..., H, W]`."""
+        """Pixels of `picture` `[..., H, W]` inside of the window."""
         return picture[..., self.y : self.y + self.height, self.x : self.x + self.width]
 
 
@@ -84,7 +84,7 @@ class FolderScenes:
             min_instances: scenes with fewer are left out.
             max_instances: scenes with more are left out.
             min_area: instances of fewer pixels in the scene become background and don't count.
-            seed: of random crops. Those of an image depend on it and on the image's id alone.
+            seed: seed of random crops. Those of an image depend on it and on the image's id alone.
             ids: the images to use; other files are not looked at. All by default.
 
         Raises:

@@ -31,7 +31,7 @@ SLIVER = 1 / 64  # a leaf must show a square of about 3 times this share of the 
 GOLDEN_ANGLE = np.pi * (3 - 5**0.5)
 OUTLINE_ALONG = np.sin(np.linspace(0, np.pi / 2, 36))  # one side of a leaf; denser at the tip, which is round
 ATTEMPTS = 200
-PALE_GREEN: Floats = np.array([0.72, 0.78, 0.5], np.float32)  # of stalks and veins
+PALE_GREEN: Floats = np.array([0.72, 0.78, 0.5], np.float32)  # colour of stalks and veins
 
 
 class Leaves:

@@ -51,10 +51,10 @@ def open_scenes(
     Args:
         scenes: a registered name ("leaves", "folder"), or a folder of `<id>_rgb.png` and `<id>_label.png`. A folder
             that is called like a data set is written with its path, as "./leaves".
-        split: "train", "val" or "test": of a folder, the subfolder of that name. A folder without subfolders is
-            all "train".
+        split: "train", "val" or "test"; a folder has its scenes in the subfolder of that name, or all of them are
+            "train".
         size: `(H, W)` of the networks, at which leaves are drawn; scenes of a folder keep their own.
-        options: further keyword arguments of the loader: of `Leaves`, or of `FolderScenes`.
+        options: further keyword arguments of the loader (`Leaves` or `FolderScenes`).
 
     Raises:
         FileNotFoundError: there is neither a data set nor a folder of that name, or it has no such split.

@@ -49,8 +49,8 @@ def check_vector_env(
 
     Args:
         env: to be checked, in its own autoreset mode.
-        seed: of episodes and actions.
-        num_steps: of one run, at least 2; two runs of observations are held in memory.
+        seed: seed of episodes and actions.
+        num_steps: length of one run, at least 2; two runs of observations are held in memory.
         make: builds the same environment in another mode. Then all three must give the same rewards, flags and
             observations: `final_obs` in SAME_STEP and the last observation in NEXT_STEP are what DISABLED ends with,
             `final_info` agrees with its infos, and a reset of some slots leaves the others bitwise alone. NEXT_STEP

@@ -1,4 +1,4 @@
-"""What of two runs, or of two calls, must be equal."""
+"""Parts of two runs, or of two calls, that must be equal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def expect_same(expected: Sequence[Call], calls: Sequence[Call], rule: str) -> N
 
 
 def outcome(call: Call) -> dict[str, Any]:
-    """All but the infos."""
+    """Everything that a call returned but its infos."""
     return {name: value for name, value in call.copies.items() if name != "infos"}
 
 
@@ -27,7 +27,7 @@ def observations_of(run: Sequence[Call]) -> list[bytes]:
 
 
 def meaningful(call: Call) -> dict[str, Any]:
-    """What two equal runs share: infos only in the slots of their masks, and not the time of day."""
+    """Everything that two equal runs share: infos only in the slots of their masks, and no durations."""
     return {**call.copies, "infos": without_blanks(call.copies["infos"])}
 
 

@@ -40,7 +40,7 @@ def check_episode_ends(player: Player, run: Sequence[Call]) -> None:
 
 
 def check_final_keys(call: Call, single_space: gym.Space[Any]) -> None:
-    """SAME_STEP: where an episode ended, and only there, its last observation and info."""
+    """Check that SAME_STEP gives last observation and info where an episode ended, and only there."""
     infos, done = call.copies["infos"], call.done
     for key in FINAL_KEYS:
         if not done.any():
@@ -57,7 +57,7 @@ def check_final_keys(call: Call, single_space: gym.Space[Any]) -> None:
 
 
 def check_beginnings(mode: AutoresetMode, ends: Sequence[tuple[Any, Any]], run: Sequence[Call]) -> None:
-    """A single end may look like the beginning that follows, all of them in an environment that moves do not."""
+    """Check that last observations are not those of the next episode: one may look like it, but not all."""
     is_moving = len(set(observations_of(run))) > 1
     is_mixed_up = is_moving and bool(ends) and all(difference(last, begun) is None for last, begun in ends)
     name = "infos['final_obs']" if mode is AutoresetMode.SAME_STEP else "the last observation of an episode"
@@ -68,7 +68,7 @@ def check_beginnings(mode: AutoresetMode, ends: Sequence[tuple[Any, Any]], run: 
 
 
 def check_ignored_steps(player: Player, run: Sequence[Call]) -> None:
-    """NEXT_STEP: the step after an end only resets."""
+    """Check that in NEXT_STEP the step after an end only resets."""
     space = copy.deepcopy(player.env.action_space)
     space.seed(player.seed + 1)
     actions = list(player.actions)
@@ -84,7 +84,7 @@ def check_ignored_steps(player: Player, run: Sequence[Call]) -> None:
 
 
 def check_partial_resets(player: Player, run: Sequence[Call]) -> None:
-    """DISABLED: the slots outside of a reset mask stay as they were."""
+    """Check that in DISABLED the slots outside of a reset mask stay as they were."""
     for call, following in pairwise(run):
         check_bystanders(call, following)
     if player.device is not None:
@@ -106,7 +106,7 @@ def check_bystanders(call: Call, following: Call) -> None:
 
 
 def check_refusal(player: Player) -> None:
-    """DISABLED: a step of a finished slot raises, or leaves it as it is and pays nothing."""
+    """Check that in DISABLED a step of a finished slot raises, or leaves it as it is and pays nothing."""
     call = player.reset("reset", seed=player.seed)
     for number, action in enumerate(player.actions, start=1):
         call = player.step(f"step {number}", action)

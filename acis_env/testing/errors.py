@@ -1,4 +1,4 @@
-"""How a broken contract is reported."""
+"""Errors that report a broken contract."""
 
 from __future__ import annotations
 

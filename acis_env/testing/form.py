@@ -63,7 +63,7 @@ def is_batch_of(batched: gym.Space[Any], single: gym.Space[Any], num_envs: int) 
 
 
 def check_in_space(value: Any, space: gym.Space[Any], where: str) -> None:
-    """Structure, dtype, shape and range; a space that is neither Dict, Tuple nor Box is asked itself."""
+    """Check structure, dtype, shape and range; a space that is neither Dict, Tuple nor Box is asked itself."""
     if isinstance(space, gym.spaces.Dict):
         is_fit = isinstance(value, dict) and set(value) == set(space.spaces)
         expect(is_fit, f"{where} must have the keys {sorted(space.spaces)}, got {describe(value)}")
@@ -95,7 +95,7 @@ def check_numbers(parts: Mapping[str, Any], num_envs: int, where: str) -> None:
 
 
 def check_infos(infos: Mapping[str, Any], num_envs: int, where: str) -> None:
-    """A mask for every key, and one row per slot in every array."""
+    """Check that every key has a mask, and every array one row per slot."""
     for key, value in infos.items():
         if is_mask(key) and key[1:] in infos:
             is_fit = is_array(value) and dtype_name(value) == "bool" and value.shape == (num_envs,)

@@ -1,4 +1,4 @@
-"""The same environment in all autoreset modes must tell the same story."""
+"""Comparison of an environment in all three autoreset modes, which must give the same episodes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check_same_step_agrees(same_step: Sequence[Call], disabled: Sequence[Call]) 
 
 
 def check_final_values(call: Call, reference: Call) -> None:
-    """`final_obs` and `final_info` in SAME_STEP are what a step shows in DISABLED, the `reference`."""
+    """Check that `final_obs` and `final_info` in SAME_STEP are what the step shows in DISABLED, the `reference`."""
     infos, done = call.copies["infos"], reference.done
     for slot in slots_of(done):
         changed = difference(row(reference.copies["observations"], slot), row(infos["final_obs"], slot))

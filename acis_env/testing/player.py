@@ -51,7 +51,7 @@ class Player:
     env: VectorEnv[Any, Any, Any]
     seed: int
     actions: Sequence[Any]
-    device: torch.device | None  # of the environment's tensors; None where it returns arrays
+    device: torch.device | None  # where the tensors of the environment are; None where it returns arrays
 
     @staticmethod
     def of(env: VectorEnv[Any, Any, Any], seed: int, num_steps: int) -> Player:

@@ -30,7 +30,7 @@ def check_seeds(player: Player, run: Sequence[Call]) -> None:
 
 
 def check_memory(run: Sequence[Call]) -> None:
-    """Nothing that was returned has changed since, or lies where another call's data lie."""
+    """Check that nothing that was returned has changed since, or lies where another call's data lie."""
     owners: dict[Any, tuple[int, str]] = {}
     for number, call in enumerate(run):
         changed = difference(call.copies, mapped(to_numpy, call.returned))
@@ -43,7 +43,7 @@ def check_memory(run: Sequence[Call]) -> None:
 
 
 def check_overwriting(player: Player, run: Sequence[Call]) -> None:
-    """The environment holds no part of what it returned."""
+    """Check that the environment holds no part of what it returned."""
 
     def overwrite(call: Call) -> None:
         fill_with_garbage(leaf for _, leaf in leaves(call.returned))

@@ -28,7 +28,7 @@ def blanked(value: Any, mask: NDArray[np.bool_]) -> Any:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything that is no container, with a name such as `infos['final_obs']['mask']`."""
+    """Yield everything that is no container, with a name such as `infos['final_obs']['mask']`."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from leaves(part, f"{path}[{key!r}]" if path else str(key))
@@ -40,7 +40,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """`function` of every leaf."""
+    """Copy of `value` with `function(leaf)` in place of every leaf."""
 
     def visit(leaf: Any) -> Any:
         if not (isinstance(leaf, np.ndarray) and leaf.dtype == object):
@@ -120,7 +120,7 @@ def is_array(value: Any) -> bool:
 
 
 def dtype_name(array: Any) -> str:
-    """As numpy has it, such as "uint8"."""
+    """Name of the dtype as numpy has it, such as "uint8"."""
     return str(array.dtype).removeprefix("torch.")
 
 

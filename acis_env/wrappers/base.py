@@ -22,7 +22,7 @@ class Wrapper(VectorWrapperBase):
     """A `VectorWrapper` that also shows these attributes, where the wrapped environment has them.
 
     Attributes:
-        device: of the tensors inside.
+        device: where the tensors inside are.
         autoreset_mode: what follows the end of an episode.
         call, get_attr, set_attr, get_state, set_state: methods of `SegmentationVectorEnv`.
     """

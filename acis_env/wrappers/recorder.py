@@ -18,7 +18,7 @@ from acis_env.wrappers.base import Wrapper, reset_slots
 FileFormat = Literal["gif", "mp4"]
 
 CODECS = ("vp09", "mp4v")
-"""For mp4, best first: browsers show the first, and a build of OpenCV may lack it."""
+"""Codecs for mp4, best first: browsers show the first, and a build of OpenCV may lack it."""
 
 
 class RecordEpisodes(Wrapper):
@@ -51,7 +51,7 @@ class RecordEpisodes(Wrapper):
             every: write the first of so many episodes of a slot; only what is written is drawn.
             slots: the slots to watch, in [0, num_envs).
             fps: frames per second, in (0, 50].
-            name_prefix: of the files.
+            name_prefix: what the names of the files begin with.
             format: "gif" or "mp4".
 
         Raises:
@@ -67,7 +67,7 @@ class RecordEpisodes(Wrapper):
         self.name_prefix, self.format = name_prefix, format
         self._check()
         self.episode_counts = dict.fromkeys(self.slots, 0)
-        self._frames: dict[int, list[Picture]] = {}  # of the slots that are being recorded
+        self._frames: dict[int, list[Picture]] = {}  # frames by slot, where one is being recorded
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -99,7 +99,7 @@ class RecordEpisodes(Wrapper):
         return observations, rewards, terminated, truncated, infos
 
     def set_state(self, snapshot: Snapshot, env_ids: Sequence[int] | None = None) -> None:
-        """As `SegmentationVectorEnv.set_state`; the episodes of these slots are recorded from there on."""
+        """Put states back (see `SegmentationVectorEnv.set_state`); these slots are recorded from there on."""
         self.env.set_state(snapshot, env_ids)
         slots = list(range(self.num_envs) if env_ids is None else env_ids)
         self._begin(slots)

@@ -37,7 +37,7 @@ class RecordEpisodeStatistics(Wrapper):
 
         Args:
             env: one whose metadata names its autoreset mode.
-            buffer_length: of the queues.
+            buffer_length: number of episodes that the queues hold.
             stats_key: takes the place of "episode" in `infos`.
 
         Raises:
@@ -86,7 +86,7 @@ class RecordEpisodeStatistics(Wrapper):
         return observations, rewards, terminated, truncated, infos
 
     def set_state(self, snapshot: Snapshot, env_ids: Sequence[int] | None = None) -> None:
-        """As `SegmentationVectorEnv.set_state`; the statistics of these slots count from there on."""
+        """Put states back (see `SegmentationVectorEnv.set_state`); statistics of these slots count from there on."""
         self.env.set_state(snapshot, env_ids)
         slots = list(range(self.num_envs) if env_ids is None else env_ids)
         self._begin(slots)

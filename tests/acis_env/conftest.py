@@ -29,6 +29,16 @@ def make_vec(pretrained, scenes):
 
 
 @pytest.fixture
+def make_stopping(make_vec):
+    """A function that opens the scenes for agents that end their episodes, which stay over then."""
+
+    def make(num_envs=3, **options):
+        return make_vec(num_envs, **{"stop": "agent", "autoreset_mode": "Disabled", **options})
+
+    return make
+
+
+@pytest.fixture
 def info_keys():
     """What an info always holds."""
     return {"potential", "num_instances", "step_count", "assignment", "scene_index", "augmentation"}
