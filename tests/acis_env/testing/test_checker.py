@@ -145,20 +145,17 @@ class InternalFlags(SegmentationVectorEnv):
     """Shows the memory that says who is over; the next step begins with a copy of it."""
 
     def _begin_after_end(self):
-        self._is_over = self._is_over.copy()
+        self._autoreset.is_over = self._autoreset.is_over.copy()
         return super()._begin_after_end()
 
     def step(self, actions):
         observations, rewards, terminated, truncated, infos = super().step(actions)
-        if not truncated.any():
-            terminated = torch.from_numpy(self._is_over) if self.autoreset_mode is not SAME_STEP else terminated
+        if not truncated.any() and self.autoreset_mode is not SAME_STEP:
+            terminated = torch.from_numpy(self._autoreset.is_over)
         return observations, rewards, terminated, truncated, infos
 
 
 class InfoWithoutMask(SegmentationVectorEnv):
-    def _info(self):
-        return super()._info()
-
     def step(self, actions):
         *rest, infos = super().step(actions)
         del infos["_potential"]
@@ -346,7 +343,7 @@ class BeginsByItself(SegmentationVectorEnv):
     """Resets finished slots although nobody asked for it."""
 
     def _begin_after_end(self):
-        slots = self._is_over.nonzero()[0].tolist()
+        slots = self._autoreset.is_over.nonzero()[0].tolist()
         if slots:
             self._begin(slots)
         return slots
@@ -354,21 +351,21 @@ class BeginsByItself(SegmentationVectorEnv):
 
 class PaysForIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = torch.from_numpy(self._is_over.copy())
+        was_over = torch.from_numpy(self._autoreset.is_over.copy())
         observations, rewards, *rest = super().step(actions)
         return observations, rewards + was_over, *rest
 
 
 class FlagsIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = torch.from_numpy(self._is_over.copy())
+        was_over = torch.from_numpy(self._autoreset.is_over.copy())
         observations, rewards, terminated, *rest = super().step(actions)
         return observations, rewards, terminated | was_over, *rest
 
 
 class TakesIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = torch.from_numpy(self._is_over.copy())
+        was_over = torch.from_numpy(self._autoreset.is_over.copy())
         observations, *rest = super().step(actions)
         return torch.where(was_over[:, None], actions[:, :1].abs(), observations), *rest
 
@@ -490,7 +487,7 @@ class NeighboursForgetTheirMask(SegmentationVectorEnv):
     def reset(self, **arguments):
         returned = super().reset(**arguments)
         if (arguments.get("options") or {}).get("reset_mask") is not None:
-            self._state.accumulated_mask.zero_()
+            self.state.accumulated_mask.zero_()
         return returned
 
 

@@ -1,0 +1,133 @@
+"""Colours of label maps: true instances are muted, predictions go from blue to red in their order.
+
+Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, Fig. 4.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from acis_env.metrics import check_label_map
+
+Picture = NDArray[np.uint8]  # [H, W, 3] in [0, 255], RGB
+
+ORDER_ANCHORS = ((30, 60, 255), (0, 205, 255), (40, 200, 60), (255, 225, 0), (255, 140, 0), (230, 15, 25))
+SURPLUS = (255, 255, 255)  # a prediction beyond the number of instances
+
+
+def order_colours(n: int) -> Picture:
+    """Colours of the 1st to the `n`-th prediction, `[n, 3]` uint8: blue, cyan, green, yellow, orange, red (Fig. 4).
+
+    A single prediction is blue. `n` below 0 is a `ValueError`.
+    """
+    check_count("n", n)
+    position = np.linspace(0, len(ORDER_ANCHORS) - 1, n)
+    channels = [
+        np.interp(position, np.arange(len(ORDER_ANCHORS)), channel) for channel in zip(*ORDER_ANCHORS, strict=True)
+    ]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def instance_colours(n: int) -> Picture:
+    """Colours of `n` true instances, `[n, 3]` uint8: muted, without an order, unlike those of `order_colours`.
+
+    `n` below 0 is a `ValueError`.
+    """
+    check_count("n", n)
+    # Steps of the golden ratio keep any run of hues apart; three tones keep apart those that come round again.
+    tones = ((0.38, 0.93), (0.5, 0.68), (0.22, 0.8))
+    colours = [colorsys.hsv_to_rgb((0.06 + 0.618034 * k) % 1, *tones[k % 3]) for k in range(n)]
+    return np.round(255 * np.array(colours).reshape(n, 3)).astype(np.uint8)
+
+
+def colour_by_order(label_map: NDArray[Any], num_colours: int | None = None) -> Picture:
+    """Predictions coloured by order: label `k` gets the `k`-th order colour, the background is black.
+
+    Args:
+        label_map: `[H, W]`, any integer dtype; label = step of the prediction, 0 = background.
+        num_colours: length of the colour scale; default: the largest label. Labels beyond it are white.
+
+    Returns:
+        `[H, W, 3]` uint8.
+
+    Raises:
+        ValueError: `label_map` is not a matrix of non-negative integers, or `num_colours` is negative.
+    """
+    check_label_map("label_map", label_map)
+    return _paint(label_map, order_colours(int(label_map.max(initial=0)) if num_colours is None else num_colours))
+
+
+def colour_instances(label_map: NDArray[Any]) -> Picture:
+    """True instances in muted colours, the background black.
+
+    Args:
+        label_map: `[H, W]`, any integer dtype, 0 = background. A label has the same colour in every label map.
+
+    Returns:
+        `[H, W, 3]` uint8.
+
+    Raises:
+        ValueError: `label_map` is not a matrix of non-negative integers.
+    """
+    check_label_map("label_map", label_map)
+    return _paint(label_map, instance_colours(int(label_map.max(initial=0))))
+
+
+def overlay(image: Picture, label_map: NDArray[Any], alpha: float = 0.5, num_colours: int | None = None) -> Picture:
+    """Predictions over their image, tinted by order, with an opaque border inside every instance.
+
+    Args:
+        image: `[3, H, W]` uint8, RGB.
+        label_map: `[H, W]`, any integer dtype; label = step of the prediction, 0 = background.
+        alpha: weight of the colour inside an instance, in [0, 1].
+        num_colours: as for `colour_by_order`.
+
+    Returns:
+        `[H, W, 3]` uint8; background pixels are those of the image.
+
+    Raises:
+        ValueError: an argument breaks the above.
+    """
+    check_image(image, label_map)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+    colours = colour_by_order(label_map, num_colours)
+    weight = np.where(_is_border(label_map), 1.0, alpha * (label_map > 0))[..., None]
+    return np.round((1 - weight) * image.transpose(1, 2, 0) + weight * colours).astype(np.uint8)
+
+
+def _paint(label_map: NDArray[Any], colours: Picture) -> Picture:
+    """`[H, W, 3]`: label `k` in the `k`-th of `colours` `[n, 3]`, the background black, labels beyond `n` white."""
+    palette = np.concatenate([np.zeros_like(colours, shape=(1, 3)), colours, np.array([SURPLUS], np.uint8)])
+    return palette[np.minimum(label_map.astype(np.int64), len(colours) + 1)]
+
+
+def _is_border(label_map: NDArray[Any]) -> NDArray[np.bool_]:
+    """Pixels of instances `[H, W]` near another label; the image edge is no border. Thicker in larger images."""
+    size = 3 + 2 * (min(label_map.shape) // 300)
+    neighbourhood = np.ones((size, size), np.uint8)
+    labels = label_map.astype(np.float64)  # the morphology of OpenCV has no wide integers
+    return np.asarray((cv2.dilate(labels, neighbourhood) != cv2.erode(labels, neighbourhood)) & (label_map > 0))
+
+
+def check_count(name: str, count: int) -> None:
+    if count < 0:
+        raise ValueError(f"{name} must be at least 0, got {count}")
+
+
+def check_image(image: Picture, label_map: NDArray[Any], name: str = "label_map") -> None:
+    check_label_map(name, label_map)
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"image must be uint8 [3, H, W] with pixels, got {image.dtype} {list(image.shape)}")
+    if label_map.shape != image.shape[1:]:
+        raise ValueError(f"{name} must be [H, W] = {list(image.shape[1:])} as image, got {list(label_map.shape)}")
+
+
+def check_picture(name: str, picture: Picture) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise ValueError(f"{name} must be uint8 [H, W, 3] with pixels, got {picture.dtype} {list(picture.shape)}")
