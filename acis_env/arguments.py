@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from numbers import Integral
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from acis_env.dynamics import Rules
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -35,28 +37,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name, holds, expected in checks:
         if not holds:
             raise ValueError(f"{name} must be {expected}, got {arguments[name]!r}")
-    check_sources(arguments)
-
-
-def check_sources(arguments: Mapping[str, Any]) -> None:
-    """Check where `SegmentationVectorEnv` is to take the decoder and the context from."""
-    weights, decoder, context = (arguments[name] for name in ("weights", "decoder", "context"))
-    if context not in ("predicted", "oracle") and not callable(getattr(context, "context", None)):
-        raise ValueError(
-            f'context must be "predicted", "oracle" or an object with the method context (a ContextPredictor), '
-            f"got {context!r}"
-        )
-    if weights is None and (decoder is None or context == "predicted"):
-        missing = "decoder" if decoder is None else "context"
-        raise ValueError(
-            f"weights must be given for want of a {missing} of one's own: a bundled name, a folder or the networks; "
-            'without, pass decoder=..., and context="oracle" or a ContextPredictor'
-        )
-    if decoder is not None and arguments["refine"]:
-        raise ValueError(
-            "refine=True refines the masks of the weights' own decoder: leave it out, or pass "
-            "decoder=RefiningDecoder(encoder, decoder)"
-        )
 
 
 def build(name: str, kind: type[Any], arguments: Mapping[str, Any]) -> Any:
@@ -65,6 +45,34 @@ def build(name: str, kind: type[Any], arguments: Mapping[str, Any]) -> Any:
     if unknown := sorted(set(arguments) - set(known)):
         raise ValueError(f"{name} may hold {known}, got {unknown}")
     return kind(**arguments)
+
+
+RULES = tuple(f.name for f in fields(Rules))
+CHANGEABLE = tuple(name for name in RULES if name != "stop")
+"""Settings that `set_attr` changes: all rules but `stop`, which decides the action space."""
+
+
+def change_rule(rules: Rules, name: str, values: Any, num_envs: int) -> Rules:
+    """`rules` with another value of `name`, given once or as a list of `num_envs` equal ones.
+
+    Raises:
+        AttributeError: `name` is fixed or unknown.
+        ValueError: the value is outside of its range, or slots would differ.
+    """
+    if name not in CHANGEABLE:
+        raise AttributeError(f"set_attr changes {CHANGEABLE}, got {name!r}")
+    if isinstance(values, list | tuple):
+        if len(values) != num_envs or any(value != values[0] for value in values):
+            raise ValueError(f"{name} must be one value for all {num_envs} slots, got {values!r}")
+        values = values[0]
+    return replace(rules, **{name: values})
+
+
+def deal_out(value: Any, num_envs: int) -> tuple[Any, ...]:
+    """One value per slot: those of a sequence of `num_envs`, or `value` for each."""
+    is_sequence = isinstance(value, list | tuple) or (isinstance(value, Tensor | np.ndarray) and value.ndim > 0)
+    is_one_each = is_sequence and len(value) == num_envs
+    return tuple(value) if is_one_each else (value,) * num_envs
 
 
 def parse_env_ids(env_ids: Sequence[int] | None, num_envs: int) -> list[int]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from acis_env import tree
 from acis_env.augment import compact_labels, label_dtype
 from acis_env.decoder import Conditioning, Decoder
-from acis_env.matching import match
+from acis_env.matching import from_scratch, match
 from acis_env.ops.owners import claim
 from acis_env.ops.sums import KnownRuns
 from acis_env.precision import to_float32
@@ -244,6 +244,49 @@ def step(
         if rules.count_penalty > 0:
             reward = reward - rules.count_penalty * (after.step_count > state.num_instances)
     return replace(after, scores=scores, assignment=assignment, potential=potential), reward
+
+
+def act(
+    state: EnvState,
+    actions: Tensor,
+    decoder: MaskFunction,
+    rules: Rules = DEFAULT_RULES,
+    action_scale: float = 1.0,
+    sits_out: Tensor | None = None,
+) -> tuple[EnvState, Tensor, Tensor, Tensor]:
+    """Take one `step`, or end episodes where the agent wants to.
+
+    Args:
+        state: of `B` episodes.
+        actions: `[B, l]` in [-1, 1], with `stop="agent"` `[B, l + 1]`, where a positive last entry ends the episode.
+        decoder: turns latent codes into masks.
+        rules: the environment's.
+        action_scale: latent code that an action of 1 stands for.
+        sits_out: `[B]` bool, episodes that stay as they are, earn nothing and do not end; None for none.
+
+    Returns:
+        The new state, rewards `[B]`, terminated and truncated `[B]` bool.
+    """
+    latent = actions[:, :-1] if rules.stop == "agent" else actions
+    after, rewards = step(state, latent * action_scale, decoder, rules)
+    if rules.stop == "agent":
+        terminated = actions[:, -1] > 0
+        after = hold(state, after, terminated)
+        rewards = torch.where(terminated, -rules.count_penalty * num_missing(state), rewards)
+    else:
+        terminated = is_complete(after)
+    truncated = is_cut(after) & ~terminated
+    if sits_out is not None:
+        after = hold(state, after, sits_out)
+        rewards = rewards.masked_fill(sits_out, 0)
+        terminated, truncated = terminated & ~sits_out, truncated & ~sits_out
+    return after, rewards, terminated, truncated
+
+
+def assign_again(state: EnvState) -> EnvState:
+    """`state` with the best assignment of its steps so far, from which the potential goes on."""
+    best, _ = from_scratch(state.scores, state.step_count, state.num_instances, state.noise)
+    return replace(state, assignment=best)
 
 
 def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:

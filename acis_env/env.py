@@ -13,7 +13,8 @@ from torch import Tensor
 from acis_env.datasets import Scene
 from acis_env.decoder import Decoder
 from acis_env.observations import Observation
-from acis_env.vector_env import SegmentationVectorEnv, Snapshot
+from acis_env.snapshot import Snapshot
+from acis_env.vector_env import SegmentationVectorEnv
 
 NumpyObservation = dict[str, NDArray[Any]] | NDArray[Any]
 
@@ -53,8 +54,10 @@ class SegmentationEnv(gym.Env[NumpyObservation, NDArray[np.float32]]):
         action = np.asarray(action, dtype=np.float32)
         if action.shape != self.action_space.shape:
             raise ValueError(f"action must be [l] = {list(self.action_space.shape or ())}, got {list(action.shape)}")
-        if self._slot._state is not None and self._slot._is_over[0]:
-            raise RuntimeError("the episode is over: call reset()")
+        if not np.isfinite(action).all():
+            raise ValueError(f"action must be finite, got {action.tolist()}")
+        if self._slot.is_over[0]:
+            raise RuntimeError("the episode is over or has not begun: call reset()")
         observations, rewards, terminated, truncated, infos = self._slot.step(action[None])
         return _first(observations), float(rewards), bool(terminated), bool(truncated), _first_info(infos)
 

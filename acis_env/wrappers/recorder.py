@@ -12,7 +12,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from acis_env.files import replacing
 from acis_env.rendering import Picture, write_gif
-from acis_env.vector_env import SegmentationVectorEnv, Snapshot
+from acis_env.snapshot import Snapshot
+from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.wrappers.base import Wrapper, reset_slots
 
 FileFormat = Literal["gif", "mp4"]

@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from acis_env.vector_env import Snapshot
+from acis_env.snapshot import Snapshot
 from acis_env.wrappers.base import Wrapper, reset_slots
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acis_env.vector_env import SegmentationVectorEnv, Snapshot
+from acis_env.snapshot import Snapshot
+from acis_env.vector_env import SegmentationVectorEnv
 from agents.algorithms.distributed import ProcessGroup
 
 

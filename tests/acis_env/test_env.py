@@ -323,18 +323,13 @@ def test_an_action_of_another_shape_is_refused_with_both_shapes(make_env, make_v
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_action_that_is_not_finite_is_refused_and_leaves_the_episode_as_it_was(make_env, make_vec, value):
-    env, envs = make_env(), make_vec(3)
-    env.reset()
-    envs.reset()
-    actions = np.zeros((3, 4), np.float32)
-    actions[1, 2] = value
-    with pytest.raises(ValueError, match=r"must be finite, got NaN or infinity in slots \[1\]"):
-        envs.step(actions)
-    with pytest.raises(ValueError, match="must be finite"):
-        env.step(actions[1])
-    assert envs.state.step_count.tolist() == [0, 0, 0]
-    env.step(np.zeros(4, np.float32))
+def test_an_action_that_is_not_finite_is_refused_and_leaves_the_episode_as_it_was(make_env, value):
+    env = make_env()
+    _, before = env.reset()
+    with pytest.raises(ValueError, match=r"action must be finite, got \[0.0, 0.0, -?(nan|inf), 0.0\]"):
+        env.step(np.array([0, 0, value, 0], np.float32))
+    *_, infos = env.step(np.zeros(4, np.float32))
+    assert infos["step_count"] == before["step_count"] + 1 == 1
 
 
 def test_a_step_needs_a_reset_first(make_env, make_vec):

@@ -5,6 +5,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from acis_env import vector_env
 
@@ -58,7 +59,7 @@ def test_call_deals_tensors_out_to_the_slots(make_vec):
     envs = make_vec(3)
     envs.reset(seed=0)
     assert [label_map.shape for label_map in envs.call("label_map")] == [(32, 32)] * 3
-    assert [one.tolist() for one in envs.get_attr("_scene_index")] == envs._scene_index.tolist()
+    assert envs.get_attr("is_over") == (False,) * 3
 
 
 @pytest.mark.parametrize("name", ["reset", "step", "close"])
@@ -135,10 +136,63 @@ def test_only_the_slots_asked_for_are_drawn(make_vec, random_actions, monkeypatc
     assert isinstance(everything, tuple)
     assert len(everything) == 4
     drawn = []
-    draw = vector_env.episode_frame
-    monkeypatch.setattr(vector_env, "episode_frame", lambda *a: drawn.append(a) or draw(*a))
+    draw = vector_env.frame
+    monkeypatch.setattr(vector_env, "frame", lambda *a: drawn.append(a) or draw(*a))
     some = envs.render([3, 1])
     assert len(drawn) == 2
     np.testing.assert_array_equal(some, [everything[3], everything[1]])
     assert all(frame.dtype == np.uint8 and frame.ndim == 3 for frame in some)
     assert envs.render([]) == ()
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+
+
+def spoilt(actions, slot, value):
+    """The same actions with one entry that is no number, and with 0 there."""
+    wrong, right = actions.copy(), actions.copy()
+    wrong[slot, 0], right[slot, 0] = value, 0
+    return wrong, right
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_is_no_number_counts_as_zero_and_the_next_reset_names_its_slots(
+    make_vec, random_actions, assert_same, value, device
+):
+    envs, same = make_vec(3, device=device), make_vec(3, device=device)
+    for each in (envs, same):
+        each.reset(seed=0, options={"scene_index": 3})
+    wrong, right = spoilt(random_actions(1, 3)[0], 1, value)
+    assert_same(envs.step(wrong), same.step(right))
+    for each in (envs, same):
+        each.step(random_actions(1, 3, seed=1)[0])
+    with pytest.raises(ValueError, match=r"actions must be finite, got NaN or infinity in slots \[1\] since the last"):
+        envs.reset(options={"reset_mask": np.array([True, False, False])})
+    same.reset(options={"reset_mask": np.array([True, False, False])})
+    action = random_actions(1, 3, seed=2)[0]
+    assert_same(envs.step(action), same.step(action))  # the episodes had begun before the error was raised
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
+def test_an_automatic_reset_tells_of_bad_actions_too(make_vec, random_actions, mode):
+    envs = make_vec(2, autoreset_mode=mode)
+    envs.reset(options={"scene_index": [2, 3]})  # one instance and four
+    wrong, right = spoilt(random_actions(1, 2)[0], 1, np.nan)
+    if mode == "NextStep":
+        envs.step(wrong)
+    with pytest.raises(ValueError, match=r"NaN or infinity in slots \[1\]"):
+        envs.step(wrong if mode == "SameStep" else right)
+    assert envs.state.step_count.tolist() == [0, 1]
+    envs.step(right)
+
+
+def test_closing_tells_of_bad_actions_once(make_vec, random_actions):
+    envs = make_vec(2)
+    envs.reset(options={"scene_index": 3})
+    envs.step(spoilt(random_actions(1, 2)[0], 0, np.inf)[0])
+    with pytest.raises(ValueError, match=r"NaN or infinity in slots \[0\]"):
+        envs.close()
+    envs.close()
+    with pytest.raises(RuntimeError, match="call reset"):
+        envs.state  # noqa: B018 (it raises)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from acis_env import SegmentationVectorEnv
+from acis_env import SegmentationVectorEnv, tree
 from acis_env.matching import from_scratch
 from acis_env.reward import score
 
@@ -127,7 +127,7 @@ def test_refined_masks_are_the_autoencoders_of_the_drafts(make_vec, random_actio
 def test_a_snapshot_of_plain_masks_is_no_state_of_refined_ones(make_vec):
     plain, refining = make_vec(2), make_vec(2, refine=True)
     plain.reset(seed=0)
-    with pytest.raises(ValueError, match="with refine=True, got refine=False"):
+    with pytest.raises(ValueError, match="same decoder, refined or not: its conditioning has tensors"):
         refining.set_state(plain.get_state())
 
 
@@ -186,19 +186,6 @@ def test_between_resets_a_step_on_a_gpu_never_makes_the_host_wait(make_vec, pret
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_device_that_is_not_asked_in_each_step_tells_of_bad_actions_at_the_next_reset(make_vec, random_actions):
-    envs = make_vec(3)
-    envs._asks_at_once = False  # as on a GPU
-    envs.reset(seed=0, options={"scene_index": 3})
-    actions = random_actions(1, 3)[0]
-    actions[1, 0] = np.nan
-    _, rewards, *_ = envs.step(actions)
-    assert torch.isfinite(rewards).all()
-    with pytest.raises(ValueError, match=r"actions must be finite, got NaN or infinity in slots \[1\]"):
-        envs.reset(options={"reset_mask": np.array([True, False, False])})
-    envs.reset()
-
-
 def test_in_bfloat16_episodes_are_those_of_float32_but_for_rounding(make_vec, random_actions):
     exact, coarse = make_vec(3), make_vec(3, precision="bfloat16")
     for envs in (exact, coarse):
@@ -207,7 +194,7 @@ def test_in_bfloat16_episodes_are_those_of_float32_but_for_rounding(make_vec, ra
         _, expected, *_ = exact.step(action)
         _, rewards, *_ = coarse.step(action)
         torch.testing.assert_close(rewards, expected, atol=0.05, rtol=0)
-    assert {share.dtype for share in coarse.state.conditioning} == {torch.bfloat16}
+    assert {share.dtype for share in tree.tensors(coarse.state.conditioning)} == {torch.bfloat16}
     assert coarse.state.accumulated_mask.dtype == rewards.dtype == torch.float32
     assert not torch.equal(coarse.state.accumulated_mask, exact.state.accumulated_mask)
     with pytest.raises(ValueError, match=r"precision must be one of \('float32', 'bfloat16'\), got 'half'"):

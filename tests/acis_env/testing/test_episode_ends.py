@@ -1,4 +1,4 @@
-"""A defect that shows when an episode ends is named. Every class is the environment with one defect."""
+"""A defect that shows when an episode ends is named. Each is the environment with one of them."""
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ class BeginsByItself(SegmentationVectorEnv):
     """Resets finished slots although nobody asked for it."""
 
     def _begin_after_end(self):
-        slots = self._is_over.nonzero()[0].tolist()
+        slots = self._autoreset.is_over.nonzero()[0].tolist()
         if slots:
             self._begin(slots)
         return slots
@@ -72,21 +72,21 @@ class BeginsByItself(SegmentationVectorEnv):
 
 class PaysForIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = torch.from_numpy(self._is_over.copy())
+        was_over = torch.from_numpy(self._autoreset.is_over.copy())
         observations, rewards, *rest = super().step(actions)
         return observations, rewards + was_over, *rest
 
 
 class FlagsIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = torch.from_numpy(self._is_over.copy())
+        was_over = torch.from_numpy(self._autoreset.is_over.copy())
         observations, rewards, terminated, *rest = super().step(actions)
         return observations, rewards, terminated | was_over, *rest
 
 
 class TakesIgnoredActions(SegmentationVectorEnv):
     def step(self, actions):
-        was_over = torch.from_numpy(self._is_over.copy())
+        was_over = torch.from_numpy(self._autoreset.is_over.copy())
         observations, *rest = super().step(actions)
         return torch.where(was_over[:, None], actions[:, :1].abs(), observations), *rest
 

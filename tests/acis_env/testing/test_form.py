@@ -1,4 +1,4 @@
-"""A defect in the form of what calls return is named. Every class is the environment with one defect."""
+"""A defect in the form of what calls return is named. Each is the environment with one of them."""
 
 import pytest
 from gymnasium.vector import AutoresetMode
@@ -11,9 +11,6 @@ NUM_STEPS = 5
 
 
 class InfoWithoutMask(SegmentationVectorEnv):
-    def _info(self):
-        return super()._info()
-
     def step(self, actions):
         *rest, infos = super().step(actions)
         del infos["_potential"]

@@ -77,7 +77,7 @@ class NeighboursForgetTheirMask(SegmentationVectorEnv):
     def reset(self, **arguments):
         returned = super().reset(**arguments)
         if (arguments.get("options") or {}).get("reset_mask") is not None:
-            self._state.accumulated_mask.zero_()
+            self.state.accumulated_mask.zero_()
         return returned
 
 

@@ -1,4 +1,4 @@
-"""A defect of seeds, memory, arguments, pictures or the end is named. Every class is an environment with one."""
+"""A defect of seeds, memory, arguments, pictures or the end is named. Each is the environment with one of them."""
 
 import itertools
 
@@ -57,13 +57,13 @@ class InternalFlags(SegmentationVectorEnv):
     """Shows the memory that says who is over; the next step begins with a copy of it."""
 
     def _begin_after_end(self):
-        self._is_over = self._is_over.copy()
+        self._autoreset.is_over = self._autoreset.is_over.copy()
         return super()._begin_after_end()
 
     def step(self, actions):
         observations, rewards, terminated, truncated, infos = super().step(actions)
-        if not truncated.any():
-            terminated = torch.from_numpy(self._is_over) if self.autoreset_mode is not SAME_STEP else terminated
+        if not truncated.any() and self.autoreset_mode is not SAME_STEP:
+            terminated = torch.from_numpy(self._autoreset.is_over)
         return observations, rewards, terminated, truncated, infos
 
 
