@@ -1,4 +1,4 @@
-"""Micro-batches and processes: however the scenes of a batch are shared out, the weights come out the same."""
+"""Processes that train together: each has scenes of its own, and all take the step of their union."""
 
 import json
 import os
@@ -17,16 +17,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import agents
 from acis_env.weights import save_weights
-from agents.algorithms.distributed import SINGLE, Group, join_group
-from agents.algorithms.replay import ReplayBuffer
-from agents.algorithms.rollout import Batch
+from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingConfig
+from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup, join_group
 from agents.models.agent import load_checkpoint, save_checkpoint
-from agents.training.config import Phase
+from agents.models.critic import CriticConfig
+from agents.training.config import Stage
 from agents.training.trainer import Trainer
 
-BASELINES = (Phase("score", "bl-score", 1, 1e-3), Phase("bce", "bl-bce", 1, 1e-3, sequence_length=2))
-ACTOR_CRITIC = (Phase("warm-up", "critic", 1), Phase("main", "ac-score", 2, 1e-3, kl_weight=1e-3))
-LONGER = (ACTOR_CRITIC[0], replace(ACTOR_CRITIC[1], iterations=3))
+SCORE, CROSS_ENTROPY = BaselineConfig(decay=()), BaselineConfig(decay=(), objective="cross-entropy")
+CRITIC = CriticConfig(hidden=(8, 8))
+ACTOR_CRITIC = ActorCriticConfig(critic=CRITIC, critic_batch_size=8, critic_warmup=1, replay_size=2, decay=())
+RANKING = CriticRankingConfig(critic=CRITIC, critic_batch_size=8, replay_size=2, decay=())
+STAGES = {
+    "baselines": (Stage("score", SCORE, 2), Stage("cross-entropy", CROSS_ENTROPY, 1, sequence_length=2)),
+    "actor-critic": (Stage("main", ACTOR_CRITIC, 3),),
+    "ranking": (Stage("main", RANKING, 2),),
+}
+LONGER = (*STAGES["baselines"][:1], Stage("cross-entropy", CROSS_ENTROPY, 3, sequence_length=2))
 
 
 def launch(jobs, folder, processes=2):
@@ -51,21 +58,16 @@ def launch(jobs, folder, processes=2):
 
 
 def train(config, folder):
-    """Weights and last gradients of a run in this process."""
-    return outcome(Trainer(config, folder))
-
-
-def outcome(trainer):
+    """Weights of a run in this process."""
+    trainer = Trainer(config, folder)
     trainer.run()
-    learner = trainer.learner
-    gradients = [parameter.grad for parameter in learner.actor.policy_parameters()]
-    return {"actor": learner.actor.state_dict(), "critic": learner.critic.state_dict(), "gradients": gradients}
+    return trainer.learner.actor.state_dict()
 
 
-def extend(folder):
-    """Turn a finished run of ACTOR_CRITIC into an interrupted one of LONGER."""
+def extend(folder, stages):
+    """Turn a finished run into an interrupted one of longer `stages`."""
     state = load_checkpoint(folder / "checkpoint.pt")
-    state["config"]["phases"] = json.loads(json.dumps([asdict(phase) for phase in LONGER]))
+    state["config"]["stages"] = json.loads(json.dumps([asdict(stage) for stage in stages]))
     save_checkpoint(state, folder / "checkpoint.pt")
 
 
@@ -81,30 +83,30 @@ def _smooth_adam(monkeypatch):
 
 @pytest.fixture(scope="module")
 def base(config, make_tiny, tmp_path_factory):
-    """Settings of all runs: five scenes, so that shares are unequal."""
+    """Settings of all runs: four scenes of unequal length."""
     weights, tiny = tmp_path_factory.mktemp("weights"), make_tiny()
     save_weights(weights, tiny.context_network)
     save_weights(weights, tiny.autoencoder)
-    return replace(config, weights=str(weights), batch_size=5, monitor_every=1, clip_norm_bce=1.0)
+    return replace(config, env=config.env.having(weights=str(weights)), monitor_every=1)
 
 
 @pytest.fixture(scope="module")
 def two(base, tmp_path_factory):
     """What two processes did, one of which was killed in the last run; and the runs of one for comparison."""
     folder = tmp_path_factory.mktemp("two")
-    runs = {"baselines": replace(base, phases=BASELINES), "actor-critic": replace(base, phases=ACTOR_CRITIC)}
+    runs = {name: replace(base, stages=stages) for name, stages in STAGES.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim, "Adam", partial(torch.optim.Adam, eps=1e-3))
         alone = {name: train(config, folder / "alone" / name) for name, config in runs.items()}
-        extend(folder / "alone" / "actor-critic")
-        jobs = {name: asdict(config) for name, config in runs.items()}
-        jobs["parts"] = asdict(replace(runs["actor-critic"], accumulate=2))
-        jobs["resumed"] = {"resume": str(folder / "alone" / "actor-critic")}
-        endless = Phase("endless", "bl-score", 10**6)
-        jobs["endless"] = asdict(replace(base, phases=(endless,), checkpoint_every=1))
-        workers = launch(jobs, folder)
-        alone["parts"] = alone["actor-critic"]
-        alone["resumed"] = train(replace(base, phases=LONGER), folder / "alone" / "longer")
+        alone["longer"] = train(replace(base, stages=LONGER), folder / "alone" / "longer")
+    extend(folder / "alone" / "baselines", LONGER)
+    extend(folder / "alone" / "actor-critic", (Stage("main", ACTOR_CRITIC, 5),))
+    jobs = {name: asdict(config) for name, config in runs.items()}
+    jobs["parts"] = asdict(replace(runs["baselines"], learner=replace(base.learner, accumulate=2)))
+    jobs["resumed"] = {"resume": str(folder / "alone" / "baselines")}
+    jobs["resumed-critic"] = {"resume": str(folder / "alone" / "actor-critic")}
+    jobs["endless"] = asdict(replace(base, stages=(Stage("endless", SCORE, 10**6),), checkpoint_every=1))
+    workers = launch(jobs, folder)
     deadline = time.monotonic() + 120
     while not (folder / "endless" / "checkpoint.pt").exists():
         ended = [worker.communicate()[0] for worker in workers if worker.poll() is not None]
@@ -116,23 +118,47 @@ def two(base, tmp_path_factory):
     return SimpleNamespace(folder=folder, alone=alone, workers=workers, printed=printed)
 
 
-@pytest.mark.parametrize("name", ["baselines", "actor-critic", "parts", "resumed"])
-def test_two_processes_end_with_the_gradients_and_weights_of_one(two, name):
-    for rank in range(2):
-        assert_same(torch.load(two.folder / f"{name}-{rank}.pt"), two.alone[name])
+def load(two, name):
+    """What each of the two processes had in the end."""
+    return [torch.load(two.folder / f"{name}-{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("baselines", "baselines"), ("parts", "baselines"), ("resumed", "longer")]
+)
+def test_two_processes_take_the_steps_of_one_that_has_the_scenes_of_both(two, name, expected):
+    first, second = load(two, name)
+    assert_same(first["actor"], two.alone[expected])
+    assert_same(second["actor"], two.alone[expected])
+    assert not torch.equal(first["scenes"], second["scenes"])  # each has its own
+
+
+@pytest.mark.parametrize("name", ["actor-critic", "ranking", "resumed-critic"])
+def test_processes_keep_experience_of_their_own_and_have_one_actor_and_one_critic(two, name):
+    first, second = load(two, name)
+    for part in ("actor", "critic"):
+        for key, value in first[part].items():
+            assert torch.equal(value, second[part][key]), key
+    assert first["returns"].tolist() != second["returns"].tolist()
 
 
 def test_one_process_goes_on_where_two_stopped(two):
-    extend(two.folder / "actor-critic")
-    assert_same(outcome(Trainer.resume(two.folder / "actor-critic")), two.alone["resumed"])
+    extend(two.folder / "baselines", LONGER)
+    trainer = Trainer.resume(two.folder / "baselines")
+    trainer.run()
+    assert_same(trainer.learner.actor.state_dict(), two.alone["longer"])
+    extend(two.folder / "actor-critic", (Stage("main", ACTOR_CRITIC, 5),))
+    trainer = Trainer.resume(two.folder / "actor-critic")
+    kept = trainer.algorithm.replay.sample(10**6, torch.Generator()).returns
+    assert len(kept) == sum(len(part["returns"]) for part in load(two, "actor-critic"))
+    trainer.run()
 
 
-def test_losses_in_the_log_are_those_of_the_whole_batch(two):
-    for name in ("baselines", "actor-critic"):
-        shared, alone = (read_scalars(folder / name) for folder in (two.folder, two.folder / "alone"))
-        assert shared.keys() == alone.keys() >= {"rollout/return", "termination/loss"}
-        for tag in alone:
-            assert shared[tag][:2] == pytest.approx(alone[tag][:2], rel=1e-3, abs=1e-4), tag
+def test_losses_in_the_log_are_those_of_all_processes(two):
+    shared, alone = (read_scalars(folder / "baselines") for folder in (two.folder, two.folder / "alone"))
+    assert shared.keys() == alone.keys() >= {"rollout/return", "termination/loss"}
+    for tag in alone:
+        assert shared[tag] == pytest.approx(alone[tag], rel=1e-3, abs=1e-4), tag
 
 
 def read_scalars(folder):
@@ -141,7 +167,7 @@ def read_scalars(folder):
 
 
 def test_the_main_process_alone_shows_progress(two):
-    assert "training" in two.printed[0]
+    assert "cross-entropy" in two.printed[0]
     assert two.printed[1] == ""
 
 
@@ -150,76 +176,38 @@ def test_when_one_process_is_killed_the_others_end(two):
     assert "Connection" in two.printed[0]
 
 
-@pytest.mark.parametrize("phases", [BASELINES, ACTOR_CRITIC])
-def test_micro_batches_change_nothing_but_memory(base, tmp_path, phases):
-    whole, two, three = (
-        train(replace(base, phases=phases, accumulate=parts), tmp_path / str(parts)) for parts in (1, 2, 3)
-    )
-    assert_same(two, whole)
-    assert_same(three, whole)
-
-
-def test_steps_are_numbered_as_episodes_list_them():
-    batch = Batch(lengths=torch.tensor([3, 2, 2, 1]), parts=[])
-    assert batch.num_steps == 8
-    assert batch.number_steps(torch.arange(4)).tolist() == list(range(8))
-    assert batch.number_steps(torch.tensor([0, 2])).tolist() == [0, 2, 4, 6, 7]
-    assert batch.number_steps(torch.tensor([1, 3])).tolist() == [1, 3, 5]
-
-
-def shared_out(learner, state, deal, parts):
-    """What each of `parts` processes collects in the same scenes."""
-    batch = deal(state, parts)
-    return [learner.collect(replace(batch, parts=[part]), torch.Generator().manual_seed(1)) for part in batch.parts]
-
-
-def test_processes_draw_the_same_steps_and_each_gets_those_it_keeps(make_learner, begin, deal, tiny):
-    learner = make_learner()
-    whole = ReplayBuffer(2)
-    shares = [ReplayBuffer(2, Group(rank, 3)) for rank in range(3)]
-    for indices in ([1, 9, 4, 7], [2, 3, 5, 8, 6]):
-        whole.add(shared_out(learner, begin(tiny, indices), deal, 1)[0])
-        for share, kept in zip(shares, shared_out(learner, begin(tiny, indices), deal, 3), strict=True):
-            share.add(kept)
-    for size in (1, 6, 100):
-        expected = whole.sample(size, torch.Generator().manual_seed(size))
-        samples = [share.sample(size, torch.Generator().manual_seed(size)) for share in shares]
-        assert {sample.total for sample in samples} == {len(expected)}
-        assert sorted(torch.cat([sample.number for sample in samples]).tolist()) == list(range(len(expected)))
-        for sample in samples:
-            torch.testing.assert_close(sample.returns, expected.returns[sample.number])
-            difference = sample.context[sample.scene].int() - expected.context[expected.scene[sample.number]].int()
-            assert difference.abs().sum() == 0
-
-
-def test_a_process_without_a_step_of_the_sample_adds_nothing(make_learner, begin, deal, tiny):
-    learner = make_learner()
-    batch = shared_out(learner, begin(tiny, [1, 9]), deal, 1)[0]
-    losses = learner.update_critic(batch.select(torch.arange(0)))
-    assert losses["critic/loss"] == losses["critic/gradient_norm"] == 0
+@pytest.mark.parametrize("parts", [2, 3])
+def test_micro_batches_change_nothing_but_memory(base, tmp_path, parts):
+    config = replace(base, stages=STAGES["baselines"])
+    whole = train(config, tmp_path / "whole")
+    assert_same(train(replace(config, learner=replace(base.learner, accumulate=parts)), tmp_path / "parts"), whole)
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with join_group() as group:
-        assert group is SINGLE
+    with join_group("cpu") as group:
+        assert group is SINGLE_PROCESS
         assert group.is_main
 
 
-@pytest.mark.parametrize("accumulate", [0, 6])
-def test_micro_batches_without_a_scene_are_refused(base, accumulate):
-    with pytest.raises(ValueError, match=rf"accumulate must be .*, got {accumulate} with batch_size 5"):
-        replace(base, accumulate=accumulate)
+@pytest.mark.parametrize(
+    ("accumulate", "message"), [(0, "must be at least 1, got 0"), (6, "must be at most batch_size")]
+)
+def test_micro_batches_without_a_scene_are_refused(base, accumulate, message):
+    with pytest.raises(ValueError, match=message):
+        replace(base, learner=replace(base.learner, accumulate=accumulate))
 
 
-def test_processes_without_a_scene_are_refused(base, tmp_path):
-    config = replace(base, phases=BASELINES, accumulate=3)
-    with pytest.raises(ValueError, match=r"batch_size must be at least processes \* accumulate = 2 \* 3 = 6, got 5"):
-        Trainer(config, tmp_path, group=Group(1, 2))
+def test_scenes_that_cannot_be_shared_out_evenly_are_refused(base, tmp_path):
+    config = replace(base, stages=STAGES["baselines"])
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 processes, got 4"):
+        Trainer(config, tmp_path, group=ProcessGroup(1, 3))
 
 
-def test_more_processes_than_gpus_are_refused(base, tmp_path, monkeypatch):
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    config = replace(base, phases=BASELINES, device="cuda")
-    with pytest.raises(ValueError, match=r'device must be "cuda" with as many GPUs as processes.*4 processes'):
-        Trainer(config, tmp_path, group=Group(0, 4))
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_more_processes_than_gpus_are_refused(monkeypatch, device):
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    message = 'device must be "cuda" with as many GPUs as processes.*4 processes'
+    with pytest.raises(ValueError, match=message), join_group(device):
+        pass

@@ -4,45 +4,43 @@ from dataclasses import replace
 
 import pytest
 
-from acis_env.augment import NO_AUGMENTATION
+from acis_env import SegmentationVectorEnv
 from acis_env.datasets import Leaves
-from agents.evaluation.evaluation import agent_segmenter, evaluate, reconstruction_segmenter
+from agents.algorithms import ActorCriticConfig, BaselineConfig, LearnerConfig
+from agents.evaluation import agent_segmenter, evaluate, reconstruction_segmenter
 from agents.models.agent import Agent
-from agents.training.config import SMALL_ACTOR, Phase, TrainConfig
+from agents.training.config import Stage, TrainConfig
+from agents.training.presets import COMPACT_ACTOR, CROSS_ENTROPY
 from agents.training.trainer import Trainer
 
 CONFIG = TrainConfig(
-    batch_size=8,
-    actor=SMALL_ACTOR,
-    augmentation=NO_AUGMENTATION,
-    critic_updates=2,
-    critic_batch_size=32,
-    eval_every=1000,
-    monitor_every=1000,
-    checkpoint_every=1000,
+    learner=LearnerConfig(COMPACT_ACTOR), batch_size=8, eval_every=1000, monitor_every=1000, checkpoint_every=1000
 )
-INITIALISATION = (Phase("init", "bl-score", 20, 1e-3, sequence_length=1), Phase("warm-up", "critic", 30))
+INITIALISATION = Stage("init", BaselineConfig(learning_rate=1e-3), 20, sequence_length=1)
+ACTOR_CRITIC = ActorCriticConfig(learning_rate=5e-4, critic_updates=2, critic_batch_size=32, critic_warmup=30)
 
 
 @pytest.mark.parametrize(
-    "phases",
+    "stages",
     [
-        pytest.param((Phase("main", "bl-bce", 50, 5e-4),), id="bl-bce"),
-        pytest.param((Phase("main", "bl-score", 40, 1e-3),), id="bl-score"),
-        pytest.param((*INITIALISATION, Phase("main", "ac", 100, 5e-4, kl_weight=1e-3)), id="ac"),
+        pytest.param((Stage("main", replace(CROSS_ENTROPY, learning_rate=5e-4), 50),), id="bl-trunc"),
+        pytest.param((Stage("main", BaselineConfig(learning_rate=1e-3), 40),), id="bl-trunc-dice"),
+        pytest.param((INITIALISATION, Stage("main", ACTOR_CRITIC, 130)), id="ac-dice"),
     ],
 )
-def test_training_on_four_plants_finds_their_leaves_nearly_as_well_as_the_decoder_can(make_scenes, tmp_path, phases):
+def test_training_on_four_plants_finds_their_leaves_nearly_as_well_as_the_decoder_can(make_scenes, tmp_path, stages):
     plants = make_scenes(Leaves("train", (64, 64), min_leaves=2, max_leaves=4, length=4))
     assert [plant.num_instances for plant in plants] == [4, 4, 2, 4]
-    trainer = Trainer(replace(CONFIG, phases=phases), tmp_path, train=plants, val=plants)
+    options = {"scenes": plants, "weights": "leaves-64", "autoreset_mode": "Disabled"}
+    env, val_env = (SegmentationVectorEnv(n, sampler="shuffle", **options) for n in (8, 1))
+    trainer = Trainer(replace(CONFIG, stages=stages), tmp_path, env, val_env)
 
     def measure(segmenter):
-        return evaluate("any", segmenter, trainer.val_scenes).mean["dice_star"]
+        return evaluate("any", segmenter, val_env.source).mean["dice_star"]
 
-    bound = measure(reconstruction_segmenter(trainer.pretrained))
+    bound = measure(reconstruction_segmenter(trainer.learner.pretrained))
     agent = trainer.run()
-    # The last phase alone has to do it: actor-critic training by the critic's gradient.
+    # The last stage alone has to do it: actor-critic training by the critic's gradient.
     before, after = (measure(agent_segmenter(a)) / bound for a in (Agent.load(tmp_path / "initial.pt"), agent))
     assert bound > 0.95
     assert before < 0.75

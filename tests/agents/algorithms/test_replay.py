@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from agents.algorithms.replay import ReplayBuffer, Transitions, transitions
+from agents.algorithms.replay import ReplayBuffer, Transitions, join, transitions
 from agents.algorithms.rollout import discounted_returns, run_episodes
 
 
@@ -20,21 +20,21 @@ def numbered(start, scene, size=2):
     context = (start + torch.arange(int(scene.max()) + 1)).to(torch.uint8)[:, None, None, None]
     return Transitions(
         context=context.expand(-1, 12, size, size),
+        label_map=context[:, 0].long().expand(-1, size, size),
         scene=scene,
+        step=number % 3,
         mask=planes,
         predicted_mask=planes + 100,
         remaining=number,
         reward=number + 0.5,
         returns=number.float(),
-        number=torch.arange(count),
-        total=count,
     )
 
 
-def test_flattened_episodes_hold_every_step_with_its_own_scene_and_return(make_learner, begin, tiny):
-    learner = make_learner()
+def test_flattened_episodes_hold_every_step_with_its_own_scene_and_return(make_algorithm, baseline, begin, tiny):
+    learner = make_algorithm(baseline).learner
     with torch.no_grad():
-        episodes = run_episodes(learner.actor, learner.decoder, begin(tiny, [1, 9, 4]))
+        episodes = run_episodes(learner.actor, learner.core.decoder, begin(tiny, [1, 9, 4]))
     flat = transitions(episodes, gamma=0.9)
     returns = discounted_returns(episodes, gamma=0.9)
     assert len(flat) == 4 + 3 + 1
@@ -42,6 +42,7 @@ def test_flattened_episodes_hold_every_step_with_its_own_scene_and_return(make_l
     for step, step_returns in zip(episodes.steps, returns, strict=True):
         for scene in range(len(step.reward)):
             assert flat.scene[row] == scene
+            assert flat.step[row] == 4 - step.remaining[0]
             assert flat.returns[row] == step_returns[scene]
             assert flat.reward[row] == step.reward[scene]
             assert flat.remaining[row] == step.remaining[scene]
@@ -70,9 +71,10 @@ def test_samples_are_rows_that_were_added_each_once_with_its_own_context(size):
         assert len(sample) == len(set(sample.returns.tolist())) == min(size, 9)
         for i, number in enumerate(sample.returns.tolist()):
             batch, row = rows[number]
-            for name in ("mask", "predicted_mask", "remaining", "reward"):
+            for name in ("step", "mask", "predicted_mask", "remaining", "reward"):
                 assert torch.equal(getattr(sample, name)[i], getattr(batch, name)[row]), name
-            assert torch.equal(sample.context[sample.scene[i]], batch.context[batch.scene[row]])
+            for name in ("context", "label_map"):
+                assert torch.equal(getattr(sample, name)[sample.scene[i]], getattr(batch, name)[batch.scene[row]])
         assert sorted(set(sample.scene.tolist())) == list(range(len(sample.context)))  # no context is unused
 
 
@@ -103,8 +105,39 @@ def test_a_buffer_restored_from_its_state_draws_the_same_and_has_room_for_as_man
         each.add(numbered(20, [0, 0]))
     for seed in range(5):
         one, two = buffer.sample(3, generator(seed)), copy.sample(3, generator(seed))
-        assert all(torch.equal(value, getattr(two, name)) for name, value in vars(one).items() if name != "total")
+        assert all(torch.equal(value, getattr(two, name)) for name, value in one.tensors().items())
     assert sorted(copy.sample(9, generator()).returns.tolist()) == [10, 11, 20, 21]
+
+
+def test_processes_share_out_what_others_had_episode_by_episode():
+    buffers = [ReplayBuffer(2) for _ in range(2)]
+    for number, buffer in enumerate(buffers):
+        buffer.add(numbered(100 * number, [0, 1, 2, 0]))
+        buffer.add(numbered(100 * number + 50, [0]))
+    states = [buffer.state_dict() for buffer in buffers]
+    drawn = []
+    for rank in range(3):
+        share = ReplayBuffer(2)
+        share.load_share(states, rank, 3)
+        drawn.append(sorted(share.sample(100, generator()).returns.tolist()))
+    assert sorted(number for share in drawn for number in share) == [0, 1, 2, 3, 50, 100, 101, 102, 103, 150]
+    assert drawn[0] == [0, 3, 50, 100, 103]  # whole episodes: both steps of the first, and every third after it
+
+
+def test_joined_parts_keep_the_context_of_every_step():
+    parts = [numbered(0, [0, 1, 0]), numbered(40, [0]), numbered(80, [1, 0])]
+    joined = join(parts)
+    assert joined.returns.tolist() == [0, 1, 2, 40, 80, 81]
+    assert joined.context[joined.scene, 0, 0, 0].tolist() == [0, 1, 0, 40, 81, 80]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_micro_batches_are_all_steps_in_order(parts):
+    whole = numbered(0, [0, 1, 2, 0, 1, 2, 3])
+    split = whole.split(parts)
+    assert len(split) == parts
+    assert torch.cat([part.returns for part in split]).tolist() == list(range(7))
+    assert max(map(len, split)) - min(map(len, split)) <= 1
 
 
 def test_sampling_from_an_empty_buffer_is_an_error_that_says_so():

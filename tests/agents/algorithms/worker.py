@@ -7,23 +7,24 @@ from pathlib import Path
 
 import torch
 
-from acis_env.configs import config_from_dict
 from agents.algorithms.distributed import join_group
-from agents.training.config import TrainConfig
+from agents.training.config import train_config_from_dict
 from agents.training.trainer import Trainer
 
 
 def run(jobs, folder):
     """Train by every job's configuration, or go on with the run that it names."""
-    with join_group() as group:
+    with join_group("cpu") as group:
         for name, job in jobs.items():
             if "resume" in job:
-                trainer = Trainer.resume(Path(job["resume"]), group)
+                trainer = Trainer.resume(Path(job["resume"]), group=group)
             else:
-                trainer = Trainer(config_from_dict(TrainConfig, job, name), folder / name, group=group)
+                trainer = Trainer(train_config_from_dict(job, name), folder / name, group=group)
             trainer.run()
-            result = {"actor": trainer.learner.actor.state_dict(), "critic": trainer.learner.critic.state_dict()}
-            result["gradients"] = [p.grad for p in trainer.learner.actor.policy_parameters()]
+            result = {"actor": trainer.learner.actor.state_dict(), "scenes": trainer.core.state.context}
+            if hasattr(trainer.algorithm, "critic"):
+                result["critic"] = trainer.algorithm.critic.critic.state_dict()
+                result["returns"] = trainer.algorithm.replay.sample(100, torch.Generator().manual_seed(0)).returns
             torch.save(result, folder / f"{name}-{group.rank}.pt")
 
 
