@@ -116,7 +116,9 @@ def _check_kind(stage: Stage) -> None:
     """Make sure that the algorithm of a stage can be told by its kind when it is read back."""
     own = type(stage.algorithm)
     if _by_kind().get(getattr(stage.algorithm, "kind", "")) is not own:
-        raise ValueError(f'{own.__name__}, of stage {stage.name!r}, needs a field kind: Literal["..."] = "..." of its own')
+        raise ValueError(
+            f'{own.__name__}, of stage {stage.name!r}, needs a field kind: Literal["..."] = "..." of its own'
+        )
 
 
 def _by_kind() -> dict[str, type[AlgorithmConfig]]:
