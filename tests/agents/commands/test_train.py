@@ -16,7 +16,7 @@ from agents.training.trainer import load_config
 
 def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(run):
     config, preset = load_config(run.folder), PRESETS["ac-dice"]
-    (start, main), (_, preset_main) = config.stages, preset.stages
+    (_, main), (_, preset_main) = config.stages, preset.stages
     assert main.algorithm.gamma == 0.8
     assert config.learner.actor.memory_size == 6
     assert config.learner.actor.layers == preset.learner.actor.layers
@@ -116,4 +116,4 @@ def test_options_of_the_environment_that_are_no_json_object_end_in_the_usage(aci
     with pytest.raises(SystemExit) as exit_info:
         acis("train", "quick", "--env-options", "[1]", "--out", tmp_path)
     assert exit_info.value.code == 2
-    assert "JSON object" in capsys.readouterr().err
+    assert "--env-options" in capsys.readouterr().err
