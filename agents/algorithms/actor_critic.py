@@ -69,7 +69,9 @@ class ActorCritic(Algorithm):
         self.critic = CriticLearner(learner, config.critic, config.max_remaining, config.clip_norm)
         self.replay = ReplayBuffer(config.replay_size)
         if type(previous) is type(self) and previous.critic.has_form_of(self.critic):
-            self.critic, self.replay = previous.critic, previous.replay
+            # Only what has been learnt: the settings are those of this stage.
+            self.critic.load_state_dict(previous.critic.state_dict())
+            self.replay.load_state_dict(previous.replay.state_dict(), learner.core.device)
         self.collector = Collector(learner.env, learner.actor, config.gamma, config.exploration)
 
     def train_iteration(self, progress: Progress) -> Losses:

@@ -62,7 +62,9 @@ class CriticRanking(Algorithm):
         self.critic = CriticLearner(learner, config.critic, clip_norm=config.clip_norm)
         self.replay = ReplayBuffer(config.replay_size)
         if isinstance(previous, CriticRanking) and previous.critic.has_form_of(self.critic):
-            self.critic, self.replay = previous.critic, previous.replay
+            # Only what has been learnt: the settings are those of this stage.
+            self.critic.load_state_dict(previous.critic.state_dict())
+            self.replay.load_state_dict(previous.replay.state_dict(), learner.core.device)
         self._has_learnt = False
 
     def train_iteration(self, progress: Progress) -> Losses:

@@ -15,7 +15,7 @@ from agents.experiments.methods import Variant
 from agents.experiments.networks import Networks, weights_of
 from agents.experiments.provenance import commit, commits_of
 from agents.experiments.references import References
-from agents.experiments.results import differences
+from agents.experiments.results import check_version, differences
 
 Job = Networks | References | Cell
 
@@ -44,12 +44,14 @@ def check_recorded(jobs: Sequence[Job]) -> None:
     """Make sure that what is in the folders of `jobs` is theirs.
 
     Raises:
-        ValueError: naming the file of another configuration and what differs.
+        ValueError: naming the file of another configuration, or of an earlier version, and what differs.
     """
     for job in jobs:
         for path in (job.result, job.folder / "job.json"):
             if path.exists():
-                found = differences(json.loads(path.read_text())["configuration"], job.configuration)
+                recorded = json.loads(path.read_text())["configuration"]
+                check_version(recorded, path)
+                found = differences(recorded, job.configuration)
                 if found:
                     raise ValueError(f"{path} has another configuration: {'; '.join(found)}; choose another --out")
 

@@ -49,7 +49,7 @@ def write_set_report(folder: Path, is_stack: bool, options: str) -> Path:
 def _head(results: Results, options: str) -> str:
     all_results = [result for seeds in results.cells.values() for result in seeds.values()]
     first = all_results[0]
-    train, evaluation = first["configuration"]["train"], first["configuration"]["evaluation"]
+    env, evaluation = first["configuration"]["train"]["env"], first["configuration"]["evaluation"]
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for method, cells in results.cells.items():
         by_seeds.setdefault(tuple(cells), []).append(method)
@@ -59,11 +59,12 @@ def _head(results: Results, options: str) -> str:
         for seeds, methods in by_seeds.items()
     )
     seeds = sorted(set().union(*by_seeds))
+    options_of_scenes = json.dumps(env["val_kwargs"]["scene_options"])
     commits = sorted({result["commit"] for result in all_results})
     return f"""# {first["set"]}
 
-{results.references["num_scenes"]} scenes of split `{evaluation["split"]}` of `{train["scenes"]}`
-(options `{json.dumps(train["val_options"])}`), seeds {", ".join(map(str, seeds))}, commit {", ".join(commits)},
+{results.references["num_scenes"]} scenes of split `{evaluation["split"]}` of `{env["kwargs"]["scenes"]}`
+(options `{options_of_scenes}`), seeds {", ".join(map(str, seeds))}, commit {", ".join(commits)},
 torch {", ".join(sorted({result["torch"] for result in all_results}))}.
 
 {commands}

@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.experiments.methods import METHODS
 from agents.experiments.statistics import Interval, mean_interval, paired_interval
-from agents.training.config import train_config_from_dict
+from agents.training.config import EARLIER_VERSION, train_config_from_dict
 
 Result = dict[str, Any]
 """Content of a `result.json`."""
@@ -33,7 +33,8 @@ class Results:
 
         Raises:
             FileNotFoundError: the references, or all results, are missing.
-            ValueError: seeds of one method differ in their configuration, or methods in their scale.
+            ValueError: seeds of one method differ in their configuration, or methods in their scale; or a result is of
+                an earlier version.
         """
         path = folder / "references.json"
         if not path.is_file():
@@ -41,6 +42,7 @@ class Results:
         cells: dict[str, dict[int, Result]] = {}
         for file in sorted(folder.glob("*/seed-*/result.json")):
             result = json.loads(file.read_text())
+            check_version(result["configuration"], file)
             cells.setdefault(result["method"], {})[result["seed"]] = result
         if not cells:
             raise FileNotFoundError(f"{folder}: no finished run in it")
@@ -133,20 +135,20 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 
 
 def with_defaults(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration in which the options of training that are younger than it have their defaults.
-
-    Raises:
-        ValueError: it was written by a version whose runs have another form.
-    """
+    """A configuration in which the options of training that are younger than it have their defaults."""
     if "train" not in configuration:
         return dict(configuration)
-    train = configuration["train"]
-    if "phases" in train:
-        raise ValueError(
-            "the result was written by an earlier version of acis-env, whose configurations have another form: "
-            "run it again in another --out, or report on it with that version"
-        )
-    return {**configuration, "train": asdict(train_config_from_dict(train, "configuration"))}
+    return {**configuration, "train": asdict(train_config_from_dict(configuration["train"], "configuration"))}
+
+
+def check_version(configuration: Mapping[str, Any], path: Path) -> None:
+    """Make sure that the configuration in the file `path` has today's form.
+
+    Raises:
+        ValueError: it was written by an earlier version.
+    """
+    if "phases" in configuration.get("train", {}):
+        raise ValueError(f"{path}: {EARLIER_VERSION}: run it again in another --out, or report on it with that version")
 
 
 def flatten(value: Any, where: str = "") -> dict[str, Any]:

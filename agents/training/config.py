@@ -11,6 +11,10 @@ from agents.algorithms import AlgorithmConfig, LearnerConfig
 from agents.environment import EnvConfig
 
 
+EARLIER_VERSION = "written by an earlier version of acis-env, whose configurations have phases instead of stages"
+"""What is said of a configuration of the former format, before what to do about it."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training by one algorithm."""
@@ -60,6 +64,11 @@ class TrainConfig:
         for stage in self.stages:
             if stage.iterations < 1:
                 raise ValueError(f"iterations of stage {stage.name!r} must be at least 1, got {stage.iterations}")
+            if stage.sequence_length is not None and stage.sequence_length < 1:
+                raise ValueError(
+                    f"sequence_length of stage {stage.name!r} must be at least 1, or None, got {stage.sequence_length}"
+                )
+            _check_kind(stage)
         if self.learner.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate must be at most batch_size, so that no micro-batch is empty, got "
@@ -92,12 +101,30 @@ def train_config_from_dict(values: Mapping[str, Any], source: str) -> TrainConfi
 
 
 def _algorithm_from_dict(values: Any, source: str) -> AlgorithmConfig:
-    known = {config_class.kind: config_class for config_class in _subclasses(AlgorithmConfig)}
+    known = _by_kind()
     kind = values.get("kind") if isinstance(values, Mapping) else None
-    if kind not in known:
-        raise ValueError(f"{source}: kind must be one of {', '.join(sorted(known))}, got {kind!r}")
+    if not isinstance(kind, str) or kind not in known:
+        raise ValueError(
+            f"{source}: kind must be one of {', '.join(sorted(known))}, got {kind!r}; import the module that defines "
+            "it first if it is an algorithm of your own"
+        )
     config: AlgorithmConfig = config_from_dict(known[kind], values, source)
     return config
+
+
+def _check_kind(stage: Stage) -> None:
+    """Make sure that the algorithm of a stage can be told by its kind when it is read back."""
+    own = type(stage.algorithm)
+    if _by_kind().get(getattr(stage.algorithm, "kind", "")) is not own:
+        raise ValueError(
+            f'{own.__name__}, of stage {stage.name!r}, needs a field kind: Literal["..."] = "..." of its own'
+        )
+
+
+def _by_kind() -> dict[str, type[AlgorithmConfig]]:
+    """Configurations of algorithms, as far as they have been imported and have a kind of their own."""
+    kinds = ((vars(child).get("kind"), child) for child in _subclasses(AlgorithmConfig))
+    return {kind: child for kind, child in kinds if isinstance(kind, str)}
 
 
 def _subclasses(base: type[Any]) -> Iterator[type[Any]]:

@@ -24,7 +24,7 @@ from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.tables import scene_sheet
 from agents.models.agent import Agent, check_format, load_checkpoint, save_checkpoint
 from agents.training.checkpoint import pack_environment, restore_environment
-from agents.training.config import Stage, TrainConfig, train_config_from_dict
+from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
 from agents.training.log import TrainingLog
 
 FORMAT = "acis-run-4"
@@ -65,7 +65,7 @@ class Trainer:
             raise ValueError("stages must hold at least one stage, got none; a preset has some")
         check_device(config.device)
         self.config, self.folder, self.group = config, folder, group
-        self._given = [name for name, given in (("env", env), ("val_env", val_env)) if given is not None]
+        self._given = _names(env=env, val_env=val_env)
         torch.manual_seed(config.seed)
         num_envs = group.share(config.batch_size, "batch_size")
         self.env = env or config.env.make(num_envs, device=config.device)
@@ -74,10 +74,11 @@ class Trainer:
             "val", device=config.device, weights=self.core.pretrained or self.core.arguments["weights"]
         )
         self.learner = Learner(self.env, config.learner, group)
+        self._check_stages()
         self.algorithm: Algorithm | None = None
         self.iteration = 0
         self.history: list[dict[str, float]] = []
-        self._stage: Stage | None = None
+        self._number: int | None = None  # of the stage that `algorithm` belongs to
         first = group.rank * self.core.num_envs
         slots = range(first, first + self.core.num_envs)
         seeds: Any = [int(np.random.SeedSequence([config.seed, slot]).generate_state(1)[0]) for slot in slots]
@@ -103,11 +104,12 @@ class Trainer:
         state = load_checkpoint(path)
         check_format(state, FORMAT, str(path))
         config = train_config_from_dict(state["config"], str(path))
-        trainer = cls(config, folder, env, val_env, group)
-        if trainer._given != state["given"]:
+        given = _names(env=env, val_env=val_env)
+        if given != state["given"]:
             raise ValueError(
-                f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {trainer._given or 'nothing'}"
+                f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {given or 'nothing'}"
             )
+        trainer = cls(config, folder, env, val_env, group)
         trainer._restore(state)
         return trainer
 
@@ -124,14 +126,15 @@ class Trainer:
             write_json(self.folder / "config.json", {"format": FORMAT, **asdict(self.config)})
         with TrainingLog(self.folder, self.iteration, total) if self.group.is_main else nullcontext() as log:
             while self.iteration < total:
+                stage = self.config.stages[self._stage_at(self.iteration)[0]].name
                 try:
                     losses = self.train_iteration()
                 except FloatingPointError as error:
-                    where = f"iteration {self.iteration}, stage {self._stage.name!r}" if self._stage else ""
+                    where = f"iteration {self.iteration}, stage {stage!r}"
                     raise FloatingPointError(f"{where}: {error}; {self.folder} keeps its last checkpoint") from error
                 is_last = self.iteration == total
                 if log is not None:
-                    log.write(self.iteration - 1, self._stage.name if self._stage else "", losses, self.history)
+                    log.write(self.iteration - 1, stage, losses, self.history)
                     if is_last or self.iteration % self.config.eval_every == 0:
                         self.evaluate(log)
                 if is_last or self.iteration % self.config.checkpoint_every == 0:
@@ -140,15 +143,17 @@ class Trainer:
 
     def train_iteration(self) -> Losses:
         """One iteration of the stage that it is time for, by that stage's algorithm."""
-        stage, first = self._stage_at(self.iteration)
-        if stage is not self._stage:
-            self._enter(stage)
+        number, first = self._stage_at(self.iteration)
+        if number != self._number:
+            if number == len(self.config.stages) - 1 and self.group.is_main:
+                self.agent().save(self.folder / "initial.pt")
+            self._enter(number)
         assert self.algorithm is not None
         is_monitored = self.iteration % self.config.monitor_every == 0
         seed = iteration_generator(self.config.seed, self.iteration, stream=1 + self.group.rank).integers(2**63)
         generator = torch.Generator().manual_seed(int(seed))
         losses = self.algorithm.train_iteration(
-            Progress(self.iteration - first, stage.iterations, generator, is_monitored)
+            Progress(self.iteration - first, self.config.stages[number].iterations, generator, is_monitored)
         )
         self.iteration += 1
         return losses
@@ -208,20 +213,26 @@ class Trainer:
         self.algorithm.load_state_dict(state["algorithm"])
         restore_environment(self.core, state["environment"], self.group)
 
-    def _stage_at(self, iteration: int) -> tuple[Stage, int]:
-        """The stage of an iteration, and the iteration at which that begins."""
-        first = 0
+    def _check_stages(self) -> None:
+        """Make every algorithm once, so that what cannot be trained is refused at once and not hours later."""
         for stage in self.config.stages:
+            try:
+                stage.algorithm.make(self.learner)
+            except ValueError as error:
+                raise ValueError(f"stage {stage.name!r}: {error}") from error
+
+    def _stage_at(self, iteration: int) -> tuple[int, int]:
+        """The number of the stage of an iteration, from 0, and the iteration at which that begins."""
+        first = 0
+        for number, stage in enumerate(self.config.stages):
             if iteration < first + stage.iterations:
-                return stage, first
+                return number, first
             first += stage.iterations
         raise ValueError(f"iteration must be below {first}, the length of the schedule, got {iteration}")
 
-    def _enter(self, stage: Stage) -> None:
+    def _enter(self, number: int) -> None:
         """Begin a stage, or go on with it."""
-        number, (_, first) = self.config.stages.index(stage), self._stage_at(self.iteration)
-        if stage is self.config.stages[-1] and self.iteration == first and self.group.is_main:
-            self.agent().save(self.folder / "initial.pt")
+        stage = self.config.stages[number]
         length = stage.sequence_length
         if length is None:
             length = self.core.arguments.get("sequence_length")
@@ -229,7 +240,7 @@ class Trainer:
         # A resumed run begins the stages that are left with the networks it would have had.
         torch.manual_seed(int(iteration_generator(self.config.seed, number, stream=0).integers(2**63)))
         self.algorithm = stage.algorithm.make(self.learner, self.algorithm)
-        self._stage = stage
+        self._number = number
 
 
 def load_config(folder: Path) -> TrainConfig:
@@ -248,5 +259,12 @@ def load_config(folder: Path) -> TrainConfig:
         raise ValueError(f"{path}: not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    if "phases" in values:
+        raise ValueError(f"{path}: {EARLIER_VERSION}: train it again with this one, or use that version")
     check_format(values, FORMAT, str(path))
     return train_config_from_dict({name: value for name, value in values.items() if name != "format"}, str(path))
+
+
+def _names(**arguments: object) -> list[str]:
+    """The names of those that are not None."""
+    return [name for name, value in arguments.items() if value is not None]

@@ -24,10 +24,21 @@ def run_command(*arguments):
 
 
 def arguments_of_train(weights, out):
-    small = ["--actor.memory-size", 6, "--actor.hidden", 8, "--critic.hidden", 8, "--batch-size", 3]
-    short = [part for phase in range(3) for part in (f"--phases.{phase}.iterations", 1)]
-    scenes = [*SCENE_OPTIONS, "--eval-scenes", 2]
-    return ["train", "ac", "--out", out, "--weights", weights, "--gamma", 0.8, *small, *short, *scenes]
+    main = "--stages.1.algorithm"
+    small = [
+        "--learner.actor.memory-size",
+        6,
+        "--learner.actor.hidden",
+        8,
+        f"{main}.critic.hidden",
+        8,
+        "--batch-size",
+        3,
+    ]
+    short = ["--stages.0.iterations", 1, "--stages.1.iterations", 2, f"{main}.critic-warmup", 1]
+    held_out = json.dumps({"scene_options": json.loads(FEW_SCENES)})
+    scenes = ["--scene-options", FEW_SCENES, "--env.val-kwargs", held_out, "--eval-scenes", 2]
+    return ["train", "ac-dice", "--out", out, "--weights", weights, f"{main}.gamma", 0.8, *small, *short, *scenes]
 
 
 @pytest.fixture(scope="session")

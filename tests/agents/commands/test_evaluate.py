@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from acis_env import SegmentationVectorEnv
-from agents.evaluation.policies import save_program
+from agents.evaluation.policy_files import save_program
 
 
 def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):

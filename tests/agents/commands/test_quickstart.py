@@ -4,14 +4,15 @@ from dataclasses import replace
 
 from PIL import Image
 
-from agents.training.config import PRESETS
+from agents.training.presets import PRESETS
 
 
 def test_the_quickstart_leaves_pictures_numbers_and_an_agent(mistake, acis, tmp_path, monkeypatch):
     preset = PRESETS["quick"]
     options = {"length": 8, "max_leaves": 4}
-    phases = (replace(preset.phases[0], iterations=1), preset.phases[1])
-    small = replace(preset, phases=phases, batch_size=2, scene_options=options, val_options=options, eval_scenes=2)
+    env = replace(preset.env.having(scene_options=options), val_kwargs={"scene_options": options})
+    stages = (replace(preset.stages[0], iterations=1), preset.stages[1])
+    small = replace(preset, env=env, stages=stages, batch_size=2, eval_scenes=2)
     monkeypatch.setitem(PRESETS, "quick", small)
     printed = acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)
     names = {path.name for path in tmp_path.iterdir()}

@@ -1,23 +1,31 @@
 """`acis train`: presets, overrides, and runs that are resumed or refused."""
 
+import json
+
+import pytest
 import torch
 
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.weights import load_pretrained, save_weights
+from agents.commands.train import Train
+from agents.environment import TRAINING
 from agents.models.agent import load_checkpoint
-from agents.training.config import PRESETS
+from agents.training.presets import PRESETS
 from agents.training.trainer import load_config
 
 
 def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(run):
-    config, preset = load_config(run.folder), PRESETS["ac"]
-    assert config.gamma == 0.8
-    assert config.actor.memory_size == 6
-    assert config.actor.layers == preset.actor.layers
-    assert config.critic_learning_rate == preset.critic_learning_rate
-    assert [phase.iterations for phase in config.phases] == [1, 1, 1]
-    assert [phase.objective for phase in config.phases] == ["bl-score", "critic", "ac"]
-    assert config.scene_options == {"max_leaves": 3, "length": 5}
+    config, preset = load_config(run.folder), PRESETS["ac-dice"]
+    (_, main), (_, preset_main) = config.stages, preset.stages
+    assert main.algorithm.gamma == 0.8
+    assert config.learner.actor.memory_size == 6
+    assert config.learner.actor.layers == preset.learner.actor.layers
+    assert main.algorithm.critic_learning_rate == preset_main.algorithm.critic_learning_rate
+    assert [stage.iterations for stage in config.stages] == [1, 2]
+    assert [stage.algorithm.kind for stage in config.stages] == ["baseline", "actor-critic"]
+    few = {"max_leaves": 3, "length": 5}
+    assert config.env.kwargs == {**TRAINING, "scene_options": few, "weights": str(run.weights)}
+    assert config.env.val_kwargs == {"scene_options": few}
     assert load_checkpoint(run.folder / "checkpoint.pt")["iteration"] == 3
     assert str(run.folder) in run.printed[2]
 
@@ -25,8 +33,8 @@ def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(
 def test_options_of_the_run_may_stand_before_the_preset_or_behind_it(train_arguments, acis, run, tmp_path):
     arguments = train_arguments(run.weights, tmp_path / "other")
     out = ["--out", tmp_path / "other"]
-    assert arguments[1:4] == ["ac", *out]
-    acis("train", *out, "ac", *arguments[4:])
+    assert arguments[1:4] == ["ac-dice", *out]
+    acis("train", *out, "ac-dice", *arguments[4:])
     one, other = (load_checkpoint(folder / "agent.pt")["actor"] for folder in (run.folder, tmp_path / "other"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
@@ -66,4 +74,46 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(train_arguments, mistake, 
 
 
 def test_a_folder_that_is_no_run_is_not_resumed(mistake, tmp_path):
-    assert f"{tmp_path / 'checkpoint.pt'}: no such file" in mistake("train", "--resume", tmp_path)
+    message = mistake("train", "--resume", tmp_path)
+    assert f"{tmp_path / 'config.json'}: no such file; expected the folder of a run of `acis train`" in message
+
+
+def test_options_of_the_environment_are_added_to_those_of_the_preset():
+    config = Train(PRESETS["small"], env_options={"score": "iou", "count_penalty": 0.1}).resolved()
+    assert config.env.kwargs == {**PRESETS["small"].env.kwargs, "score": "iou", "count_penalty": 0.1}
+    assert config.env.id == "ACIS/Leaves-v0"
+
+
+def test_other_scenes_are_shown_by_the_environment_for_any_with_the_weights_that_are_named_or_the_bundled_ones():
+    folder = Train(PRESETS["quick"], scenes="data/plants").resolved().env
+    assert (folder.id, folder.kwargs["scenes"], folder.kwargs["weights"]) == (
+        "ACIS/Scenes-v0",
+        "data/plants",
+        "leaves-64",
+    )
+    assert Train(PRESETS["quick"], scenes="data/plants", weights="mine").resolved().env.kwargs["weights"] == "mine"
+    paper = Train(PRESETS["paper-kitti"], scenes="elsewhere").resolved().env
+    assert (paper.kwargs["scenes"], paper.kwargs["weights"]) == ("elsewhere", "weights/kitti")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--env-options", {"scor": "iou"}, "scor"),
+        ("--env-options", {"score": "dise"}, "dise"),
+        ("--env.id", "ACIS/Leafs-v0", "ACIS/Leafs-v0"),
+        ("--env.id", "nowhere:Mine-v0", "nowhere:Mine-v0"),
+        ("--scenes", "nowhere", "nowhere"),
+    ],
+)
+def test_a_mistake_about_the_environment_is_named_and_nothing_is_written(mistake, tmp_path, option, value, named):
+    text = value if isinstance(value, str) else json.dumps(value)
+    assert named in mistake("train", "quick", option, text, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_of_the_environment_that_are_no_json_object_end_in_the_usage(acis, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        acis("train", "quick", "--env-options", "[1]", "--out", tmp_path)
+    assert exit_info.value.code == 2
+    assert "--env-options" in capsys.readouterr().err

@@ -1,25 +1,22 @@
-"""Policies of any library: saved, loaded and played through one protocol."""
+"""Policies of any library, played and measured through one protocol."""
 
 import json
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from acis_env import SegmentationVectorEnv
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.policies import (
-    CARD,
     ProgramPolicy,
     RandomPolicy,
+    compare_with_random,
     evaluate_policy,
-    load_policy,
     policy_segmenter,
-    save_program,
-    save_sb3,
 )
+from agents.evaluation.segmenters import agent_segmenter
 
 LEAVES = {"scenes": "leaves", "weights": "leaves-64", "scene_options": {"length": 5, "max_leaves": 4}}
 
@@ -35,29 +32,6 @@ class Constant:
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
         self.starts.append(episode_start.copy())
         return np.tile(self.action, (len(first), 1)), state
-
-
-class Coarse(nn.Module):
-    """A network of the coarse observation."""
-
-    def __init__(self, inputs=208, outputs=16):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, outputs), nn.Tanh())
-
-    def forward(self, observation):
-        return self.layers(observation)
-
-
-class Planes(nn.Module):
-    """A network of the dictionary."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(13, 16, 8, 8)
-
-    def forward(self, observation):
-        planes = torch.cat(list(observation.values()), dim=1).float() / 255
-        return self.conv(planes).mean((2, 3)).tanh()
 
 
 def by_hand(action, index):
@@ -112,38 +86,10 @@ def test_random_actions_depend_on_the_seed_and_fill_the_space():
     assert 0.9 < first.max() <= 1
 
 
-@pytest.mark.parametrize(("kind", "network"), [("coarse", Coarse()), ("dict", Planes())])
-def test_a_program_acts_as_the_network_it_was_made_from(tmp_path, kind, network):
-    env = SegmentationVectorEnv(3, obs=kind, **LEAVES)
-    observations, _ = env.reset(seed=0)
-    save_program(tmp_path, network, env.arguments, observations)
-    policy, arguments = load_policy(tmp_path)
-    again = SegmentationVectorEnv(**arguments)
-    assert again.arguments == env.arguments
-    for count in (1, 2, 3):
-        few = {k: v[:count] for k, v in observations.items()} if kind == "dict" else observations[:count]
-        numpy = {k: v.numpy() for k, v in few.items()} if kind == "dict" else few.numpy()
-        np.testing.assert_allclose(policy.predict(numpy)[0], network(few).detach().numpy(), atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["coarse", "dict"])
-def test_an_algorithm_of_stable_baselines3_acts_as_before(tmp_path, kind):
-    sb3 = pytest.importorskip("stable_baselines3")
-    env = gym.make("ACIS/Leaves-v0", obs=kind, scene_options={"length": 3})
-    model = sb3.PPO("MlpPolicy" if kind == "coarse" else "MultiInputPolicy", env, n_steps=8, batch_size=8)
-    save_sb3(tmp_path, model, {**LEAVES, "obs": kind})
-    policy, arguments = load_policy(tmp_path)
-    assert arguments["obs"] == kind
-    observation, _ = env.reset(seed=0)
-    expected, _ = model.predict(observation, deterministic=True)
-    np.testing.assert_allclose(policy.predict(observation, deterministic=True)[0], expected, atol=1e-6)
-    assert evaluate_policy(policy, arguments, num_scenes=2)["length"] > 0
-
-
 def test_the_segmenter_gives_the_masks_of_the_environment(leaves_env):
     action = np.linspace(-1, 1, 16)
     segment = policy_segmenter(Constant(action), leaves_env)
-    rows = evaluate("agent", segment, leaves_env.scenes)
+    rows = evaluate("agent", segment, leaves_env.source)
     expected = [by_hand(action, index) for index in range(5)]
     assert [row["sbd"] for row in rows.scenes] == pytest.approx([row["sbd"] for row in expected], abs=1e-3)
 
@@ -162,35 +108,9 @@ def test_the_segmenter_counts_masks_up_to_the_agents_stop():
             return actions, calls + 1
 
     env = SegmentationVectorEnv(split="test", stop="agent", **LEAVES)
-    batch_prediction = evaluate("agent", policy_segmenter(StopsThird(np.zeros(17)), env), env.scenes)
+    batch_prediction = evaluate("agent", policy_segmenter(StopsThird(np.zeros(17)), env), env.source)
     truth = [env.scenes.scene(index).num_instances for index in range(5)]
     assert all(-n <= row["dic"] <= 2 - n for row, n in zip(batch_prediction.scenes, truth, strict=True))
-
-
-def test_what_is_no_policy_is_refused_with_its_path(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf"{CARD}: no such file"):
-        load_policy(tmp_path)
-    (tmp_path / CARD).write_text("{")
-    with pytest.raises(ValueError, match=rf"{CARD}: not the card of a policy"):
-        load_policy(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps({"kind": "wood", "arguments": {}}))
-    with pytest.raises(ValueError, match="kind must be 'sb3' or 'program', got 'wood'"):
-        load_policy(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps({"kind": "program", "arguments": {}}))
-    (tmp_path / "policy.pt2").write_bytes(b"no program")
-    with pytest.raises(ValueError, match=r"policy\.pt2: not a whole program"):
-        load_policy(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps({"kind": "sb3", "algorithm": "QQ", "arguments": {}}))
-    with pytest.raises(ValueError, match="'QQ' is in none of"):
-        load_policy(tmp_path)
-
-
-def test_arguments_that_are_objects_cannot_be_saved_and_leave_nothing(tmp_path):
-    env = SegmentationVectorEnv(2, obs="coarse", **LEAVES)
-    observations, _ = env.reset(seed=0)
-    with pytest.raises(ValueError, match="name scenes and weights by path"):
-        save_program(tmp_path / "out", Coarse(), {**env.arguments, "weights": env.pretrained}, observations)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_program_clips_its_actions():
@@ -202,3 +122,27 @@ def test_a_program_clips_its_actions():
     actions, state = policy.predict(np.array([[-1.0, 0.05, 1.0]], dtype=np.float32), "kept")
     np.testing.assert_allclose(actions, [[-1, 0.5, 1]])
     assert state == "kept"
+
+
+def test_an_agent_of_this_package_is_a_policy_that_finds_what_it_finds_by_itself(agent, make_env):
+    env = make_env(context="predicted")
+    state, _ = env.source.begin(range(4))
+    as_policy, by_itself = (segment(state) for segment in (policy_segmenter(agent, env), agent_segmenter(agent)))
+    assert as_policy.num_masks.tolist() == state.num_instances.tolist()
+    for scene, count in enumerate(as_policy.num_masks.tolist()):
+        errors = (as_policy.masks[scene, :count] - by_itself.masks[scene, :count]).abs().mean((1, 2))
+        assert errors.max() < 0.01  # observations are rounded to bytes
+
+
+def test_the_comparison_with_random_actions_is_printed_and_kept(tmp_path, capsys):
+    settings = {**LEAVES, "num_envs": 3}
+    report = compare_with_random(Constant(np.zeros(16)), settings, tmp_path, num_scenes=4, seed=7, total_timesteps=50)
+    assert report["policy"] == evaluate_policy(Constant(np.zeros(16)), settings, 4)
+    assert report["random"]["return"] != report["policy"]["return"]
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == report
+    assert (report["seed"], report["total_timesteps"]) == (7, 50)
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith("4 held-out scenes")
+    for line, name in zip(lines, ("policy", "random"), strict=True):
+        assert line.split() == [name, f"{report[name]['return']:.3f}", f"{report[name]['sbd']:.3f}"]
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1

@@ -18,15 +18,15 @@ def state(begin, tiny):
 
 
 @pytest.fixture
-def actor(make_learner):
-    return make_learner().actor
+def actor(make_algorithm, baseline):
+    return make_algorithm(baseline).learner.actor
 
 
 @pytest.fixture
 def fresh_actor(tiny, config):
     """As it is built, without a lively head."""
     torch.manual_seed(0)
-    return Actor(tiny.autoencoder.config, config.actor)
+    return Actor(tiny.autoencoder.config, config.learner.actor)
 
 
 def act(actor, state, mask, memory=None):
@@ -151,7 +151,7 @@ def test_the_foreground_is_passed_on_unchanged(actor, state):
 
 def test_without_the_linear_path_the_papers_head_speaks_alone_and_is_random_at_first(tiny, config, state):
     torch.manual_seed(0)
-    actor = Actor(tiny.autoencoder.config, replace(config.actor, skip=False))
+    actor = Actor(tiny.autoencoder.config, replace(config.learner.actor, skip=False))
     out = act(actor, state, torch.zeros(len(state), 1, 32, 32))
     assert out.mean.std(0).max() > 1e-4  # a head of zeros would say the same of every scene
     assert actor.skip is None

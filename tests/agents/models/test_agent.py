@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from acis_env import SegmentationEnv, SegmentationVectorEnv
+from acis_env import SegmentationEnv, SegmentationVectorEnv, dynamics
 from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
 from agents.models.agent import Agent, compose_label_map, load_checkpoint, save_checkpoint
@@ -27,8 +27,14 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (*ODD, 3), dtype=np.uint8)
 
 
+@pytest.fixture
+def show(agent, leaves):
+    """A function that begins episodes in the pictures of some of `leaves`, of which it tells nothing else."""
+    return lambda indices: agent.source.begin_images(leaves.gather(list(indices))[0], max_steps=6)
+
+
 def row(observation, index):
-    """Of one scene, in numpy, as the single environment gives it."""
+    """One scene of an observation, in numpy, as the single environment gives it."""
     return {key: value[index].numpy() for key, value in observation.items()}
 
 
@@ -92,11 +98,10 @@ def test_an_observation_of_another_size_is_an_error_that_names_both_sizes(agent)
         agent.predict(observation)
 
 
-def test_an_episode_played_through_the_environment_gives_the_masks_of_the_mean_policy(agent, leaves, tiny):
+def test_an_episode_played_through_the_environment_gives_the_masks_of_the_mean_policy(agent, leaves, tiny, show):
     env = SegmentationEnv(scenes=leaves.dataset, weights=tiny, action_scale=agent.action_scale)
     observation, info = env.reset(seed=0, options={"scene_index": 1})
-    context = tiny.context_network.context(leaves.gather([1])[0])
-    expected = agent.predict_masks(context, min_steps=4).masks[0, :4]
+    expected = agent.predict_masks(show([1]), min_steps=4).masks[0, :4]
     memory, masks, terminated = None, [], False
     while not terminated:
         action, memory = agent.predict(observation, memory)
@@ -109,15 +114,17 @@ def test_an_episode_played_through_the_environment_gives_the_masks_of_the_mean_p
     assert (expected[1:] - expected[:-1]).abs().mean((1, 2)).min() > 2 * errors.max()
 
 
-def test_the_actions_of_a_refining_agent_decode_to_the_masks_it_segments_with(make_learner, leaves, tiny, tmp_path):
-    actor = make_learner(refine=True).actor
-    Agent(actor, tiny, max_steps=4, action_scale=50.0, refine=True).save(tmp_path / "agent.pt")
-    agent = Agent.load(tmp_path / "agent.pt")
+def test_the_actions_of_a_refining_agent_decode_to_the_masks_it_segments_with(agent, leaves, tiny, tmp_path):
+    Agent(agent.actor, tiny, max_steps=4, action_scale=50.0, refine=True).save(tmp_path / "agent.pt")
+    plain, agent = agent, Agent.load(tmp_path / "agent.pt")
     env = SegmentationEnv(scenes=leaves.dataset, weights=tiny)
     observation, _ = env.reset(seed=0, options={"scene_index": 1})
     context = unpack(observation, agent.device)[0][None]
-    mask = agent.predict_masks(context, min_steps=1).masks[:, :1]
-    draft = Agent(actor, tiny).predict_masks(context, min_steps=1).masks[:, :1]
+    no_labels = torch.zeros(1, 32, 32, dtype=torch.int64)
+    mask, draft = (
+        each.predict_masks(dynamics.reset(context, no_labels, each.decoder, 1, 1), min_steps=1).masks[:, :1]
+        for each in (agent, plain)
+    )
     torch.testing.assert_close(mask, tiny.autoencoder.reconstruct(context, (draft >= 0.5).float()))
     assert (mask - draft).abs().max() > 0.01
     code = torch.from_numpy(agent.predict(observation)[0])[None] * agent.action_scale
@@ -129,7 +136,7 @@ def test_inference_predicts_the_masks_of_a_training_episode_without_noise(agent,
     state = begin(tiny)
     with torch.no_grad():
         episodes = run_episodes(agent.actor, agent.decoder, state)
-    prediction = agent.predict_masks(state.context, min_steps=4)
+    prediction = agent.predict_masks(state, min_steps=4)
     for t, step in enumerate(episodes.steps):
         in_inference = prediction.masks[: len(step.reward), t]
         torch.testing.assert_close(in_inference, step.predicted_mask[:, 0], rtol=1e-4, atol=1e-5)
@@ -180,10 +187,10 @@ def test_both_layouts_of_an_image_are_the_same_image(agent, image):
     np.testing.assert_array_equal(one.masks, other.masks)
 
 
-def test_an_image_of_the_networks_size_gets_the_networks_own_masks(agent, leaves, tiny):
+def test_an_image_of_the_networks_size_gets_the_networks_own_masks(agent, leaves, show):
     image = leaves.dataset[1].image
     result = agent.segment(image)
-    prediction = agent.predict_masks(tiny.context_network.context(torch.from_numpy(image)[None]))
+    prediction = agent.predict_masks(show([1]))
     np.testing.assert_array_equal(result.masks, prediction.masks[0, : len(result.masks)])
 
 
@@ -229,46 +236,42 @@ def test_what_is_no_rgb_image_is_an_error_that_names_its_shape_and_type(agent, b
     assert f"{bad.dtype} {list(bad.shape)}" in str(error.value)
 
 
-def test_the_number_of_masks_tells_where_the_unit_stopped_even_if_it_had_to_go_on(agent, leaves, tiny, stop_after):
-    context = tiny.context_network.context(leaves.gather([0, 1, 2, 3])[0])
+def test_the_number_of_masks_tells_where_the_unit_stopped_even_if_it_had_to_go_on(agent, show, stop_after):
     stop_after(agent.actor, [2, 0, 99, 5])
-    prediction = agent.predict_masks(context, max_steps=4, min_steps=6)
+    prediction = agent.predict_masks(show([0, 1, 2, 3]), max_steps=4, min_steps=6)
     assert prediction.masks.shape[:2] == (4, 6)
     assert prediction.num_masks.tolist() == [2, 0, 4, 4]  # the cap holds for those who would go beyond it
     assert prediction.stopped.tolist() == [True, True, False, False]
 
 
-def test_a_batch_goes_on_until_its_last_unit_has_stopped_and_no_longer(agent, leaves, tiny, stop_after):
-    context = tiny.context_network.context(leaves.gather([0, 1])[0])
+def test_a_batch_goes_on_until_its_last_unit_has_stopped_and_no_longer(agent, show, stop_after):
     stop_after(agent.actor, [1, 3])
-    prediction = agent.predict_masks(context, max_steps=6)
+    prediction = agent.predict_masks(show([0, 1]), max_steps=6)
     assert prediction.masks.shape[1] == 3
     assert prediction.num_masks.tolist() == [1, 3]
     assert prediction.stopped.all()
 
 
-def test_a_unit_that_has_stopped_is_not_asked_again(agent, leaves, tiny):
+def test_a_unit_that_has_stopped_is_not_asked_again(agent, show):
     class Wavering(torch.nn.Module):
         signs = iter([1.0, -1.0, 1.0, -1.0, 1.0])
 
-        def forward(self, reading):
+        def forward(self, features):
             return torch.full((1, 1), next(self.signs))
 
     agent.actor.termination = Wavering()
-    context = tiny.context_network.context(leaves.gather([1])[0])
-    assert agent.predict_masks(context, max_steps=4, min_steps=4).num_masks.tolist() == [1]
+    assert agent.predict_masks(show([1]), max_steps=4, min_steps=4).num_masks.tolist() == [1]
 
 
-def test_masks_of_a_scene_do_not_depend_on_the_batch(agent, leaves, tiny):
-    context = tiny.context_network.context(leaves.gather(range(4))[0])
-    together = agent.predict_masks(context, min_steps=3)
+def test_masks_of_a_scene_do_not_depend_on_the_batch(agent, show):
+    together = agent.predict_masks(show(range(4)), min_steps=3)
     for i in range(4):
-        alone = agent.predict_masks(context[i : i + 1], min_steps=3)
+        alone = agent.predict_masks(show([i]), min_steps=3)
         torch.testing.assert_close(alone.masks[0, :3], together.masks[i, :3], rtol=1e-3, atol=1e-3)
         assert alone.num_masks[0] == together.num_masks[i]
 
 
-def test_the_label_map_gives_each_pixel_to_its_most_probable_mask_above_the_cut_off():
+def test_the_label_map_gives_each_pixel_to_its_most_probable_mask_above_the_threshold():
     masks = np.random.default_rng(0).random((4, 6, 7), dtype=np.float32)
     masks[:, 0, 0] = [0.1, 0.2, 0.7, 0.69]
     masks[:, 0, 1] = 0.3
@@ -312,8 +315,15 @@ def test_missing_truncated_and_foreign_files_are_named_in_the_error(agent, tmp_p
     with pytest.raises(ValueError, match=r"agent\.pt: expected a checkpoint, got Tensor"):
         Agent.load(path)
     save_checkpoint({"format": "acis-run-1"}, path)
-    with pytest.raises(ValueError, match=r"agent\.pt: expected an agent of format 'acis-agent-3', got 'acis-run-1'"):
+    with pytest.raises(ValueError, match=r"agent\.pt: expected the format 'acis-agent-4', got 'acis-run-1'$"):
         Agent.load(path)
+
+
+def test_an_agent_of_an_older_version_is_refused_with_what_to_do(agent, tmp_path):
+    save_checkpoint({**agent.state_dict(), "format": "acis-agent-3"}, tmp_path / "agent.pt")
+    message = r"got 'acis-agent-3'; .* another version of acis-env: train it again with this one, or use that version"
+    with pytest.raises(ValueError, match=message):
+        Agent.load(tmp_path)
 
 
 def test_weights_that_do_not_fit_their_configuration_are_named_in_the_error(agent, tmp_path):

@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from acis_env.networks import ANGLE_BINS, FOREGROUND
-from agents.models.critic import Critic
+from agents.models.critic import Critic, CriticConfig
 
 LEFT, RIGHT = slice(0, 16), slice(16, 32)
 
 
 @pytest.fixture
-def make_critic(tiny, config):
-    def make(**settings):
+def make_critic(tiny):
+    def make(max_remaining=6, **settings):
         torch.manual_seed(0)
-        return Critic(tiny.autoencoder.config, replace(config.critic, **settings)).requires_grad_(False)
+        critic_config = CriticConfig(**{"hidden": (8, 8), **settings})
+        return Critic(tiny.autoencoder.config, critic_config, max_remaining).requires_grad_(False)
 
     return make
 
@@ -49,16 +50,25 @@ def test_it_starts_by_reading_the_predicted_mask_as_the_encoder_does_and_no_othe
     assert not torch.allclose(encoder.trunk(encoder.trunk.condition(state.context), mask), expected)
 
 
-def test_the_number_of_steps_left_is_seen_if_switched_on_and_not_else(make_critic, state):
+def test_the_number_of_missing_instances_is_seen_by_a_critic_that_is_told_it_and_by_no_other(make_critic, state):
     masks = half(LEFT), half(RIGHT)
-    for seen in (True, False):
-        critic = make_critic(remaining_steps=seen)
+    for max_remaining in (6, None):
+        critic = make_critic(max_remaining)
         values = [value(critic, state, *masks, remaining=n) for n in (1, 2)]
-        assert torch.equal(*values) != seen
+        assert torch.equal(*values) == (max_remaining is None)
 
 
-def test_steps_left_beyond_the_largest_number_look_alike(make_critic, state):
-    critic = make_critic(max_steps=6)
+def test_only_a_critic_that_is_told_the_number_of_missing_instances_needs_it(make_critic, state):
+    masks = half(LEFT), half(RIGHT)
+    untold = make_critic(max_remaining=None)
+    assert torch.equal(untold(untold.condition(state.context), *masks), value(untold, state, *masks))
+    told = make_critic(max_remaining=6)
+    with pytest.raises(ValueError, match="remaining must be given to a critic with max_remaining, got None"):
+        told(told.condition(state.context), *masks)
+
+
+def test_missing_instances_beyond_the_largest_number_look_alike(make_critic, state):
+    critic = make_critic(max_remaining=6)
     many, more, fewer = (value(critic, state, half(LEFT), half(RIGHT), remaining=n) for n in (6, 60, 5))
     assert torch.equal(many, more)
     assert not torch.equal(many, fewer)
@@ -96,12 +106,12 @@ def test_without_products_only_the_two_masks_are_seen(make_critic, state):
     assert not torch.allclose(value(critic, state, half(RIGHT), half(LEFT)), reference)
 
 
-def test_it_can_learn_the_returns_of_a_fixed_batch(make_learner, begin, deal, tiny):
-    learner = make_learner(critic_learning_rate=1e-2)
-    batch = learner.collect(deal(begin(tiny)), torch.Generator().manual_seed(0))
-    before = learner.update_critic(batch)["critic/explained_variance"]
+def test_it_can_learn_the_returns_of_a_fixed_batch(make_algorithm, actor_critic):
+    algorithm = make_algorithm(replace(actor_critic, critic_learning_rate=1e-2))
+    batch = algorithm.collector.collect(12, torch.Generator().manual_seed(0))
+    before = algorithm.update_critic(batch)["critic/explained_variance"]
     for _ in range(150):
-        losses = learner.update_critic(batch)
+        losses = algorithm.update_critic(batch)
     assert before < 0.5
     assert losses["critic/explained_variance"] > 0.95
 
@@ -109,7 +119,7 @@ def test_it_can_learn_the_returns_of_a_fixed_batch(make_learner, begin, deal, ti
 def test_a_trunk_and_head_of_its_own_have_the_widths_that_are_named(make_critic, state):
     critic = make_critic(trunk_widths=(3, 5), trunk_features=7, hidden=(6, 9, 2))
     assert [conv.out_channels for conv in critic.modules() if isinstance(conv, torch.nn.Conv2d)][-1] == 5
-    steps = critic.config.max_steps + 1
+    steps = critic.max_remaining + 1
     shapes = [tuple(layer.weight.shape) for layer in critic.head if isinstance(layer, torch.nn.Linear)]
     assert shapes == [(6, 7 + steps), (9, 6), (2, 9), (1, 2)]
     assert value(critic, state, half(LEFT), half(RIGHT)).shape == (4,)

@@ -1,5 +1,6 @@
 """bfloat16 and compilation: the same training, but for rounding."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,53 +8,63 @@ import torch
 
 from acis_env.precision import autocast, to_float32
 from acis_env.reward import score
-
-OBJECTIVES = ("bl-bce", "bl-score", "ac", "ac-score")
-
-
-def noise():
-    return torch.Generator().manual_seed(0)
+from agents.algorithms import ValueExpansionConfig
+from agents.algorithms.rollout import split_episodes
 
 
 @pytest.fixture
-def fresh(begin, deal, tiny):
-    return deal(begin(tiny, [1, 2, 0, 4, 5]))
+def algorithm_config(request, baseline, actor_critic):
+    """Settings of an algorithm by its name in the presets."""
+    shared = {name: value for name, value in vars(actor_critic).items() if name != "kind"}
+    return {
+        "bl-trunc": replace(baseline, objective="cross-entropy"),
+        "bl-trunc-dice": baseline,
+        "ac-dice": actor_critic,
+        "value-expansion": ValueExpansionConfig(**shared),
+    }[request.param]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("algorithm_config", ["bl-trunc", "bl-trunc-dice", "ac-dice", "value-expansion"], indirect=True)
 def test_in_bfloat16_losses_are_close_to_those_of_float32_and_weights_stay_float32(
-    make_learner, make_phase, fresh, objective
+    make_env, make_algorithm, at, algorithm_config
 ):
     losses = []
     for precision in ("float32", "bfloat16"):
-        learner = make_learner(precision=precision, phases=(make_phase(objective),))
-        found = learner.update_critic(learner.collect(fresh, noise()))
-        found |= learner.update_actor(fresh, make_phase(objective, kl_weight=1e-3), noise())
+        algorithm = make_algorithm(replace(algorithm_config, kl_weight=1e-3), make_env(5, precision=precision))
+        found = algorithm.train_iteration(at())
         losses.append({name: float(value) for name, value in found.items()})
-        trained = [*learner.actor.parameters(), *learner.critic.parameters()]
+        trained = [*algorithm.learner.actor.parameters()]
+        if hasattr(algorithm, "critic"):
+            trained += algorithm.critic.critic.parameters()
         assert {parameter.dtype for parameter in trained} == {torch.float32}
         assert all(value.dtype == torch.float32 for value in found.values())
     exact, coarse = losses
     assert exact != coarse
-    for name in ("critic/loss", "actor/objective", "actor/kl", "rollout/return", "termination/loss"):
+    names = ["actor/objective", "actor/kl", "rollout/return", "termination/loss"]
+    for name in [*names, *({"critic/loss"} & exact.keys())]:
         assert coarse[name] == pytest.approx(exact[name], rel=0.1, abs=0.02), name
 
 
-def test_what_is_added_up_over_an_episode_is_float32_though_networks_compute_in_bfloat16(make_learner, fresh):
-    learner = make_learner(precision="bfloat16")
+def test_what_is_added_up_over_an_episode_is_float32_though_networks_compute_in_bfloat16(
+    make_env, make_algorithm, baseline
+):
+    env = make_env(5, precision="bfloat16")
+    algorithm = make_algorithm(replace(baseline, sample=True), env)
+    (state,) = split_episodes(env.state)
     with torch.no_grad():
-        episodes = learner.play(fresh.parts[0], learner.sampler(fresh.parts[0], learner.draw_noise(fresh, noise())))
+        episodes = algorithm.play(state, torch.Generator().manual_seed(0))
     for step in episodes.steps:
         found = (step.mask, step.mean, step.log_variance, step.latent, step.predicted_mask, step.reward)
         assert {value.dtype for value in found} == {torch.float32}
-    first, state = episodes.steps[0].predicted_mask, fresh.parts[0].state
+    first = episodes.steps[0].predicted_mask
     best = score(first[:, 0], state.label_map, state.areas).amax(1)
     torch.testing.assert_close(episodes.steps[0].reward, best)
-    assert episodes.readings.dtype == episodes.potential.dtype == torch.float32
-    assert not torch.equal(episodes.readings, episodes.readings.bfloat16().float())
+    features = episodes.termination_features
+    assert features.dtype == episodes.potential.dtype == torch.float32
+    assert not torch.equal(features, features.bfloat16().float())
 
 
-def test_widening_leaves_what_is_wide_and_autocast_is_off_in_float32():
+def test_to_float32_leaves_what_is_wider_and_autocast_is_off_in_float32():
     assert [
         to_float32(torch.zeros(1, dtype=dtype)).dtype for dtype in (torch.bfloat16, torch.float32, torch.float64)
     ] == [
@@ -67,7 +78,7 @@ def test_widening_leaves_what_is_wide_and_autocast_is_off_in_float32():
 
 
 def test_compiled_networks_say_the_same_and_are_compiled_once_for_all_numbers_of_scenes(
-    make_learner, begin, tiny, monkeypatch
+    make_algorithm, actor_critic, begin, tiny, monkeypatch
 ):
     compiled = []
 
@@ -77,21 +88,21 @@ def test_compiled_networks_say_the_same_and_are_compiled_once_for_all_numbers_of
 
     torch.compiler.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    plain, learner = make_learner(), make_learner(compile=True)
-    assert learner.actor.state_dict().keys() == plain.actor.state_dict().keys()
+    plain, fast = make_algorithm(actor_critic), make_algorithm(actor_critic, compile=True)
+    assert fast.learner.actor.state_dict().keys() == plain.learner.actor.state_dict().keys()
     state, counts = begin(tiny), []
     for k in (7, 5, 4, 2):
-        found = [say(each, state.select(slice(k))) for each in (plain, learner)]
+        found = [say(each, state.select(slice(k))) for each in (plain, fast)]
         torch.testing.assert_close(found[1], found[0])
         counts.append(len(compiled))
     assert counts[0] > 0
     assert counts[-1] == counts[0], counts
 
 
-def say(learner, state):
+def say(algorithm, state):
     """What actor and critic say, and the critic's gradient for the actor."""
-    mask, actor = state.accumulated_mask, learner.actor
+    mask, actor, critic = state.accumulated_mask, algorithm.learner.actor, algorithm.critic.critic
     out = actor(actor.condition(state.context), mask, actor.initial_memory(len(state)))
-    predicted_mask = learner.decoder(out.mean, state.conditioning)
-    values = learner.critic(learner.critic.condition(state.context), mask, predicted_mask, state.num_instances)
+    predicted_mask = algorithm.learner.core.decoder(out.mean, state.conditioning)
+    values = critic(critic.condition(state.context), mask, predicted_mask, state.num_instances)
     return [*out, values, *torch.autograd.grad(values.sum(), list(actor.skip.parameters()))]

@@ -15,50 +15,56 @@ import torch
 
 import agents
 from acis_env.weights import save_weights
-from agents.models.agent import load_checkpoint, save_checkpoint
-from agents.training.config import Phase
-from agents.training.trainer import Trainer, load_config
+from agents.algorithms import ActorCritic, BaselineConfig
+from agents.algorithms.collector import Collector
+from agents.models.agent import load_checkpoint
+from agents.training.config import Stage
+from agents.training.trainer import Trainer
 
-SCHEDULES = {
-    "bl-score": (Phase("init", "bl-score", 3, 1e-2, sequence_length=1), Phase("main", "bl-score", 9, 1e-2)),
-    "ac": (Phase("warm-up", "critic", 3), Phase("main", "ac", 9, 1e-2, kl_weight=1e-3)),
-}
 NUM_ITERATIONS = 12
 
 CHILD = """
 import json, sys, time
 from pathlib import Path
 import torch
-from acis_env.configs import config_from_dict
-from agents.training.config import TrainConfig
+from agents.training.config import train_config_from_dict
 from agents.training.trainer import Trainer
 
 class Slow(Trainer):
-    def _train_iteration(self, *arguments):
+    def train_iteration(self):
         time.sleep(0.05)  # or it might be through before the signal comes
-        return super()._train_iteration(*arguments)
+        return super().train_iteration()
 
 torch.set_num_threads(1)
-Slow(config_from_dict(TrainConfig, json.loads(sys.argv[1]), "argument"), Path(sys.argv[2])).run()
+Slow(train_config_from_dict(json.loads(sys.argv[1]), "argument"), Path(sys.argv[2])).run()
 """
 
 
 @pytest.fixture(scope="module")
-def configs(config, make_tiny, tmp_path_factory):
-    """By objective; checkpoints and evaluations come at different times."""
+def settings(config, make_tiny, tmp_path_factory):
+    """Configuration without stages, whose checkpoints and evaluations come at different times."""
     weights, networks = tmp_path_factory.mktemp("weights"), make_tiny()
     for network in (networks.context_network, networks.autoencoder):
         save_weights(weights, network)
-    settings = {"weights": str(weights), "checkpoint_every": 2, "eval_every": 5}
-    return {name: replace(config, phases=phases, **settings) for name, phases in SCHEDULES.items()}
+    return replace(config, env=config.env.having(weights=str(weights)), checkpoint_every=2, eval_every=5)
+
+
+@pytest.fixture(scope="module")
+def configs(settings, algorithms):
+    """By the kind of the main stage, which follows another in the middle of the run."""
+    first = Stage("init", BaselineConfig(learning_rate=1e-2), 3, sequence_length=1)
+    return {
+        kind: replace(settings, stages=(first, Stage("main", algorithms[kind], NUM_ITERATIONS - 3)))
+        for kind in ("baseline", "actor-critic")
+    }
 
 
 @pytest.fixture(scope="module")
 def whole_runs(configs, tmp_path_factory):
-    """Folders of runs that nothing interrupted, by objective."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in configs}
-    for name, folder in folders.items():
-        Trainer(configs[name], folder).run()
+    """Folders of runs that nothing interrupted, by kind."""
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in configs}
+    for kind, folder in folders.items():
+        Trainer(configs[kind], folder).run()
     return folders
 
 
@@ -90,35 +96,35 @@ def differences(one, other, path="checkpoint"):
     return [] if one == other else [path]
 
 
-def check_same_end(one, other):
+def check_same_end(one, other, num_iterations=NUM_ITERATIONS, evaluated=(5, 10, 12)):
     """Both runs have left the same, down to the last bit."""
     first, second = (load_checkpoint(folder / "checkpoint.pt") for folder in (one, other))
-    assert first["iteration"] == NUM_ITERATIONS
-    assert [scores["iteration"] for scores in first["history"]] == [5, 10, 12]
-    parts = {"actor", "critic", "actor_optimizer", "critic_optimizer", "termination_optimizer"}
-    assert parts <= first["learner"].keys()
+    assert first["iteration"] == num_iterations
+    assert tuple(scores["iteration"] for scores in first["history"]) == evaluated
+    assert {"actor", "actor_optimizer", "termination_optimizer"} == first["learner"].keys()
     assert differences(first, second) == []
-    assert (one / "history.json").read_bytes() == (other / "history.json").read_bytes()
+    for name in ("config.json", "history.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
     for name in ("agent.pt", "initial.pt"):
         assert differences(load_checkpoint(one / name), load_checkpoint(other / name), name) == []
 
 
-def spoil_at(trainer, iteration, update, weight):
+def spoil_at(trainer, monkeypatch, iteration, update, find_weight):
     """Let a weight of `trainer` be NaN from an iteration's `update` on."""
-    original = getattr(trainer.learner, update)
+    original = getattr(ActorCritic, update)
 
-    def spoil_and_update(*arguments, **options):
+    def spoil_and_update(algorithm, *arguments):
         if trainer.iteration == iteration:
             with torch.no_grad():
-                weight.view(-1)[0] = torch.nan
-        return original(*arguments, **options)
+                find_weight(algorithm).view(-1)[0] = torch.nan
+        return original(algorithm, *arguments)
 
-    setattr(trainer.learner, update, spoil_and_update)
+    monkeypatch.setattr(ActorCritic, update, spoil_and_update)
 
 
-def break_at(trainer, iteration, error):
+def break_at(trainer, monkeypatch, iteration, error):
     """Let `trainer` fail in an iteration after it has already learned from it."""
-    update = trainer.learner.update_actor
+    update = ActorCritic.update_actor
 
     def update_and_fail(*arguments):
         losses = update(*arguments)
@@ -126,12 +132,12 @@ def break_at(trainer, iteration, error):
             raise error
         return losses
 
-    trainer.learner.update_actor = update_and_fail
+    monkeypatch.setattr(ActorCritic, "update_actor", update_and_fail)
 
 
-@pytest.mark.parametrize("objective", SCHEDULES)
-def test_a_run_killed_at_a_random_moment_and_resumed_ends_with_the_same_bits(configs, whole_runs, tmp_path, objective):
-    child = start_child(configs[objective], tmp_path)
+@pytest.mark.parametrize("kind", ["baseline", "actor-critic"])
+def test_a_run_killed_at_a_random_moment_and_resumed_ends_with_the_same_bits(configs, whole_runs, tmp_path, kind):
+    child = start_child(configs[kind], tmp_path)
     try:
         deadline = time.monotonic() + 90
         while not (tmp_path / "checkpoint.pt").exists():
@@ -147,66 +153,166 @@ def test_a_run_killed_at_a_random_moment_and_resumed_ends_with_the_same_bits(con
     resumed = Trainer.resume(tmp_path)
     assert 2 <= resumed.iteration < NUM_ITERATIONS
     resumed.run()
-    check_same_end(whole_runs[objective], tmp_path)
+    check_same_end(whole_runs[kind], tmp_path)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_run_that_fails_and_is_resumed_ends_with_the_same_bits(configs, whole_runs, tmp_path, error):
-    trainer = Trainer(configs["ac"], tmp_path)
-    break_at(trainer, 7, error("enough"))
-    with pytest.raises(error, match="enough"):
-        trainer.run()
+def test_a_run_that_fails_and_is_resumed_ends_with_the_same_bits(configs, whole_runs, tmp_path, monkeypatch, error):
+    trainer = Trainer(configs["actor-critic"], tmp_path)
+    with monkeypatch.context() as patch:
+        break_at(trainer, patch, 7, error("enough"))
+        with pytest.raises(error, match="enough"):
+            trainer.run()
     resumed = Trainer.resume(tmp_path)
     assert resumed.iteration == 6
     before = load_checkpoint(tmp_path / "checkpoint.pt")["learner"]
-    assert differences(before, load_checkpoint(whole_runs["ac"] / "checkpoint.pt")["learner"])
+    assert differences(before, load_checkpoint(whole_runs["actor-critic"] / "checkpoint.pt")["learner"])
     resumed.run()
-    check_same_end(whole_runs["ac"], tmp_path)
+    check_same_end(whole_runs["actor-critic"], tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("update", "find_weight", "named"),
+    ("iteration", "update", "find_weight", "named"),
     [
-        ("update_critic", lambda learner: learner.critic.head[-1].bias, "critic/loss nan"),
-        ("update_actor", lambda learner: learner.critic.head[-1].bias, "actor/objective nan"),
-        ("update_actor", lambda learner: learner.actor.termination[-1].bias, "termination/loss nan"),
-        ("update_actor", lambda learner: learner.actor.skip.bias, "scores.* nan"),  # of masks of NaN
+        (7, "update_critic", lambda algorithm: algorithm.critic.critic.head[-1].bias, "critic/loss nan"),
+        (7, "update_actor", lambda algorithm: algorithm.critic.critic.head[-1].bias, "actor/objective nan"),
+        (7, "update_actor", lambda algorithm: algorithm.learner.actor.termination[-1].bias, "termination/loss nan"),
+        (7, "update_actor", lambda algorithm: algorithm.learner.actor.skip.bias, "actor/objective nan"),
+        (10, "update_actor", lambda algorithm: algorithm.learner.actor.skip.bias, "scores.* nan"),  # masks are scored
     ],
 )
 def test_what_is_not_finite_is_named_and_stops_the_run_which_can_go_on_from_before(
-    configs, whole_runs, tmp_path, update, find_weight, named
+    configs, whole_runs, tmp_path, monkeypatch, iteration, update, find_weight, named
 ):
-    trainer = Trainer(configs["ac"], tmp_path)
-    spoil_at(trainer, 7, update, find_weight(trainer.learner))
-    with pytest.raises(FloatingPointError, match=f"iteration 7, phase 'main': .*{named}.* keeps its last checkpoint"):
-        trainer.run()
+    trainer = Trainer(configs["actor-critic"], tmp_path)
+    with monkeypatch.context() as patch:
+        spoil_at(trainer, patch, iteration, update, find_weight)
+        message = f"iteration {iteration}, stage 'main': .*{named}.* keeps its last checkpoint"
+        with pytest.raises(FloatingPointError, match=message):
+            trainer.run()
     resumed = Trainer.resume(tmp_path)
-    assert resumed.iteration == 6
+    assert resumed.iteration == iteration // 2 * 2
     resumed.run()
-    check_same_end(whole_runs["ac"], tmp_path)
+    check_same_end(whole_runs["actor-critic"], tmp_path)
 
 
 def test_resuming_a_finished_run_changes_nothing(whole_runs):
-    checkpoint = whole_runs["bl-score"] / "checkpoint.pt"
-    before = checkpoint.read_bytes()
-    Trainer.resume(checkpoint.parent).run()
-    assert checkpoint.read_bytes() == before
+    for folder in whole_runs.values():
+        before = {path: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("events.")}
+        Trainer.resume(folder).run()
+        assert {path: path.read_bytes() for path in before} == before
 
 
-def test_resuming_what_is_no_run_is_an_error_that_names_the_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt: no such file"):
-        Trainer.resume(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"config\.json: no such file"):
-        load_config(tmp_path)
-    save_checkpoint({"format": "acis-agent-1"}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: expected a run of format"):
-        Trainer.resume(tmp_path)
-    (tmp_path / "checkpoint.pt").write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole checkpoint"):
-        Trainer.resume(tmp_path)
-    (tmp_path / "config.json").write_text('{"seed": 0')
-    with pytest.raises(ValueError, match=r"config\.json: not JSON"):
-        load_config(tmp_path)
-    (tmp_path / "config.json").write_text('{"seed": 0, "speed": 1}')
-    with pytest.raises(ValueError, match=r"config\.json: speed: unknown key, the nearest of TrainConfig are 'seed'"):
-        load_config(tmp_path)
+def stages_of(algorithm):
+    """Three stages, of which the last goes on with the critic of the one before, if that has one."""
+    rates = {"critic_learning_rate": 2e-3} if hasattr(algorithm, "critic_learning_rate") else {}
+    memory = {"replay_size": 1} if hasattr(algorithm, "replay_size") else {}
+    later = replace(algorithm, learning_rate=1e-3, clip_norm=0.1, **rates, **memory)
+    first = Stage("init", BaselineConfig(learning_rate=1e-2), 2, sequence_length=1)
+    return (first, Stage("main", algorithm, 3), Stage("more", later, 3, sequence_length=2))
+
+
+@pytest.fixture(scope="module")
+def run_in_stages(settings, algorithms, tmp_path_factory):
+    """A function of a kind: the configuration of a run of three stages, and the folder of one in one piece."""
+    made = {}
+
+    def run(kind):
+        if kind not in made:
+            config = replace(settings, stages=stages_of(algorithms[kind]), checkpoint_every=1000, eval_every=1000)
+            made[kind] = config, tmp_path_factory.mktemp(kind)
+            Trainer(*made[kind]).run()
+        return made[kind]
+
+    return run
+
+
+KINDS = ["baseline", "actor-critic", "value-expansion", "search-distillation", "critic-ranking"]
+
+
+def test_every_algorithm_is_resumed_in_these_tests(algorithms):
+    assert sorted(algorithms) == sorted(KINDS)
+
+
+@pytest.mark.parametrize(
+    "stop", [1, 2, 4, 5, 6], ids=["in the first stage", "at its end", "in a stage", "at an end", "in the last stage"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_any_algorithm_stopped_anywhere_and_resumed_ends_with_the_same_bits(
+    run_in_stages, tmp_path, kind, stop
+):
+    config, whole = run_in_stages(kind)
+    trainer = Trainer(config, tmp_path)
+    for _ in range(stop):
+        trainer.train_iteration()
+    trainer.save()
+    resumed = Trainer.resume(tmp_path)
+    assert resumed.iteration == stop
+    resumed.run()
+    check_same_end(whole, tmp_path, num_iterations=8, evaluated=(8,))
+
+
+@pytest.mark.parametrize("kind", ["actor-critic", "value-expansion"])
+def test_episodes_under_way_go_on_where_a_run_was_stopped(run_in_stages, tmp_path, monkeypatch, kind):
+    trainer = Trainer(run_in_stages(kind)[0], tmp_path)
+    for _ in range(4):
+        trainer.train_iteration()
+    trainer.save()
+    under_way = trainer.core.state.step_count.clone()
+    assert under_way.any()
+    resumed = Trainer.resume(tmp_path)
+    for name in ("context", "accumulated_mask", "label_map", "step_count", "scores", "potential"):
+        assert torch.equal(getattr(resumed.core.state, name), getattr(trainer.core.state, name))
+    begun, begin = [], Collector._begin
+
+    def begin_and_note(collector, over, generator):
+        begun.append(over)
+        begin(collector, over, generator)
+
+    monkeypatch.setattr(Collector, "_begin", begin_and_note)
+    resumed.train_iteration()
+    assert begun
+    assert not any(over is None or over.all() for over in begun[:1])
+
+
+def test_equal_stages_one_after_the_other_are_told_apart_when_a_run_is_resumed(settings, algorithms, tmp_path):
+    stage = Stage("main", algorithms["actor-critic"], 2)
+    config = replace(settings, stages=(stage, stage), eval_every=1000)
+    Trainer(config, tmp_path / "whole").run()
+    trainer = Trainer(config, tmp_path / "stopped")
+    for _ in range(3):
+        trainer.train_iteration()
+    trainer.save()
+    Trainer.resume(tmp_path / "stopped").run()
+    check_same_end(tmp_path / "whole", tmp_path / "stopped", num_iterations=4, evaluated=(4,))
+
+
+def test_an_environment_given_to_the_trainer_has_to_be_given_again(settings, algorithms, tmp_path):
+    config = replace(settings, stages=(Stage("main", algorithms["actor-critic"], 4),), eval_every=1000)
+    other = {"scene_options": {"max_leaves": 2, "length": 3}}
+    made = config.env.having(**other)
+    nowhere = replace(config, env=config.env.having(weights="nowhere", scenes="nowhere"))
+
+    def given():
+        return {"env": made.make(3), "val_env": made.make_evaluation("val")}
+
+    Trainer(nowhere, tmp_path / "whole", **given()).run()
+    trainer = Trainer(nowhere, tmp_path / "stopped", **given())
+    for _ in range(3):
+        trainer.train_iteration()
+    trainer.save()
+    for names, got in (((), "nothing"), (("env",), r"\['env'\]"), (("val_env",), r"\['val_env'\]")):
+        again = {name: env for name, env in given().items() if name in names}
+        with pytest.raises(ValueError, match=rf"was given \['env', 'val_env'\], and resume got {got}$"):
+            Trainer.resume(tmp_path / "stopped", **again)
+    resumed = Trainer.resume(tmp_path / "stopped", **given())
+    assert (resumed.iteration, resumed.core.num_envs, resumed.core.scenes.max_instances) == (3, 3, 2)
+    resumed.run()
+    check_same_end(tmp_path / "whole", tmp_path / "stopped", num_iterations=4, evaluated=(4,))
+
+
+def test_a_run_that_made_its_own_environment_is_resumed_without_one(settings, algorithms, tmp_path):
+    config = replace(settings, stages=(Stage("main", algorithms["baseline"], 1),))
+    Trainer(config, tmp_path).run()
+    with pytest.raises(ValueError, match=r"was given nothing, and resume got \['env'\]$"):
+        Trainer.resume(tmp_path, env=config.env.make(4))
