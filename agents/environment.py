@@ -70,7 +70,7 @@ class EnvConfig:
         kwargs = {**self.kwargs, "autoreset_mode": "Disabled", **changes}
         try:
             return gym.make_vec(self.id, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
-        except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        except (gym.error.Error, ModuleNotFoundError) as error:
             raise ValueError(f"env.id must be a registered environment, got {self.id!r}: {error}") from error
 
     def make_evaluation(self, split: str, num_envs: int = 1, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 from acis_env.configs import config_from_dict
 from agents.algorithms import AlgorithmConfig, LearnerConfig
 from agents.environment import EnvConfig
-
 
 EARLIER_VERSION = "written by an earlier version of acis-env, whose configurations have phases instead of stages"
 """What is said of a configuration of the former format, before what to do about it."""
@@ -69,6 +69,8 @@ class TrainConfig:
                     f"sequence_length of stage {stage.name!r} must be at least 1, or None, got {stage.sequence_length}"
                 )
             _check_kind(stage)
+        _check_json("env.kwargs", self.env.kwargs)
+        _check_json("env.val_kwargs", self.env.val_kwargs)
         if self.learner.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate must be at most batch_size, so that no micro-batch is empty, got "
@@ -110,6 +112,20 @@ def _algorithm_from_dict(values: Any, source: str) -> AlgorithmConfig:
         )
     config: AlgorithmConfig = config_from_dict(known[kind], values, source)
     return config
+
+
+def _check_json(name: str, values: Mapping[str, Any]) -> None:
+    """Make sure that arguments of the environment are the same after they were written and read."""
+    for key, value in values.items():
+        try:
+            is_json = json.loads(json.dumps(value)) == value
+        except (TypeError, ValueError):
+            is_json = False
+        if not is_json:
+            raise ValueError(
+                f"{name} must be JSON (lists, no tuples), since a run keeps its configuration, got {key} = {value!r}; "
+                "give the trainer an environment of your own for what JSON cannot hold"
+            )
 
 
 def _check_kind(stage: Stage) -> None:

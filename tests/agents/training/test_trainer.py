@@ -8,7 +8,6 @@ import torch
 from gymnasium.wrappers.vector import TransformReward
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from acis_env.datasets import Leaves
 from agents.algorithms import Baseline, BaselineConfig
 from agents.algorithms.base import core_of
 from agents.algorithms.rollout import split_episodes
@@ -226,7 +225,7 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_the_first_begins(run_c
     config = replace(
         run_config, env=run_config.env.having(refine=True), stages=(Stage("main", MYOPIC, 1), cross_entropy)
     )
-    with pytest.raises(ValueError, match="stage 'late': objective must be \"score\" where masks are refined"):
+    with pytest.raises(ValueError, match=r"stage 'late': objective must be .score. where masks are refined"):
         Trainer(config, tmp_path)
     own_trunk = replace(algorithms["actor-critic"], critic=CriticConfig(trunk_widths=(4, 4)))
     config = replace(run_config, stages=(Stage("main", MYOPIC, 1), Stage("late", own_trunk, 1)))
@@ -234,7 +233,7 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_the_first_begins(run_c
         ValueError, match=r"stage 'late': start_from_encoder needs .* without trunk_widths, got \(4, 4\)"
     ):
         Trainer(config, tmp_path)
-    with pytest.raises(ValueError, match="start_from_encoder needs actor.skip, got False"):
+    with pytest.raises(ValueError, match=r"start_from_encoder needs actor\.skip, got False"):
         replace(config.learner, actor=replace(config.learner.actor, skip=False))
 
 
@@ -310,7 +309,7 @@ def test_a_reward_that_a_wrapper_changes_is_what_the_critic_learns(run_config, a
 
 def test_an_environment_that_resets_itself_is_refused(run_config, tmp_path):
     config = replace(run_config, stages=(Stage("main", MYOPIC, 1),))
-    with pytest.raises(ValueError, match='env must have autoreset_mode="Disabled", got .SameStep.'):
+    with pytest.raises(ValueError, match=r"env must have autoreset_mode=.Disabled., got .SameStep."):
         Trainer(config, tmp_path, run_config.env.make(4, autoreset_mode="SameStep"))
 
 

@@ -1,0 +1,54 @@
+"""The named presets."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from agents.algorithms import ActorCriticConfig, BaselineConfig
+from agents.training.config import train_config_from_dict
+from agents.training.presets import CROSS_ENTROPY, PRESETS, ranking_schedule, short_schedule
+from agents.training.trainer import FORMAT, Trainer, load_config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_survives_being_written_and_read(name, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT, **asdict(PRESETS[name])}))
+    assert load_config(tmp_path) == PRESETS[name]
+    assert train_config_from_dict(asdict(PRESETS[name]), name) == PRESETS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if not name.startswith("paper")])
+def test_every_preset_but_the_published_ones_can_be_trained_with_what_is_bundled(name, tmp_path):
+    trainer = Trainer(PRESETS[name], tmp_path)
+    assert trainer.core.num_envs == 16
+    assert trainer.agent().refine == (name in ("quick", "small", "best"))
+
+
+@pytest.mark.parametrize(("name", "steps"), [("paper-cvppp", 21), ("paper-kitti", 16)])
+def test_a_published_schedule_is_a_curriculum_and_then_algorithm_1_at_three_rates(name, steps):
+    preset = PRESETS[name]
+    supervised, actor_critic = preset.stages[:-3], preset.stages[-3:]
+    assert [stage.sequence_length for stage in supervised] == [1, 1, 5, 10, steps]
+    assert all(stage.algorithm.objective == "cross-entropy" for stage in supervised)
+    assert [stage.algorithm.sample for stage in supervised] == [True, False, False, False, False]
+    assert [stage.algorithm.kind for stage in actor_critic] == ["actor-critic"] * 3
+    rates = [(stage.algorithm.learning_rate, stage.algorithm.critic_learning_rate) for stage in actor_critic]
+    assert rates == [(rate, 2 * rate) for rate in (5e-4, 5e-5, 1e-6)]
+    assert [stage.algorithm.critic_warmup for stage in actor_critic] == [1024, 0, 0]
+    assert preset.max_steps == steps
+    assert not preset.learner.start_from_encoder
+    assert preset.env.kwargs["weights"] == f"weights/{name.removeprefix('paper-')}"
+
+
+def test_a_short_schedule_begins_with_one_missing_instance_and_gives_a_critic_its_warm_up():
+    start, main = short_schedule(CROSS_ENTROPY, 100)
+    assert (start.sequence_length, main.sequence_length) == (1, None)
+    assert (main.algorithm, main.iterations) == (CROSS_ENTROPY, 100)
+    assert short_schedule(ActorCriticConfig(critic_warmup=7), 100)[1].iterations == 107
+
+
+def test_a_ranking_schedule_ends_with_a_critic_that_ranks():
+    *before, last = ranking_schedule(100, 20)
+    assert tuple(before) == short_schedule(BaselineConfig(), 100)
+    assert (last.algorithm.kind, last.iterations) == ("critic-ranking", 20)
