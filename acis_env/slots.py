@@ -24,6 +24,7 @@ class Slots:
         state: the episodes, in the order of the slots; None before the first.
         scene_index: `[num_envs]` int64, positions in the data set.
         augmentation: `[num_envs, P]`.
+        before_reset: what the last step led to in slots that it has begun anew since, where somebody may draw it.
         device: of all tensors.
     """
 
@@ -34,6 +35,7 @@ class Slots:
         self.state: EnvState | None = None
         self.scene_index = torch.zeros(len(samplers), dtype=torch.int64, device=device)
         self.augmentation = torch.zeros(len(samplers), NUM_PARAMETERS, device=device)
+        self.before_reset: dict[int, EnvState] = {}
         self._view: Planes | None = None  # what observations hold of each context
 
     def __len__(self) -> int:
@@ -41,6 +43,7 @@ class Slots:
 
     def put(self, slots: Sequence[int], state: EnvState, scene_index: Tensor, augmentation: Tensor) -> None:
         """Replace the episodes of `slots`, which are all where there is none yet, by the `K` of `state`."""
+        self.before_reset = {}
         index = self.index(slots)
         view = self.observer.condition(state.context)
         if self.state is None or self._view is None or len(slots) == len(self):
@@ -56,6 +59,10 @@ class Slots:
         self.augmentation.index_copy_(0, index, augmentation.to(self.device))
         left = torch.minimum(state.num_instances, state.step_limit) - state.step_count
         self.autoreset.begin(slots, left.numpy(force=True))
+
+    def advance(self, state: EnvState) -> None:
+        """Take a step's new state of all episodes."""
+        self.state, self.before_reset = state, {}
 
     def index(self, slots: Sequence[int]) -> Tensor:
         """`slots` on the device, `[K]` int64, without waiting for it."""
@@ -89,4 +96,4 @@ class Slots:
 
     def forget(self) -> None:
         """Let go of all episodes."""
-        self.state = self._view = None
+        self.state, self._view, self.before_reset = None, None, {}

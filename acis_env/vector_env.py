@@ -144,8 +144,7 @@ class SegmentationVectorEnv(SlotAttributes):
         self.source = EpisodeSource(predictor, self.decoder, self.scenes, changes, precision)
         self._decode = torch.compile(self.decoder) if compile else self.decoder
 
-        stops = self.rules.stop == "agent"
-        most = self.scenes.max_instances
+        stops, most = self.rules.stop == "agent", self.scenes.max_instances
         self.max_episode_steps = 2 * most if stops and max_episode_steps is None else max_episode_steps
         self._max_steps = self.max_episode_steps if stops and self.max_episode_steps is not None else most
         self.num_envs, self.render_mode = num_envs, render_mode
@@ -160,7 +159,6 @@ class SegmentationVectorEnv(SlotAttributes):
         self._autoreset = Autoreset(self.autoreset_mode, num_envs)
         self._slots = Slots(self.samplers, self._autoreset, self.observer, self.device)
         self._actions = ActionReader(num_envs, length, stops, self.device)
-        self._before_reset: dict[int, EnvState] = {}  # as in `render`; kept only where it can be drawn
 
     # The batched spaces of many large pictures take seconds and gigabytes, and stepping does not need them.
 
@@ -256,7 +254,7 @@ class SegmentationVectorEnv(SlotAttributes):
             infos |= {"final_info": with_masks(episode_info(self._slots) | metrics, done), "_final_info": done.clone()}
             last = {slot: self._slots.episode(slot).map(torch.clone) for slot in slots} if self.render_mode else {}
             self._begin(slots)
-            self._before_reset = last
+            self._slots.before_reset = last
         infos |= with_masks(episode_info(self._slots), torch.ones_like(done))
         return self._slots.observe(), rewards, terminated, truncated, infos
 
@@ -273,7 +271,7 @@ class SegmentationVectorEnv(SlotAttributes):
         if self.render_mode is None:
             return None
         slots = parse_env_ids(env_ids, self.num_envs)
-        shown = self._before_reset if before_reset else {}
+        shown = self._slots.before_reset if before_reset else {}
         episodes = [shown[slot] if slot in shown else self._slots.episode(slot) for slot in slots]
         return tuple(frame(episode, self.threshold) for episode in episodes)
 
@@ -291,7 +289,6 @@ class SegmentationVectorEnv(SlotAttributes):
         """
         sizes = (self._max_steps, self.scenes.max_instances, *self.scenes.size)
         snapshots.put_back(self._slots, parse_env_ids(env_ids, self.num_envs), snapshot, sizes, self.decoder)
-        self._before_reset = {}
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the episodes; called once, by `close`.
@@ -300,7 +297,6 @@ class SegmentationVectorEnv(SlotAttributes):
             ValueError: an action since the last reset was not finite.
         """
         self._slots.forget()
-        self._before_reset = {}
         self.closed = True  # also if the next line raises
         self._actions.check()
 
@@ -324,7 +320,6 @@ class SegmentationVectorEnv(SlotAttributes):
         generators = [sampler.generator for sampler in samplers]
         state, batch = self.source.begin(scene_indices, generators, self.rules, self._max_steps, self.max_episode_steps)
         self._slots.put(slots, state, batch.indices, batch.augmentation)
-        self._before_reset = {}
         self._actions.check()
 
     def _begin_after_end(self) -> list[int]:
@@ -341,5 +336,5 @@ class SegmentationVectorEnv(SlotAttributes):
             after, rewards, terminated, truncated = dynamics.act(
                 self.state, actions, self._decode, self.rules, self.action_scale, self._slots.mask(fresh)
             )
-        self._slots.state, self._before_reset = after, {}
+        self._slots.advance(after)
         return rewards, terminated, truncated

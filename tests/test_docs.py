@@ -8,6 +8,7 @@ import pytest
 PAGE = Path(__file__).parents[1] / "docs" / "plugging_in.md"
 LIBRARIES = {
     "Your own loop": "torch",
+    "Your own decoder and context": "torch",
     "Stable-Baselines3": "stable_baselines3",
     "TorchRL": "torchrl",
     "skrl": "skrl",

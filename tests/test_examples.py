@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def test_the_random_agent_earns_less_than_half_of_what_there_is(capsys):
 QUICK = {
     "cleanrl_ppo": "torch",
     "cleanrl_td3": "torch",
+    "custom_decoder": "stable_baselines3",
     "custom_reward": "torch",
     "custom_scenes": "torch",
     "train_acis": "torch",
@@ -75,6 +77,39 @@ def test_an_example_runs_in_its_quick_setting(name, tmp_path, capsys):
         means = [row.get("mean", row) for row in rows.values() if isinstance(row, dict)]
         assert len(means) >= 2
         assert all(0 <= mean["sbd"] <= 1 for mean in means)
+
+
+def test_the_ellipse_is_where_its_five_numbers_say():
+    pytest.importorskip("stable_baselines3")
+    module = load(ROOT / "examples" / "custom_decoder.py")
+    decoder = module.EllipseDecoder(size=(64, 96), sharpness=50.0)
+    everywhere = torch.ones(1, 1, 64, 96)
+
+    def moments(*numbers):
+        mask = decoder(torch.tensor([numbers]), everywhere)[0, 0]
+        y, x = torch.linspace(-1, 1, 64)[:, None], torch.linspace(-1, 1, 96)[None, :]
+        area, row, column = mask.sum(), (mask * y).sum() / mask.sum(), (mask * x).sum() / mask.sum()
+        return float(area), float(row), float(column), float((mask * (x - column) * (y - row)).sum() / area)
+
+    area, row, column, skew = moments(0.25, -0.5, 0.0, 0.0, 0.0)
+    assert (row, column) == (pytest.approx(-0.5, abs=0.01), pytest.approx(0.25, abs=0.01))
+    assert area == pytest.approx(math.pi * 0.25 * 0.25 * 32 * 48, rel=0.05)
+    assert moments(0.25, -0.5, 0.0, -1.0, 0.0)[0] == pytest.approx(area / 3, rel=0.05)
+    assert skew == pytest.approx(0, abs=1e-3)
+    assert moments(0, 0, 1, -1, 0.5)[3] > 0.05 > -0.05 > moments(0, 0, 1, -1, -0.5)[3]  # 45 degrees either way
+
+
+def test_the_ellipse_is_differentiable_and_stays_on_the_foreground():
+    pytest.importorskip("stable_baselines3")
+    module = load(ROOT / "examples" / "custom_decoder.py")
+    decoder = module.EllipseDecoder(size=(8, 8))
+    foreground = decoder.condition(torch.rand(3, 12, 8, 8, dtype=torch.float64).round())
+    latent = (torch.rand(3, 5, dtype=torch.float64) * 2 - 1).requires_grad_()
+    masks = decoder(latent, foreground)
+    assert masks.shape == (3, 1, 8, 8)
+    assert (masks[foreground == 0] == 0).all()
+    assert masks.max() <= 1
+    assert torch.autograd.gradcheck(lambda z: decoder(z, foreground), latent)
 
 
 def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path, capsys):

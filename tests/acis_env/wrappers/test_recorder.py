@@ -179,7 +179,7 @@ def test_the_state_before_a_reset_is_drawn_until_the_next_call_and_kept_only_to_
     env = make_vec(2)
     env.reset(options={"scene_index": 2})
     env.step(action)
-    assert not env._before_reset
+    assert not env._slots.before_reset
 
 
 @pytest.mark.parametrize(
