@@ -1,11 +1,22 @@
-"""The programs in the documentation run as they stand."""
+"""The programs in the documentation run as they stand, and its commands have the options that they are given."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import tyro
 
-PAGE = Path(__file__).parents[1] / "docs" / "plugging_in.md"
+from agents.commands.evaluate import Evaluate
+from agents.commands.pretrain import Pretrain
+from agents.commands.quickstart import Quickstart
+from agents.commands.reproduce import Reproduce
+from agents.commands.segment import Segment
+from agents.commands.train import Train
+from benchmarks.arguments import Arguments
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "plugging_in.md"
 LIBRARIES = {
     "Your own loop": "torch",
     "Your own decoder and context": "torch",
@@ -14,24 +25,70 @@ LIBRARIES = {
     "skrl": "skrl",
     "rsl_rl": "rsl_rl",
 }
+COMMANDS = {
+    "evaluate": Evaluate,
+    "pretrain": Pretrain,
+    "quickstart": Quickstart,
+    "reproduce": Reproduce,
+    "segment": Segment,
+    "train": Train,
+}
+LAUNCHERS = ("acis", ".venv/bin/acis", "agents.commands")
+"""Words before the name of a command."""
+WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/training.md", "docs/performance.md")
+
+
+def blocks(text, language):
+    """The code blocks of a language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def programs(section):
     """The programs of a section of the page, in order."""
-    text = PAGE.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return blocks(PAGE.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0], "python")
+
+
+def run(found, source):
+    """Run programs one after the other in one namespace."""
+    assert found
+    namespace = {"__name__": "program"}
+    for program in found:
+        exec(compile(program, source, "exec"), namespace)
+
+
+def commands(page):
+    """The commands of ours in a page's shell blocks: what reads their arguments, and the arguments."""
+    for block in blocks((ROOT / page).read_text(), "bash"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            for before, word in enumerate(words):
+                if word in LAUNCHERS:
+                    yield COMMANDS[words[before + 1]], words[before + 2 :]
+                elif word == "benchmarks":
+                    yield Arguments, words[before + 1 :]
 
 
 @pytest.mark.parametrize("section", LIBRARIES)
 def test_the_programs_of_a_section_run_one_after_the_other(section):
     pytest.importorskip(LIBRARIES[section])
-    found = programs(section)
-    assert found
-    namespace = {"__name__": "program"}
-    for program in found:
-        exec(compile(program, f"{PAGE.name}: {section}", "exec"), namespace)
+    run(programs(section), f"{PAGE.name}: {section}")
 
 
 def test_every_section_with_a_program_is_run():
     sections = re.findall(r"\n## (.*?)\n", PAGE.read_text())
     assert {section for section in sections if programs(section)} == set(LIBRARIES)
+
+
+def test_the_programs_about_training_run_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(blocks((ROOT / "docs" / "training.md").read_text(), "python"), "training.md")
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_the_commands_of_a_page_have_the_options_that_they_are_given(page):
+    found = list(commands(page))
+    assert found
+    for command, arguments in found:
+        parsed = tyro.cli(command, args=arguments, config=(tyro.conf.CascadeSubcommandArgs,))
+        if isinstance(parsed, Train):
+            assert parsed.resume or parsed.resolved().stages
