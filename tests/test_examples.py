@@ -51,6 +51,7 @@ QUICK = {
     "custom_decoder": "stable_baselines3",
     "custom_reward": "torch",
     "custom_scenes": "torch",
+    "algorithm1": "torch",
     "train_acis": "torch",
     "sb3_ppo": "stable_baselines3",
     "sb3_td3": "stable_baselines3",
