@@ -105,7 +105,7 @@ def test_an_algorithm_without_a_kind_of_its_own_is_refused_as_it_could_not_be_to
         patience: int = 1
 
     for algorithm in (Nameless(), Nameless(kind="nameless")):
-        with pytest.raises(ValueError, match="Nameless, of stage 'main', needs a field kind: Literal.* of its own"):
+        with pytest.raises(ValueError, match=r"Nameless, of stage 'main', needs a field kind: Literal.* of its own"):
             TrainConfig(stages=(Stage("main", algorithm, 1),))
     plain = TrainConfig(stages=(Stage("main", BaselineConfig(), 1),))
     assert type(read_back(plain).stages[0].algorithm) is BaselineConfig
