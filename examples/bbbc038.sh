@@ -8,9 +8,10 @@ out=${2:?usage: $0 DATA OUT}
 crops() { # square crops of 64 to 160 px with at most 21 nuclei; $1 per image
     echo "{\"crop\": \"random\", \"crop_size\": [64, 160], \"crops_per_image\": $1, \"max_instances\": 21, \"min_area\": 20}"
 }
-scenes=(--scenes "$data" --scene-options "$(crops 8)" --val-options "$(crops 4)")
+networks=(--scenes "$data" --scene-options "$(crops 8)" --val-options "$(crops 4)" --out "$out/weights")
 
-acis pretrain context "${scenes[@]}" --out "$out/weights" --iterations 1000
-acis pretrain decoder "${scenes[@]}" --out "$out/weights" --iterations 2400
-acis train --out "$out/run" bl-score "${scenes[@]}" --weights "$out/weights"
+acis pretrain context "${networks[@]}" --iterations 1000
+acis pretrain decoder "${networks[@]}" --iterations 2400
+acis train bl-trunc-dice --out "$out/run" --weights "$out/weights" \
+    --scenes "$data" --scene-options "$(crops 8)" --env.val-kwargs "{\"scene_options\": $(crops 4)}"
 acis evaluate "$out/run" --split val

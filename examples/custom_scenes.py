@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,9 +22,11 @@ from acis_env.context import ContextConfig
 from acis_env.decoder import AutoencoderConfig
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
+from agents import PRESETS, Trainer
+from agents.algorithms import BaselineConfig
+from agents.environment import TRAINING
 from agents.evaluation import agent_segmenter, compare, format_table, write_report
-from agents.training.config import PRESETS, short_schedule
-from agents.training.trainer import Trainer
+from agents.training.presets import short_schedule
 
 
 @dataclass(frozen=True)
@@ -110,19 +113,24 @@ def main(args: Args) -> None:
 
     # The environment is open to any agent from here on, and the agent of this package is one of them.
     pretrained = load_pretrained(str(weights))
-    env = SegmentationVectorEnv(4, scenes=train_data, weights=pretrained, device=args.device)
+
+    def make_env(num_envs: int, data: Coins, **options: Any) -> SegmentationVectorEnv:
+        settings = {"weights": pretrained, "device": args.device, "autoreset_mode": "Disabled", **options}
+        return SegmentationVectorEnv(num_envs, scenes=data, **settings)
+
+    schedule = short_schedule(BaselineConfig(), args.iterations)
+    if args.quick:
+        schedule = tuple(replace(stage, iterations=3) for stage in schedule)
+    settings = replace(PRESETS["bl-trunc-dice"], stages=schedule, seed=args.seed, device=args.device)
+    env, val_env = make_env(settings.batch_size, train_data, **TRAINING), make_env(1, val_data)
     env.reset(seed=args.seed)
     _, rewards, *_ = env.step(env.action_space.sample())
-    print(f"rewards of random actions: {rewards.tolist()}")
+    print(f"mean reward of random actions: {float(rewards.mean()):.3f}")
 
-    schedule = short_schedule("bl-score", args.iterations)
-    if args.quick:
-        schedule = tuple(replace(phase, iterations=3) for phase in schedule)
-    settings = replace(PRESETS["bl-score"], phases=schedule, seed=args.seed, device=args.device)
-    agent = Trainer(settings, args.out / "run", train_data, val_data, pretrained).run()
-    test = PackedScenes(Coins("test", args.size, num_held_out), args.size, args.device)
-    evaluations = compare({"agent": agent_segmenter(agent)}, agent.pretrained, test, agent.threshold)
-    write_report(args.out / "report", evaluations, test, {"seed": args.seed})
+    agent = Trainer(settings, args.out / "run", env, val_env).run()
+    held_out = make_env(1, Coins("test", args.size, num_held_out)).source
+    evaluations = compare({"agent": agent_segmenter(agent)}, agent.pretrained, held_out, agent.threshold)
+    write_report(args.out / "report", evaluations, held_out, {"seed": args.seed})
     print(f"{format_table(evaluations)}\n\npictures in {args.out / 'report'}")
 
 

@@ -4,7 +4,9 @@ import importlib.util
 import json
 import math
 import re
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from acis_env.files import write_json
+from agents.commands.evaluate import Evaluate
+from agents.commands.main import main
+from agents.commands.pretrain import Pretrain
+from agents.commands.train import Train
+from agents.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +58,7 @@ QUICK = {
     "custom_decoder": "stable_baselines3",
     "custom_reward": "torch",
     "custom_scenes": "torch",
-    "train_acis": "torch",
+    "algorithm1": "torch",
     "sb3_ppo": "stable_baselines3",
     "sb3_td3": "stable_baselines3",
     "sb3_recurrent_ppo": "sb3_contrib",
@@ -112,6 +119,50 @@ def test_the_ellipse_is_differentiable_and_stays_on_the_foreground():
     assert torch.autograd.gradcheck(lambda z: decoder(z, foreground), latent)
 
 
+@pytest.fixture
+def tiny_preset(monkeypatch):
+    """The preset of the quickstart, cut to two iterations on eight small plants."""
+    options = {"length": 8, "max_leaves": 4}
+    preset = PRESETS["quick"]
+    env = replace(preset.env.having(scene_options=options), val_kwargs={"scene_options": options})
+    stages = tuple(replace(stage, iterations=1) for stage in preset.stages)
+    tiny = replace(preset, env=env, stages=stages, batch_size=2, eval_scenes=2)
+    monkeypatch.setitem(PRESETS, "quick", tiny)
+    return tiny
+
+
+def test_training_by_a_preset_ends_in_a_report_that_begins_with_what_training_began_with(
+    tiny_preset, tmp_path, capsys, monkeypatch
+):
+    module = load(ROOT / "examples" / "train.py")
+    monkeypatch.setattr(sys, "argv", ["train.py", "quick", "--seed", "1", "--stages.1.algorithm.learning-rate", "0.01"])
+    config = module.parse()
+    assert (config.seed, config.stages[1].algorithm.learning_rate) == (1, 0.01)
+    assert replace(config, seed=tiny_preset.seed, stages=tiny_preset.stages) == tiny_preset
+    module.main(config, tmp_path, num_scenes=3)
+    report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
+    assert list(report["rows"]) == ["random", "initialised", "agent", "reconstruction"]
+    assert report["num_scenes"] == 3
+    assert f"{report['rows']['agent']['mean']['sbd']:.3f}" in capsys.readouterr().out
+
+
+def test_the_table_of_the_quickstart_has_two_lines_per_seed_and_is_not_measured_again(
+    tiny_preset, tmp_path, capsys, monkeypatch
+):
+    module = load(ROOT / "examples" / "quickstart_seeds.py")
+    args = module.Args(seeds=(0, 1), out=tmp_path, table=tmp_path / "table.md", test_scenes=2, iterations=1)
+    module.main(args)
+    table = (tmp_path / "table.md").read_text()
+    assert capsys.readouterr().out.endswith(table + "\n")
+    assert "(split test, 2 scenes, 2 to 10 instances)" in table
+    names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
+    seeds = [f"seed {seed}: {which}" for seed in (0, 1) for which in ("initialised actor", "**trained agent**")]
+    assert names == ["random agent", *seeds, "reconstruction of the ground truth (bound)"]
+    monkeypatch.setattr(module, "Quickstart", None)  # would be called for a seed without a report
+    module.main(args)
+    assert (tmp_path / "table.md").read_text() == table
+
+
 def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path, capsys):
     module = load(ROOT / "examples" / "compare_libraries.py")
     for seed, begun, sbd in ((1, 10, 0.9), (1, 20, 0.5), (2, 15, 0.6)):
@@ -128,6 +179,31 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
         module.main(module.Args(runs=tmp_path / "none"))
 
 
+@pytest.mark.parametrize("name", ["bbbc038", "leaves_weights"])
+def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_path, monkeypatch):
+    recorder, calls = tmp_path / "acis", tmp_path / "calls"
+    recorder.write_text(
+        f"#!{sys.executable}\nimport json, sys\nopen({str(calls)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+    )
+    recorder.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    folders = ["data", "out"] if name == "bbbc038" else ["out"]
+    subprocess.run(["bash", str(ROOT / "examples" / f"{name}.sh"), *folders], cwd=tmp_path, check=True, timeout=60)
+    called, understood = [json.loads(line) for line in calls.read_text().splitlines()], []
+    for command in (Pretrain, Train, Evaluate):
+        monkeypatch.setattr(command, "run", lambda self: understood.append(self))
+    for arguments in called:
+        main(arguments)
+    assert len(understood) == len(called) >= 2
+    if name == "bbbc038":
+        env = understood[2].resolved().env
+        assert env.kwargs["weights"] == str(understood[0].out)
+        assert env.kwargs["scene_options"] == understood[0].scene_options
+        assert env.val_kwargs == {"scene_options": understood[0].val_options}
+        assert understood[3].run_folder == understood[2].out
+
+
 def test_every_example_is_run():
-    others = {"random_agent", "compare_libraries", "quickstart_seeds"}  # tested above, or long
+    others = {"random_agent", "compare_libraries", "quickstart_seeds", "train"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
+    assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {"bbbc038", "leaves_weights"}

@@ -68,7 +68,11 @@ class ActorCritic(Algorithm):
         self.config: ActorCriticConfig = config
         self.critic = CriticLearner(learner, config.critic, config.max_remaining, config.clip_norm)
         self.replay = ReplayBuffer(config.replay_size)
-        if type(previous) is type(self) and previous.critic.has_form_of(self.critic):
+        if (
+            type(previous) is type(self)
+            and previous.config.gamma == config.gamma
+            and previous.critic.has_form_of(self.critic)
+        ):
             # Only what has been learnt: the settings are those of this stage.
             self.critic.load_state_dict(previous.critic.state_dict())
             self.replay.load_state_dict(previous.replay.state_dict(), learner.core.device)

@@ -61,11 +61,16 @@ class CriticRanking(Algorithm):
         self.config = config
         self.critic = CriticLearner(learner, config.critic, clip_norm=config.clip_norm)
         self.replay = ReplayBuffer(config.replay_size)
-        if isinstance(previous, CriticRanking) and previous.critic.has_form_of(self.critic):
+        if isinstance(previous, CriticRanking) and self._learns_as(previous):
             # Only what has been learnt: the settings are those of this stage.
             self.critic.load_state_dict(previous.critic.state_dict())
             self.replay.load_state_dict(previous.replay.state_dict(), learner.core.device)
         self._has_learnt = False
+
+    def _learns_as(self, other: CriticRanking) -> bool:
+        """Whether both critics have one form, and learn the same values of as many candidates."""
+        ours, theirs = self.config.candidates, other.config.candidates
+        return (ours.number, ours.value) == (theirs.number, theirs.value) and other.critic.has_form_of(self.critic)
 
     def train_iteration(self, progress: Progress) -> Losses:
         """Compare candidates in fresh episodes, and update the critic and the termination unit."""

@@ -68,8 +68,12 @@ class InternalFlags(SegmentationVectorEnv):
 
 
 class IgnoredSeed(SegmentationVectorEnv):
+    """Counts its own seeds: what the system would give could be the same scenes twice."""
+
+    seeds = itertools.count()
+
     def reset(self, *, seed=None, options=None):
-        return super().reset(options=options)
+        return super().reset(seed=next(self.seeds), options=options)
 
 
 class OwnMeaningOfSeedLists(SegmentationVectorEnv):

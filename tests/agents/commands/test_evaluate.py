@@ -23,6 +23,18 @@ def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
         assert f"{row['mean']['sbd']:.3f}" == line.split()[1]
 
 
+def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that_it_had(acis, run, tmp_path):
+    few, other = {"max_leaves": 3, "length": 4}, {"max_leaves": 2, "length": 2}
+    options = ["--scene-options", json.dumps(few), "--env.val-kwargs", json.dumps({"scene_options": other})]
+    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1, "--eval-scenes", 1]
+    acis("train", "quick", "--weights", run.weights, *options, *short, "--out", tmp_path)  # whose masks are refined
+    for split, expected in (("train", few), ("val", other)):
+        assert f"split {split}, {expected['length']} scenes" in acis("evaluate", tmp_path, "--split", split)
+        about = json.loads((tmp_path / f"evaluation-{split}" / "evaluation.json").read_text())["about"]
+        assert about["options"] == expected
+        assert about["config"]["env"]["kwargs"]["refine"] is True
+
+
 def test_a_policy_of_another_library_is_evaluated_as_a_run_is(acis, tmp_path):
     env = SegmentationVectorEnv(2, scenes="leaves", weights="leaves-64", obs="coarse")
     network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())

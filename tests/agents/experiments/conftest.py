@@ -1,35 +1,40 @@
 """The whole command on four plants: two methods, two seeds, a few iterations of tiny networks."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from acis_env.weights import save_weights
+from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingConfig, LearnerConfig
+from agents.algorithms.search import CandidateConfig
 from agents.commands import reproduce as command
 from agents.commands.reproduce import Reproduce
 from agents.experiments import peak_memory, plan, reproduce
 from agents.experiments.jobs import run_job
-from agents.experiments.methods import Method, Scale, SceneSet
+from agents.experiments.methods import Method, Scale, SceneSet, cell_config
 from agents.models.actor import ActorConfig
 from agents.models.critic import CriticConfig
-from agents.training.config import Phase
+from agents.training.config import Stage
 
 PLANTS = {"max_leaves": 4, "length": 4}
-CHANGES = {
-    "batch_size": 3,
-    "actor": ActorConfig(memory_size=6, layers=1, hidden=8, termination_hidden=4),
-    "critic": CriticConfig(hidden=(8, 8), max_steps=6),
-    "critic_updates": 1,
-    "critic_batch_size": 8,
-    "replay_size": 2,
-    "eval_scenes": 2,
-    "checkpoint_every": 2,
+LEARNER = LearnerConfig(ActorConfig(memory_size=6, layers=1, hidden=8, termination_hidden=4))
+CRITIC = {"critic": CriticConfig(hidden=(8, 8)), "critic_updates": 1, "critic_batch_size": 8, "replay_size": 2}
+ALGORITHMS = {
+    "cross-entropy": BaselineConfig(objective="cross-entropy", clip_norm=200.0),
+    "score": BaselineConfig(),
+    "actor-critic": ActorCriticConfig(**CRITIC, max_remaining=6, critic_warmup=0),
+    "critic-ranking": CriticRankingConfig(**CRITIC, candidates=CandidateConfig(number=2)),
 }
 
 
-def schedule_of(objective):
-    return lambda iterations: (Phase("init", "bl-score", 1), Phase("main", objective, iterations))
+def schedule_of(algorithm):
+    return lambda iterations: (Stage("init", BaselineConfig(), 1), Stage("main", ALGORITHMS[algorithm], iterations))
+
+
+def small_config(*arguments):
+    return replace(cell_config(*arguments), batch_size=3, eval_scenes=2, checkpoint_every=2)
 
 
 def run_here(jobs, limit):
@@ -42,14 +47,26 @@ def run_here(jobs, limit):
 
 @pytest.fixture(scope="session")
 def schedule():
-    """A function of an objective: the phases, given the iterations of the main one."""
+    """A function of the name of an algorithm: the stages, given the iterations of the main one."""
     return schedule_of
 
 
 @pytest.fixture(scope="session")
-def changes():
-    """Fields of a `TrainConfig` that make a run tiny."""
-    return CHANGES
+def small():
+    """`cell_config` for tiny runs."""
+    return small_config
+
+
+@pytest.fixture(scope="session")
+def tiny_algorithms():
+    """Settings of algorithms for tiny networks, by name."""
+    return ALGORITHMS
+
+
+@pytest.fixture(scope="session")
+def tiny_learner():
+    """Settings of a small actor."""
+    return LEARNER
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +84,8 @@ def tiny_world(make_tiny, tmp_path_factory):
     save_weights(folder, networks.autoencoder)
     plants = SceneSet("plants", "leaves", PLANTS, PLANTS, "test", {"standard": str(folder)}, is_stack=True)
     methods = [
-        Method("BL-Trunc", "cross-entropy", "any", schedule_of("bl-bce"), CHANGES),
-        Method("AC-Dice", "actor-critic", "any", schedule_of("ac"), CHANGES),
+        Method("BL-Trunc", "cross-entropy", "any", schedule_of("cross-entropy"), learner=LEARNER),
+        Method("AC-Dice", "actor-critic", "any", schedule_of("actor-critic"), learner=LEARNER),
     ]
     return SimpleNamespace(
         scene_sets={"plants": plants},
@@ -81,6 +98,7 @@ def replace_registries(patch, tiny_world):
     patch.setattr(command, "scene_sets", lambda *folders: tiny_world.scene_sets)
     patch.setattr(plan, "METHODS", tiny_world.methods)
     patch.setattr(plan, "SCALES", tiny_world.scales)
+    patch.setattr(plan, "cell_config", small_config)
     patch.setattr(reproduce, "run_jobs", run_here)
     patch.setattr(peak_memory, "LENGTHS", (1, 3))
     patch.setattr(peak_memory, "BATCH_SIZE", 2)

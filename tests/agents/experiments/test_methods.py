@@ -1,13 +1,17 @@
 """The methods and scales that are compared, and the sets to tune them on."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from agents.experiments.methods import METHODS, SCALES, cell_config, scene_sets, tuning_set
+from agents.algorithms import ActorCriticConfig
+from agents.algorithms.base import core_of
+from agents.experiments.methods import CONTROL, METHODS, SCALES, cell_config, scene_sets, tuning_set
 from agents.experiments.networks import weights_of
-from agents.training.config import PRESETS
+from agents.training.config import train_config_from_dict
+from agents.training.presets import PRESETS
 
 
 def test_tuning_parts_the_training_images_and_leaves_the_evaluated_ones_alone(tmp_path):
@@ -31,27 +35,58 @@ def test_every_method_has_a_configuration_at_every_scale(name):
     for scale in SCALES.values():
         config = cell_config(scene_sets()["leaves"], METHODS[name], scale, "leaves-64", 3)
         assert config.seed == 3
+        assert train_config_from_dict(json.loads(json.dumps(asdict(config))), name) == config
 
 
-@pytest.mark.parametrize(("preset", "name"), [("small", "Refined"), ("best", "Judge-Refined")])
+def test_a_scale_that_does_not_say_how_long_a_method_trains_is_refused():
+    scale = replace(SCALES["quick"], updates={"baseline": 3})
+    with pytest.raises(ValueError, match="scale 'quick' has no number of updates for the budget 'actor-critic'"):
+        cell_config(scene_sets()["leaves"], METHODS["AC-Dice"], scale, "leaves-64", 0)
+
+
+def test_a_method_goes_beyond_the_paper_if_it_names_one_to_beat():
+    rivals = {name: method.rival for name, method in METHODS.items() if method.rival is not None}
+    assert set(METHODS) - set(rivals) == {
+        "BL", "BL-Trunc", "BL-Dice", "BL-Trunc-Dice", "AC-Dice", "AC-Dice-NoKL", "AC-Dice-NoSP", "AC-IoU"
+    }  # fmt: skip
+    assert set(rivals.values()) <= set(METHODS)
+    assert CONTROL in rivals.values()
+
+
+def environment_of(config):
+    """Arguments of the environment that a configuration makes, without what cannot be compared."""
+    arguments = core_of(config.env.make(1)).arguments
+    return {name: value for name, value in arguments.items() if value not in (None, {})}
+
+
+@pytest.mark.parametrize(("preset", "name"), [("small", "BL-Trunc-Dice-Refined"), ("best", "Critic-Ranking-Refined")])
 def test_the_long_presets_are_what_is_reported_at_the_scale_small(preset, name):
+    expected = PRESETS[preset]
     config = cell_config(scene_sets()["leaves"], METHODS[name], SCALES["small"], "leaves-64", 0)
-    assert replace(config, eval_every=PRESETS[preset].eval_every) == PRESETS[preset]
+    assert replace(config, eval_every=expected.eval_every, env=expected.env) == expected
+    assert environment_of(config) == environment_of(expected)
 
 
-ITERATION_COSTS = {"init": 0.33, "warm-up": 0.65, "bl": 0.667, "bl-bptt": 0.695, "ac": 1.43, "search": 1.37,
-                   "search-return": 4.6, "judge": 1.77, "judge-return": 5.6, "refined": 0.8,
-                   "judge-refined": 2.23}  # fmt: skip
-"""CPU seconds measured on leaves, 64x64, by phase or kind."""
-LEARNS_AS = {"judge": "bl", "judge-return": "bl", "judge-refined": "refined"}
-"""How a judge's policy learns."""
+ITERATION_COSTS = {"init": 0.33, "warm-up": 0.65, "baseline": 0.667, "baseline-bptt": 0.695, "actor-critic": 1.43,
+                   "search": 1.37, "search-return": 4.6, "critic-ranking": 1.77, "critic-ranking-return": 5.6,
+                   "refined": 0.8, "critic-ranking-refined": 2.23}  # fmt: skip
+"""CPU seconds measured on leaves, 64x64, by stage or budget."""
+LEARNS_AS = {"critic-ranking": "baseline", "critic-ranking-return": "baseline", "critic-ranking-refined": "refined"}
+"""How the policy learns whose candidates a critic ranks."""
+
+
+def cost_of(stage, budget):
+    """CPU seconds of a stage of a method."""
+    costs = {"init": "init", "main": LEARNS_AS.get(budget, budget), "ranking": budget}
+    warmup = stage.algorithm.critic_warmup if isinstance(stage.algorithm, ActorCriticConfig) else 0
+    each = ITERATION_COSTS[costs[stage.name]]
+    return warmup * ITERATION_COSTS["warm-up"] + (stage.iterations - warmup) * each
 
 
 @pytest.mark.parametrize("scale", ["quick", "medium", "small"])
 def test_all_methods_get_about_the_same_cpu_time(scale):
     seconds = {}
     for name, method in METHODS.items():
-        phases = cell_config(scene_sets()["leaves"], method, SCALES[scale], "leaves-64", 0).phases
-        kinds = {"main": LEARNS_AS.get(method.kind, method.kind), "judge": method.kind}
-        seconds[name] = sum(p.iterations * ITERATION_COSTS[kinds.get(p.name, p.name)] for p in phases)
+        stages = cell_config(scene_sets()["leaves"], method, SCALES[scale], "leaves-64", 0).stages
+        seconds[name] = sum(cost_of(stage, method.budget) for stage in stages)
     assert max(seconds.values()) < 1.06 * min(seconds.values())

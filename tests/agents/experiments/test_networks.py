@@ -13,7 +13,9 @@ from agents.experiments.methods import METHODS, Pretraining, Scale, SceneSet, ce
 def test_the_networks_of_a_new_set_are_made_and_share_their_context(tiny_world, tmp_path, plants_options):
     template = tiny_world.scene_sets["plants"].weights["standard"]
     plants = SceneSet("plants", "leaves", plants_options, plants_options)
-    config = cell_config(plants, METHODS["AC-Dice-NoSP"], Scale("any", {"ac": 3}), str(tmp_path / "weights/x-np"), 0)
+    config = cell_config(
+        plants, METHODS["AC-Dice-NoSP"], Scale("any", {"actor-critic": 3}), str(tmp_path / "weights/x-np"), 0
+    )
     cell = Cell(tmp_path / "plants/AC/seed-0", plants, "AC", "", "no-pyramid", config, "any")
     short = replace(Pretraining().context, iterations=1, batch_size=2)
     how = Pretraining(short, short, template)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,19 @@ import pytest
 import agents
 from agents.experiments import processes
 from agents.experiments.cell import Cell
-from agents.experiments.methods import Method, Scale, cell_config
+from agents.experiments.methods import Method, Scale
 from agents.experiments.processes import run_jobs
 
 
 @pytest.fixture
-def make_cell(tiny_world, tmp_path, changes, schedule):
+def make_cell(tiny_world, tmp_path, small, tiny_learner, schedule):
     """A function of a name and iterations, which are too many to wait for by default."""
     plants = tiny_world.scene_sets["plants"]
 
-    def make(name, iterations=10**6, **fields):
-        method = Method(name, "", "any", schedule("bl-score"), changes)
-        config = cell_config(plants, method, Scale("any", {"any": iterations}), plants.weights["standard"], 0)
-        return Cell(tmp_path / name, plants, name, "", "standard", replace(config, **fields), "any")
+    def make(name, iterations=10**6, **env):
+        method = Method(name, "", "any", schedule("score"), env, tiny_learner)
+        config = small(plants, method, Scale("any", {"any": iterations}), plants.weights["standard"], 0)
+        return Cell(tmp_path / name, plants, name, "", "standard", config, "any")
 
     return make
 
@@ -47,7 +46,7 @@ def wait_until(condition):
 
 
 def test_an_interruption_ends_all_jobs_that_run(make_cell, monkeypatch):
-    failing, endless = make_cell("failing", scene_options={"petals": 3}), make_cell("endless")
+    failing, endless = make_cell("failing", augmentation={"petals": 3}), make_cell("endless")
 
     def interrupt(line):
         assert "plants/failing/seed-0: failed" in line

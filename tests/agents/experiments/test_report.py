@@ -12,8 +12,7 @@ from agents.experiments.methods import CONTROL, Method
 from agents.experiments.report import write_set_report
 from agents.experiments.results import Results
 from agents.experiments.statistics import mean_interval, paired_interval
-from agents.models.critic import CriticConfig
-from agents.training.config import Phase
+from agents.training.config import Stage
 
 
 def test_the_report_states_means_and_differences_of_the_results(finished, results_of, row_of):
@@ -81,21 +80,21 @@ def test_the_report_names_one_command_for_all_methods_of_the_same_seeds(finished
         assert f"    acis reproduce --sets plants --methods {method}\n      --seeds {seeds}" + end in text
 
 
-def test_a_judge_is_reported_beside_what_the_truth_would_choose(
-    world, monkeypatch, tmp_path, row_of, schedule, changes
+def test_a_ranking_critic_is_reported_beside_what_the_truth_would_choose(
+    world, monkeypatch, tmp_path, row_of, schedule, tiny_algorithms, tiny_learner
 ):
-    def judged(iterations):
-        return (*schedule("bl-score")(iterations), Phase("judge", "judge", iterations))
+    def ranked(iterations):
+        return (*schedule("score")(iterations), Stage("ranking", tiny_algorithms["critic-ranking"], iterations))
 
-    seeing = {**changes, "critic": CriticConfig(hidden=(8, 8), remaining_steps=False)}
     methods = [
-        Method(CONTROL, "score", "any", schedule("bl-score"), changes),
-        Method("Judge", "critic", "any", judged, seeing, rival=CONTROL),
+        Method(CONTROL, "score", "any", schedule("score"), learner=tiny_learner),
+        Method("Critic-Ranking", "critic", "any", ranked, learner=tiny_learner, rival=CONTROL),
     ]
     monkeypatch.setattr(plan, "METHODS", {method.name: method for method in methods})
-    world(tmp_path, seeds=(0,), methods=(CONTROL, "Judge"))
-    control, judge = (
-        json.loads((tmp_path / "plants" / name / "seed-0" / "result.json").read_text()) for name in (CONTROL, "Judge")
+    world(tmp_path, seeds=(0,), methods=(CONTROL, "Critic-Ranking"))
+    control, ranking = (
+        json.loads((tmp_path / "plants" / name / "seed-0" / "result.json").read_text())
+        for name in (CONTROL, "Critic-Ranking")
     )
     bounds = {name: row["mean"]["sbd"] for name, row in control["rows"].items() if name.startswith("best of 16 by")}
     report = (tmp_path / "plants" / "report.md").read_text()
@@ -104,16 +103,18 @@ def test_a_judge_is_reported_beside_what_the_truth_would_choose(
     assert len(bounds) == 2
     table_2 = report.split("## Table 2")[1].split("## Figure 3")[0]
     assert f"| {CONTROL} |" in table_2
-    assert "Judge" not in table_2  # what the paper does not have is not blocked, which would cost more than training
-    assert set(judge["rows"]) == {"agent", "initial"}
+    assert "Critic-Ranking" not in table_2  # not blocked, which would cost more than its training
+    assert set(ranking["rows"]) == {"agent", "initial"}
     heading = "Rank correlation (Spearman)"
-    assert row_of(report, heading, "Judge")[1:] == [f"{judge['rank_correlation'][n]:.3f}" for n in ("reward", "return")]
-    assert "critic/explained_spread" in judge["curves"]
+    assert row_of(report, heading, "Critic-Ranking")[1:] == [
+        f"{ranking['rank_correlation'][n]:.3f}" for n in ("reward", "return")
+    ]
+    assert "critic/explained_spread" in ranking["curves"]
     # The paper's methods are left out of the first plot here, since all of them are rivals in the second.
     for picture in ("order", "dice_per_step", "learning_sbd"):
         assert f"({picture}_beyond.png)" in report
         assert (tmp_path / "plants" / f"{picture}_beyond.png").stat().st_size > 1000
         assert not (tmp_path / "plants" / f"{picture}.png").exists()
-    gain = judge["rows"]["agent"]["mean"]["sbd"] - control["rows"]["agent"]["mean"]["sbd"]
+    gain = ranking["rows"]["agent"]["mean"]["sbd"] - control["rows"]["agent"]["mean"]["sbd"]
     verdict = ["undecided", f"{gain:.3f}"]  # of one seed
-    assert row_of(report, "## Beyond the paper", f"Judge beats {CONTROL} in SBD")[1:3] == verdict
+    assert row_of(report, "## Beyond the paper", f"Critic-Ranking beats {CONTROL} in SBD")[1:3] == verdict

@@ -32,19 +32,18 @@ def test_the_report_alone_runs_nothing(finished, world, monkeypatch):
     assert written == [finished / "plants"]
 
 
-def test_results_of_another_configuration_are_refused(finished, world, monkeypatch, changes):
-    method = plan.METHODS["AC-Dice"]
-    changed = replace(method, changes={**changes, "gamma": 0.8})
-    monkeypatch.setattr(plan, "METHODS", {**plan.METHODS, "AC-Dice": changed})
-    message = r"AC-Dice/seed-0/result.json has another configuration: train.gamma is 0.9 there and 0.8 here"
+def test_results_of_another_configuration_are_refused(finished, world, monkeypatch, tiny_algorithms):
+    monkeypatch.setitem(tiny_algorithms, "actor-critic", replace(tiny_algorithms["actor-critic"], gamma=0.8))
+    place = r"train\.stages\.1\.algorithm\.gamma"
+    message = rf"AC-Dice/seed-0/result\.json has another configuration: {place} is 0\.9 there and 0\.8 here"
     with pytest.raises(ValueError, match=message):
         world(finished)
 
 
-def test_a_failing_cell_is_named_and_the_others_finish(tiny_world, world, tmp_path, monkeypatch, changes, only_cells):
+def test_a_failing_cell_is_named_and_the_others_finish(tiny_world, world, tmp_path, monkeypatch, only_cells):
     monkeypatch.setattr(reproduce, "run_jobs", run_jobs)  # real processes
     good = tiny_world.methods["BL-Trunc"]
-    bad = replace(good, name="bad", changes={**changes, "scene_options": {"petals": 3}})
+    bad = replace(good, name="bad", env={"augmentation": {"petals": 3}})
     monkeypatch.setattr(plan, "METHODS", {"bad": bad, "BL-Trunc": good})
     monkeypatch.setattr(reproduce, "write_set_report", lambda *arguments: tmp_path / "report.md")
     with pytest.raises(FailedRunsError, match=r"failed: plants/bad/seed-0; a file log.txt"):

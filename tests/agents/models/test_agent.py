@@ -332,9 +332,9 @@ def test_weights_that_do_not_fit_their_configuration_are_named_in_the_error(agen
     save_checkpoint(state, tmp_path / "agent.pt")
     with pytest.raises(ValueError, match=r"agent\.pt: actor does not fit.*head\.0\.weight is \[8, 22\]"):
         Agent.load(tmp_path)
-    state["config"]["actor"]["hiden"] = 8
+    state["config"]["actor"]["hiddn"] = 8
     save_checkpoint(state, tmp_path / "agent.pt")
-    with pytest.raises(ValueError, match=r"agent\.pt: hiden: unknown key, .* 'hidden'"):
+    with pytest.raises(ValueError, match=r"agent\.pt: hiddn: unknown key, .* 'hidden'"):
         Agent.load(tmp_path)
 
 

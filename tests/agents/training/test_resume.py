@@ -252,6 +252,31 @@ def test_a_run_of_any_algorithm_stopped_anywhere_and_resumed_ends_with_the_same_
     check_same_end(whole, tmp_path, num_iterations=8, evaluated=(8,))
 
 
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"stop": "agent", "count_penalty": 0.2, "max_episode_steps": 4},
+        {"augmentation": {"brightness": 0.5}, "matching_noise": 0.1, "sampler": "random"},
+        {"sequence_length": 2, "prefill": "random", "refine": True, "reward": "greedy"},
+    ],
+)
+def test_a_run_in_an_environment_with_other_rules_is_resumed_to_the_same_bits(settings, algorithms, tmp_path, kwargs):
+    config = replace(
+        settings,
+        env=settings.env.having(**kwargs),
+        stages=(Stage("main", algorithms["actor-critic"], 5),),
+        learner=replace(settings.learner, accumulate=2),
+        eval_every=1000,
+    )
+    Trainer(config, tmp_path / "whole").run()
+    trainer = Trainer(config, tmp_path / "stopped")
+    for _ in range(3):
+        trainer.train_iteration()
+    trainer.save()
+    Trainer.resume(tmp_path / "stopped").run()
+    check_same_end(tmp_path / "whole", tmp_path / "stopped", num_iterations=5, evaluated=(5,))
+
+
 @pytest.mark.parametrize("kind", ["actor-critic", "value-expansion"])
 def test_episodes_under_way_go_on_where_a_run_was_stopped(run_in_stages, tmp_path, monkeypatch, kind):
     trainer = Trainer(run_in_stages(kind)[0], tmp_path)

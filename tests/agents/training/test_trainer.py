@@ -278,6 +278,18 @@ def test_a_critic_goes_on_in_the_next_stage_if_that_is_of_the_same_kind_and_form
     assert {k: v.shape for k, v in critics[2].items()} != {k: v.shape for k, v in critics[3].items()}
 
 
+def test_a_critic_that_ranks_begins_anew_where_another_number_of_candidates_is_compared(
+    run_config, algorithms, tmp_path
+):
+    first = algorithms["critic-ranking"]
+    more = replace(first, candidates=replace(first.candidates, number=3))
+    trainer = Trainer(replace(run_config, stages=(Stage("one", first, 2), Stage("two", more, 1))), tmp_path)
+    for number in (2, 2, 3):
+        trainer.train_iteration()
+        batch = trainer.algorithm.replay.sample(100, torch.Generator())
+        assert batch.returns.shape[1] == number
+
+
 def test_a_stage_may_act_by_samples(run_config, tmp_path, monkeypatch):
     acted, play = [], Baseline.play
 
