@@ -36,7 +36,7 @@ class Evaluate:
     """Measure an agent on a split, beside the references that say what the numbers mean."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run, or of a policy of another library (see agents.evaluation.policies)."""
+    """Folder of a run, or of a policy of another library that agents.evaluation has saved."""
     split: str = "val"
     """Part of the scenes to evaluate on: "train", "val" or "test"."""
     scenes: str | None = None
