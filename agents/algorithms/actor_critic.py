@@ -22,7 +22,7 @@ from agents.algorithms.baseline import draw_noise
 from agents.algorithms.collector import Collector
 from agents.algorithms.critic_learner import CriticLearner
 from agents.algorithms.replay import ReplayBuffer, Transitions
-from agents.algorithms.rollout import Step, active_counts, assigned_scores, detach, num_steps
+from agents.algorithms.rollout import Step, active_counts, assigned_scores, detach, num_steps, split_episodes
 from agents.models.critic import CriticConfig
 
 
@@ -122,17 +122,11 @@ class ActorCritic(Algorithm):
 
     def first_states(self, collected: Transitions) -> list[EnvState]:
         """The states `s_1` of the collected episodes, longest first, in micro-batches."""
+        context, mask = (x.float() / 255 for x in (collected.context, collected.mask[collected.step == 0]))
+        lengths = torch.bincount(collected.scene).to(context.device)
         source, parts = self.learner.core.source, self.learner.config.accumulate
-        lengths = torch.bincount(collected.scene, minlength=len(collected.context))
-        order = lengths.argsort(descending=True, stable=True)
-        first_mask = collected.mask[collected.step == 0]
-        states = []
-        for part in (order[first::parts] for first in range(min(parts, len(order)))):
-            there = part.to(collected.context.device)
-            context, mask = (x[there].float() / 255 for x in (collected.context, first_mask))
-            limit = lengths[part].to(context.device)
-            states.append(source.begin_contexts(context, mask, collected.label_map[there], step_limit=limit))
-        return states
+        state = source.begin_contexts(context, mask, collected.label_map, step_limit=lengths)
+        return list(split_episodes(state, parts))
 
     def _climb(self, state: EnvState, noise: Tensor, monitor: bool) -> tuple[list[Losses], list[Tensor], list[Tensor]]:
         """Play from `state` with `noise` `[B, T, L]`, adding up the gradients of the actor.

@@ -24,7 +24,7 @@ class Transitions:
     step: Tensor  # [S] int64 on the host, t from 0 on
     mask: Tensor  # [S, 1, H, W] uint8, M_t
     predicted_mask: Tensor  # [S, K, H, W] uint8, m_t; several where candidates are compared
-    remaining: Tensor  # [S] int64, steps left including this one
+    remaining: Tensor  # [S] int64, instances missing before this mask
     reward: Tensor  # [S], r_t
     returns: Tensor  # [S], sum of gamma^(i-t) r_i; [S, K], values of candidates
 

@@ -65,7 +65,7 @@ class Step:
     latent: Tensor  # [k, L], the action
     predicted_mask: Tensor  # [k, 1, H, W], m_t
     reward: Tensor  # [k], r_t
-    remaining: Tensor  # [k] int64, steps left including this one
+    remaining: Tensor  # [k] int64, instances missing before this mask
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def run_episodes(
                 latent=latent,
                 predicted_mask=state.predicted_mask,
                 reward=reward,
-                remaining=lengths[:running] - t,
+                remaining=(missing[:running] - t).clamp_min(0),
             )
         )
     assignment, potential = (torch.cat(x) for x in zip(*ended[::-1], strict=True))  # the last to end stand first

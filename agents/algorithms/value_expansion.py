@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import tyro
 from torch import Tensor
 
@@ -61,6 +62,10 @@ class ValueExpansion(ActorCritic):
         steps, value_of = episodes.steps, self.critic.frozen(episodes.context)
         window = self.config.bptt_steps or len(steps)
         # What follows is differentiated up to the cut, and from there on estimated. Nothing follows a last step.
-        ends = [(step.remaining > 1) * ((t + 1) % window == 0) for t, step in enumerate(steps)]
+        going_on = [len(step.reward) for step in steps[1:]] + [0]
+        ends = [
+            (torch.arange(len(step.reward), device=step.reward.device) < count) * ((t + 1) % window == 0)
+            for t, (step, count) in enumerate(zip(steps, going_on, strict=True))
+        ]
         scores = [episodes.scores(t, self.learner.core.rules.score) for t in range(len(steps))]
         return [score + value_of(step) * end for score, step, end in zip(scores, steps, ends, strict=True)]

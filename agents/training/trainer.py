@@ -70,6 +70,11 @@ class Trainer:
         num_envs = group.share(config.batch_size, "batch_size")
         self.env = env or config.env.make(num_envs, device=config.device)
         self.core = core_of(self.env)
+        if self.core.num_envs != num_envs:
+            raise ValueError(
+                f"env must have batch_size / processes = {config.batch_size} / {group.world_size} = {num_envs} slots, "
+                f"got {self.core.num_envs}"
+            )
         self._val_env = val_env or config.env.make_evaluation(
             "val", device=config.device, weights=self.core.pretrained or self.core.arguments["weights"]
         )

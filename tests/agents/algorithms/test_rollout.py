@@ -243,7 +243,7 @@ def test_an_episode_ends_at_the_limit_of_steps_and_its_unit_is_told_to_go_on(lea
     assert state.num_instances.tolist() == [4]
     limited = replace(state, step_limit=torch.tensor([2]))
     episodes = run_episodes(learner.actor, learner.decoder, limited)
-    assert [step.remaining.tolist() for step in episodes.steps] == [[2], [1]]
+    assert [step.remaining.tolist() for step in episodes.steps] == [[4], [3]]  # instances, not steps
     assert episodes.continue_targets.tolist() == [1, 1, 1]
 
 

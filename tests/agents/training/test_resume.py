@@ -313,7 +313,7 @@ def test_equal_stages_one_after_the_other_are_told_apart_when_a_run_is_resumed(s
 
 
 def test_an_environment_given_to_the_trainer_has_to_be_given_again(settings, algorithms, tmp_path):
-    config = replace(settings, stages=(Stage("main", algorithms["actor-critic"], 4),), eval_every=1000)
+    config = replace(settings, stages=(Stage("main", algorithms["actor-critic"], 4),), eval_every=1000, batch_size=3)
     other = {"scene_options": {"max_leaves": 2, "length": 3}}
     made = config.env.having(**other)
     nowhere = replace(config, env=config.env.having(weights="nowhere", scenes="nowhere"))

@@ -387,3 +387,9 @@ def test_what_the_checkpoint_says_is_what_config_json_says(run_config, stages, t
     config = replace(run_config, stages=stages[:1])
     Trainer(config, tmp_path).run()
     assert load_config(tmp_path) == config == Trainer.resume(tmp_path).config
+
+
+def test_an_environment_with_another_number_of_slots_than_the_batch_is_refused(config, baseline, make_env, tmp_path):
+    settings = replace(config, stages=(Stage("main", baseline, 1),), batch_size=4)
+    with pytest.raises(ValueError, match=r"env must have batch_size / processes = 4 / 1 = 4 slots, got 3"):
+        Trainer(settings, tmp_path, make_env(3), make_env(1))
