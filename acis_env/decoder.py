@@ -99,7 +99,7 @@ class AutoencoderConfig:
 class DecoderConditioning:
     """The context's share of every convolution of a `MaskDecoder`."""
 
-    stages: tuple[Tensor, ...]  # of all stages but the last, pixels [B, h + 1, 2, w + 1, 2, C]
+    stages: tuple[Tensor, ...]  # shares in all stages but the last, pixels [B, h + 1, 2, w + 1, 2, C]
     cells: Tensor  # [B, 4 C, h + 1, w + 1], of the last stage (see `UpsampleConv`)
     head: Tensor  # [B, 1, H, W]
 

@@ -71,11 +71,11 @@ class SegmentationEnv(gym.Env[NumpyObservation, NDArray[np.float32]]):
         self._slot.close()
 
     def get_state(self) -> Snapshot:
-        """As `SegmentationVectorEnv.get_state`."""
+        """Copy the episode, generator included; see `SegmentationVectorEnv.get_state`."""
         return self._slot.get_state()
 
     def set_state(self, snapshot: Snapshot) -> None:
-        """As `SegmentationVectorEnv.set_state`."""
+        """Go on from `snapshot`; see `SegmentationVectorEnv.set_state`."""
         self._slot.set_state(snapshot)
 
     @property

@@ -164,12 +164,12 @@ class SegmentationVectorEnv(SlotAttributes):
 
     @cached_property
     def observation_space(self) -> gym.Space[Any]:  # type: ignore[override]
-        """Of `num_envs` scenes."""
+        """Space of the observations of `num_envs` scenes."""
         return batch_space(self.single_observation_space, self.num_envs)
 
     @cached_property
     def action_space(self) -> gym.Space[Any]:  # type: ignore[override]
-        """Of `num_envs` scenes."""
+        """Space of the actions in `num_envs` scenes."""
         return batch_space(self.single_action_space, self.num_envs)
 
     @property

@@ -57,7 +57,7 @@ class EnvConfig:
     """Keyword arguments that differ for validation and evaluation, such as scene_options."""
 
     def having(self, **kwargs: Any) -> EnvConfig:
-        """The same recipe with further keyword arguments."""
+        """Copy the recipe with further keyword arguments."""
         return replace(self, kwargs={**self.kwargs, **kwargs})
 
     def make(self, num_envs: int, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:

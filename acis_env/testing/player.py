@@ -28,7 +28,7 @@ class Call:
 
     name: str
     returned: dict[str, Any]  # the very objects, by the names of STEP_PARTS
-    copies: dict[str, Any]  # the same as it was when the call returned, in numpy
+    copies: dict[str, Any]  # what they held when the call returned, in numpy
     reset_mask: NDArray[np.bool_] | None = None  # [num_envs], of a partial reset
 
     @property

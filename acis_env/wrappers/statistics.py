@@ -57,7 +57,7 @@ class RecordEpisodeStatistics(Wrapper):
         self.episode_returns = torch.zeros(self.num_envs, device=device)
         self.episode_lengths = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
         self._is_over = torch.zeros(self.num_envs, dtype=torch.bool, device=device)  # the next step begins an episode
-        self._slots_over: list[int] = []  # the same on the host, where the clock is
+        self._slots_over: list[int] = []  # the slots of `_is_over`, on the host, where the clock is
         self._start_times = np.full(self.num_envs, time.perf_counter())
 
     def reset(

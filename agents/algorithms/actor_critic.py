@@ -38,18 +38,18 @@ class ActorCriticConfig(AlgorithmConfig):
     critic: CriticConfig = CriticConfig()
     """Sizes and inputs of the critic."""
     max_remaining: int | None = 21
-    """Largest number of missing instances that the critic tells apart; None: it is not told how many are missing, and
-    has to see it."""
+    """Largest number of missing instances that the critic tells apart. None: it is not told how many are missing, and
+    has to infer it from the mask."""
     critic_learning_rate: float = 1e-3
     """Learning rate of the critic."""
     critic_updates: int = 3
-    """Critic updates per iteration (the paper: 4)."""
+    """Number of critic updates per iteration (the paper: 4)."""
     critic_batch_size: int = 48
-    """Steps per critic update, in all processes together."""
+    """Number of steps per critic update, in all processes together."""
     critic_warmup: int = 40
-    """First iterations of the stage, in which only the critic learns."""
+    """Number of iterations at the beginning of the stage in which only the critic learns."""
     replay_size: int = 8
-    """Collections of episodes that the critic learns from (the paper: 1)."""
+    """Number of collections of episodes, the newest ones, that the critic learns from (the paper: 1)."""
     exploration: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0)
     """Standard deviations of prior noise added to the actions of collected episodes, one drawn per episode."""
 

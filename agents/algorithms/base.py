@@ -38,11 +38,11 @@ class LearnerConfig:
     weight_decay: float = 0.0
     """L2 penalty in Adam, on the weights of actor and critic."""
     termination_updates: int = 8
-    """Updates of the termination unit per actor update."""
+    """Number of updates of the termination unit per actor update."""
     termination_learning_rate: float = 3e-3
     """Learning rate of the termination unit, which has its own optimiser; falls with the actor's."""
     accumulate: int = 1
-    """Micro-batches per update, for small GPUs: each process goes through its scenes in so many parts."""
+    """Number of micro-batches per update, for small GPUs: each process goes through its scenes in so many parts."""
     compile: bool = False
     """Compile actor and critic (`torch.compile`), which takes a minute and pays on GPUs."""
 
@@ -58,7 +58,7 @@ class LearnerConfig:
 class Progress:
     """Where a stage of training stands, and the random numbers of its next iteration."""
 
-    iteration: int  # of the stage, from 0
+    iteration: int  # number within the stage, from 0
     iterations: int  # length of the stage
     generator: torch.Generator  # on the host
     monitor: bool = False  # whether to also measure what costs extra
@@ -104,7 +104,7 @@ class Learner:
 
         Args:
             optimizer: its parameters hold the gradient of this process's loss, a sum over `count` terms.
-            learning_rate: of this step.
+            learning_rate: learning rate of this step.
             clip_norm: largest norm of the mean gradient.
             sums: for every micro-batch its losses, summed over terms.
             count: number of terms in this process.

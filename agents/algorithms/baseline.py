@@ -118,7 +118,7 @@ def step_actor(
 
 
 def reached(episodes: Episodes) -> Losses:
-    """Sums of what `episodes` reached, as `step_actor` averages them."""
+    """Sum up what `episodes` reached; `step_actor` makes means of it."""
     potential = episodes.potential.sum()
     return {"rollout/score_per_instance": potential, "episodes": potential.new_tensor(len(episodes))}
 

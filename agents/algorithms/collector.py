@@ -40,7 +40,7 @@ class Collector:
     """
 
     def __init__(self, env: VectorEnv, actor: Actor, gamma: float, exploration: Sequence[float] = (0.0,)) -> None:
-        """Begin nothing yet.
+        """Take the environment and the policy; the first collection begins the episodes.
 
         Args:
             env: a `SegmentationVectorEnv`, wrapped or not, without automatic resets.

@@ -42,11 +42,11 @@ class CriticRankingConfig(AlgorithmConfig):
     critic_learning_rate: float = 1e-3
     """Learning rate of the critic; falls with `decay`."""
     critic_updates: int = 3
-    """Critic updates per iteration."""
+    """Number of critic updates per iteration."""
     critic_batch_size: int = 48
-    """States per critic update, in all processes together."""
+    """Number of states per critic update, in all processes together."""
     replay_size: int = 8
-    """Collections of compared candidates that the critic learns from."""
+    """Number of collections of compared candidates, the newest ones, that the critic learns from."""
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CriticRanking:
         """Critic ranking with these settings."""

@@ -131,11 +131,11 @@ def run_episodes(
         actor: the policy; gradients reach it unless they are disabled outside.
         decoder: frozen.
         state: fresh episodes, or ones under way, sorted by falling number of steps left.
-        rules: of the reward.
+        rules: rules of the reward.
         choose: takes the actions.
         bptt_steps: the gradient through `M_t` and `h_t` is cut after every so many steps (BL-Trunc: 1); None: never.
-        precision: of the networks.
-        memory: of the actor, in episodes that are under way; None in fresh ones.
+        precision: precision of the networks.
+        memory: memory of the actor, in episodes that are under way; None in fresh ones.
     """
     context, label_map, areas = state.context, state.label_map, state.areas
     lengths, missing = num_steps(state), state.num_instances - state.step_count

@@ -62,7 +62,7 @@ class Candidates(NamedTuple):
 
     @property
     def best(self) -> Tensor:
-        """The action of the largest value in every scene, `[k, L]`; of equals the first."""
+        """The action of the largest value in every scene, `[k, L]`; the first one if several have it."""
         return pick(self.latents, self.values)
 
 
@@ -91,8 +91,8 @@ class Search:
             config: what to try.
             noise: `[number - 1, B, T, L]`, standard normal, for the scenes of the batch searched in.
             gamma: discount per step.
-            rules: of the reward.
-            precision: of the networks.
+            rules: rules of the reward.
+            precision: precision of the networks.
         """
         self.actor, self.decoder, self.rules, self.precision = actor, decoder, rules, precision
         self.config, self.gamma = config, gamma

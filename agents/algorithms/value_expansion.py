@@ -35,7 +35,7 @@ class ValueExpansionConfig(ActorCriticConfig):
 
 
 class ValueExpansion(ActorCritic):
-    """As Algorithm 1, but only what comes after a mask is left to the critic."""
+    """Follows the known score of every mask, and leaves what comes after it to the critic of Algorithm 1."""
 
     config: ValueExpansionConfig
 

@@ -40,7 +40,7 @@ class Evaluate:
     split: str = "val"
     """Part of the scenes to evaluate on: "train", "val" or "test"."""
     scenes: str | None = None
-    """Scenes to evaluate on: "leaves" or a folder; by default the run's own."""
+    """Scenes to evaluate on: "leaves", another registered data set, or a folder; by default the run's own."""
     scene_options: JsonObject | None = None
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`); by default the run's, if its scenes are used."""
     num_scenes: int | None = None

@@ -44,7 +44,7 @@ def explained_variance_per_step(
     Args:
         algorithm: actor and critic.
         source: all of its scenes are played once.
-        seed: of the noise.
+        seed: seed of the noise.
         num_scenes: only the first so many scenes.
 
     Returns:

@@ -60,7 +60,7 @@ def evaluate(
     """Measure `segmenter` on every scene.
 
     Args:
-        name: of the row.
+        name: name of the row.
         segmenter: what is measured.
         source: begins an episode in each of its scenes, without augmentation.
         threshold: probability below which a pixel of a label map is background.
@@ -122,7 +122,7 @@ def order_correlations(
     Args:
         masks: `[T, h, w]` bool, in the order of prediction.
         label_map: `[h, w]`, labels 1..N.
-        least_dice: of a mask with the instance that it is assigned, for this to count as found.
+        least_dice: smallest Dice of a mask with its assigned instance for this to count as found.
 
     Returns:
         Correlation with the instance's visible "size" in pixels and with its "label", the height in the stack of
@@ -158,7 +158,7 @@ def compare(
         threshold: probability below which a pixel is background.
         num_pictures: number of scenes to keep label maps of.
         num_scenes: only the first so many scenes.
-        seed: of the random agent.
+        seed: seed of the random agent.
     """
     random = random_segmenter(pretrained, source.own_scenes.max_instances, seed)
     rows = {"random": random, **segmenters, "reconstruction": reconstruction_segmenter(pretrained)}

@@ -42,7 +42,7 @@ class Policy(Protocol):
         """Actions `[B, a]` in [-1, 1] for numpy observations `[B, ...]`, and the state for the next call.
 
         Args:
-            observation: as the environment gives it.
+            observation: observations `[B, ...]` as the environment gives them, in numpy.
             state: what the last call returned; None begins new episodes.
             episode_start: `[B]` bool, True where a new episode begins.
             deterministic: take the most likely action.
@@ -88,7 +88,7 @@ def evaluate_policy(
     """Play the first scenes of a split once each, without augmentation, and average what the episodes earned.
 
     Args:
-        policy: of any library.
+        policy: policy that any library has trained.
         arguments: keyword arguments of `SegmentationVectorEnv` the policy was trained with.
         num_scenes: number of scenes, at most those of the split.
         num_envs: scenes played at a time.
@@ -135,7 +135,7 @@ def compare_with_random(
     """Play the same held-out scenes with `policy` and with random actions; print a table and keep it.
 
     Args:
-        policy: of any library.
+        policy: policy that any library has trained.
         arguments: keyword arguments of `SegmentationVectorEnv` the policy was trained with.
         folder: where `evaluation.json`, and TensorBoard scalars `eval/*`, are written.
         num_scenes: scenes of the split "test".
@@ -168,7 +168,7 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
     stopping is no achievement of its own.
 
     Args:
-        policy: of any library.
+        policy: policy that any library has trained.
         env: gives the kind of observations, the decoder and the rules; its episodes are not touched.
     """
     latent_size = env.decoder.latent_size

@@ -31,7 +31,7 @@ def save_sb3(folder: Path, model: Any, arguments: Mapping[str, Any]) -> None:
     Args:
         folder: to write into.
         model: the algorithm.
-        arguments: of the environment, `SegmentationVectorEnv.arguments`.
+        arguments: keyword arguments of the environment, `SegmentationVectorEnv.arguments`.
 
     Raises:
         ValueError: the arguments cannot be written as JSON.
@@ -51,7 +51,7 @@ def save_program(
     Args:
         folder: to write into.
         network: maps observations `[B, ...]` to actions `[B, a]` in [-1, 1].
-        arguments: of the environment, `SegmentationVectorEnv.arguments`.
+        arguments: keyword arguments of the environment, `SegmentationVectorEnv.arguments`.
         example_observation: a batch of at least two, as the environment gives it.
 
     Raises:
@@ -93,7 +93,7 @@ def load_policy(folder: Path, device: str = "cpu") -> tuple[Policy, dict[str, An
         raise ValueError(f"{path}: kind must be 'sb3' or 'program', got {kind!r}")
     try:
         program = torch.export.load(folder / "policy.pt2")
-    except Exception as error:  # as many kinds as a file can be damaged in
+    except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(f"{folder / 'policy.pt2'}: not a whole program ({type(error).__name__})") from error
     return ProgramPolicy(program.module(), device), arguments
 

@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the job in messages."""
         return f"{self.scene_set.name}/{self.method}/seed-{self.config.seed}"
 
     @property

@@ -67,7 +67,7 @@ class Pretraining:
     """How the networks of a set are made; their architecture is that of the bundled ones."""
 
     context: PretrainConfig = PretrainConfig(iterations=1000)
-    decoder: PretrainConfig = PretrainConfig(iterations=1800, half=True)  # as the bundled one, to compare with
+    decoder: PretrainConfig = PretrainConfig(iterations=1800, half=True)  # like the bundled one, to compare with
     template: str = "leaves-64"
     """Weights whose architecture is taken."""
 

@@ -37,7 +37,7 @@ class Networks:
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the job in messages."""
         return f"weights {self.folder.name}"
 
     @property

@@ -24,7 +24,7 @@ def plan_cells(
         scale: name in `SCALES`, how long to train.
         seeds: one run each for every method and set.
         out: folder of everything; a cell's is `<set>/<method>/seed-<seed>` in it.
-        device: where to train.
+        device: device to train on.
 
     Raises:
         ValueError: a name is unknown.

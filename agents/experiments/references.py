@@ -32,7 +32,7 @@ class References:
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the job in messages."""
         return f"references of {self.scene_set.name}"
 
     @property

@@ -42,7 +42,7 @@ def write_reports(cells: Sequence[Cell], out: Path, options: str) -> None:
     Args:
         cells: the plan.
         out: folder of everything.
-        options: of the command that made the results, beside what the results tell.
+        options: options of the command that made the results, beside what the results tell.
     """
     for scene_set in {cell.scene_set.name: cell.scene_set for cell in cells}.values():
         if list((out / scene_set.name).glob("*/seed-*/result.json")):

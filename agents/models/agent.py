@@ -79,7 +79,7 @@ class Agent:
             pretrained: the networks around the actions.
             max_steps: cap on the number of masks of `segment`.
             threshold: probability below which a pixel of the label map is background.
-            action_scale: that of the environment: latent standard deviations of an action of 1.
+            action_scale: latent standard deviations that an action of 1 stands for in the environment.
             selection: chooses the action; None takes the policy's mean.
             refine: whether masks are refined before they count (see `RefiningDecoder`).
         """
@@ -124,7 +124,7 @@ class Agent:
         """Choose actions, by the protocol of Stable-Baselines3.
 
         Args:
-            observation: of one environment or a batch, as the environments give it with `obs` "dict" or "stacked".
+            observation: what one environment or a batch of them shows, with `obs` "dict" or "stacked".
             state: what the last call returned; None begins new episodes everywhere.
             episode_start: `[B]`, True where a new episode begins.
             deterministic: take the mean, or the critic's choice; else sample from the policy.

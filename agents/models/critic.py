@@ -66,7 +66,7 @@ class Critic(nn.Module):
         """Values `[B]`.
 
         Args:
-            conditioning: of `B` contexts.
+            conditioning: what `condition` made of `B` contexts.
             mask: `[B, 1, H, W]`, `M_t`.
             predicted_mask: `[B, 1, H, W]`, `m_t`, the action.
             remaining: `[B]` int64, instances missing before this mask; a critic that is not told it needs none.

@@ -11,7 +11,7 @@ from agents.algorithms.distributed import ProcessGroup
 
 
 def pack_environment(core: SegmentationVectorEnv, keeps_episodes: bool) -> dict[str, Any]:
-    """Plain containers and tensors on the host, of which `torch.load` needs to trust nothing.
+    """Pack an environment into plain containers and tensors on the host, which `torch.load` reads without trust.
 
     Args:
         core: an environment that has been reset.

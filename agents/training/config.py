@@ -12,7 +12,7 @@ from agents.algorithms import AlgorithmConfig, LearnerConfig
 from agents.environment import EnvConfig
 
 EARLIER_VERSION = "written by an earlier version of acis-env, whose configurations have phases instead of stages"
-"""What is said of a configuration of the former format, before what to do about it."""
+"""Beginning of the error about a configuration of the former format; what to do follows it."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,14 @@ class Stage:
     """A stretch of training by one algorithm."""
 
     name: str
+    """Name of the stage in the progress bar and in errors."""
     algorithm: AlgorithmConfig
     """Settings of the algorithm."""
     iterations: int
     """Number of iterations, those in which a critic warms up included."""
     sequence_length: int | None = None
-    """Curriculum: in a scene of more instances all but so many are given in the first mask. None: as the environment
-    has it."""
+    """Curriculum: number of instances to find per scene; the others, if it has more, are given in the first mask. None:
+    what the environment says."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TrainConfig:
     device: str = "cpu"
     """Device to train on."""
     batch_size: int = 16
-    """Slots of the environment, in all processes together."""
+    """Number of slots of the environment, in all processes together."""
     max_steps: int | None = None
     """Cap on the number of masks where the termination unit does not stop. None: the instances of the fullest training
     scene, as the paper has it (21 on CVPPP, 16 on KITTI)."""

@@ -19,11 +19,12 @@ from agents.algorithms.base import Losses
 logger = logging.getLogger(__name__)
 
 COSINES = 5
-"""Comparisons of the critic's gradient with the score's that the warning looks back on."""
+"""Number of comparisons of the critic's gradient with the score's that the warning looks back on."""
 LOW_COSINE = 0.1
-"""Their mean below which the critic's gradient has lost the score's direction."""
+"""Mean cosine below which the critic's gradient has lost the score's direction."""
 SCORE_LOSS = 0.05
-"""Score per instance lost since the best such stretch; without a loss a low cosine may just be the end of learning."""
+"""Loss of score per instance, since the best stretch of comparisons, from which on the log warns: without one a low
+cosine may just be the end of learning."""
 
 
 class TrainingLog:

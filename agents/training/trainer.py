@@ -58,7 +58,7 @@ class Trainer:
             config: everything that decides the run.
             folder: to write into.
             env: a `SegmentationVectorEnv` with `autoreset_mode="Disabled"`, wrapped or not.
-            val_env: the same with the validation scenes.
+            val_env: environment of this kind with the validation scenes.
             group: the processes that train together.
         """
         if not config.stages:
@@ -83,7 +83,7 @@ class Trainer:
         self.algorithm: Algorithm | None = None
         self.iteration = 0
         self.history: list[dict[str, float]] = []
-        self._number: int | None = None  # of the stage that `algorithm` belongs to
+        self._number: int | None = None  # number of the stage that `algorithm` belongs to
         first = group.rank * self.core.num_envs
         slots = range(first, first + self.core.num_envs)
         seeds: Any = [int(np.random.SeedSequence([config.seed, slot]).generate_state(1)[0]) for slot in slots]
@@ -147,7 +147,7 @@ class Trainer:
         return self.agent()
 
     def train_iteration(self) -> Losses:
-        """One iteration of the stage that it is time for, by that stage's algorithm."""
+        """Run one iteration of the present stage, by its algorithm."""
         number, first = self._stage_at(self.iteration)
         if number != self._number:
             if number == len(self.config.stages) - 1 and self.group.is_main:
