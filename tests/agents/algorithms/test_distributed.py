@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from agents.models.agent import load_checkpoint, save_checkpoint
 from agents.models.critic import CriticConfig
 from agents.training.config import Stage
 from agents.training.trainer import Trainer
+
+watch_gradients = runpy.run_path(Path(__file__).with_name("worker.py"))["watch_gradients"]
 
 SCORE, CROSS_ENTROPY = BaselineConfig(decay=()), BaselineConfig(decay=(), objective="cross-entropy")
 CRITIC = CriticConfig(hidden=(8, 8))
@@ -58,10 +61,11 @@ def launch(jobs, folder, processes=2):
 
 
 def train(config, folder):
-    """Weights of a run in this process."""
+    """Weights of a run in this process, and the gradients of all its steps."""
     trainer = Trainer(config, folder)
+    gradients = watch_gradients(trainer.learner)
     trainer.run()
-    return trainer.learner.actor.state_dict()
+    return {"actor": trainer.learner.actor.state_dict(), "gradients": gradients}
 
 
 def extend(folder, stages):
@@ -128,8 +132,12 @@ def load(two, name):
 )
 def test_two_processes_take_the_steps_of_one_that_has_the_scenes_of_both(two, name, expected):
     first, second = load(two, name)
-    assert_same(first["actor"], two.alone[expected])
-    assert_same(second["actor"], two.alone[expected])
+    for process in (first, second):
+        assert_same(process["actor"], two.alone[expected]["actor"])
+        alone = two.alone[expected]["gradients"][-len(process["gradients"]) :]
+        assert len(alone) == len(process["gradients"]) > 0
+        assert all(gradient.norm() > 1e-3 for gradient in alone)
+        assert_same(process["gradients"], alone)
     assert not torch.equal(first["scenes"], second["scenes"])  # each has its own
 
 
@@ -146,7 +154,7 @@ def test_one_process_goes_on_where_two_stopped(two):
     extend(two.folder / "baselines", LONGER)
     trainer = Trainer.resume(two.folder / "baselines")
     trainer.run()
-    assert_same(trainer.learner.actor.state_dict(), two.alone["longer"])
+    assert_same(trainer.learner.actor.state_dict(), two.alone["longer"]["actor"])
     extend(two.folder / "actor-critic", (Stage("main", ACTOR_CRITIC, 5),))
     trainer = Trainer.resume(two.folder / "actor-critic")
     kept = trainer.algorithm.replay.sample(10**6, torch.Generator()).returns
@@ -180,7 +188,8 @@ def test_when_one_process_is_killed_the_others_end(two):
 def test_micro_batches_change_nothing_but_memory(base, tmp_path, parts):
     config = replace(base, stages=STAGES["baselines"])
     whole = train(config, tmp_path / "whole")
-    assert_same(train(replace(config, learner=replace(base.learner, accumulate=parts)), tmp_path / "parts"), whole)
+    in_parts = replace(config, learner=replace(base.learner, accumulate=parts))
+    assert_same(train(in_parts, tmp_path / "parts"), whole)
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch):

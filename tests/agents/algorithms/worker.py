@@ -20,12 +20,25 @@ def run(jobs, folder):
                 trainer = Trainer.resume(Path(job["resume"]), group=group)
             else:
                 trainer = Trainer(train_config_from_dict(job, name), folder / name, group=group)
+            gradients = watch_gradients(trainer.learner)
             trainer.run()
             result = {"actor": trainer.learner.actor.state_dict(), "scenes": trainer.core.state.context}
+            result["gradients"] = gradients
             if hasattr(trainer.algorithm, "critic"):
                 result["critic"] = trainer.algorithm.critic.critic.state_dict()
                 result["returns"] = trainer.algorithm.replay.sample(100, torch.Generator().manual_seed(0)).returns
             torch.save(result, folder / f"{name}-{group.rank}.pt")
+
+
+def watch_gradients(learner):
+    """A list that grows with every step of the actor by the gradient that is followed, clipped."""
+    seen = []
+
+    def look(optimizer, *_):
+        seen.append(torch.cat([p.grad.flatten().clone() for p in optimizer.param_groups[0]["params"]]))
+
+    learner.actor_optimizer.register_step_pre_hook(look)
+    return seen
 
 
 if __name__ == "__main__":
