@@ -31,8 +31,9 @@ def folder(tmp_path, pretrained):
 
 
 def edit_json(path, change):
-    """Apply `change` to the content of a JSON file in place."""
+    """Apply `change` to the content of a JSON file in place, and take its checksum out, as whoever edits it has to."""
     content = json.loads(path.read_text())
+    del content["sha256"]
     change(content)
     path.write_text(json.dumps(content))
 
@@ -137,10 +138,22 @@ def test_a_truncated_file_of_weights_is_refused(folder, name, share):
         load_pretrained(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '"config"', "{}", '{"training": {}}', "3", "\ud800"])
-def test_a_json_file_without_a_configuration_is_refused(folder, content):
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("\ud800", "not JSON"),
+        ("[1, 2]", "expected a JSON object, got list"),
+        ('"config"', "expected a JSON object, got str"),
+        ("3", "expected a JSON object, got int"),
+        ("{}", '"config" must be an object, got no such key'),
+        ('{"training": {}}', '"config" must be an object, got no such key'),
+    ],
+)
+def test_a_json_file_without_a_configuration_is_refused(folder, content, named):
     (folder / "context.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ValueError, match=r'context\.json: expected a JSON object with the key "config"'):
+    with pytest.raises(ValueError, match=rf"context\.json: {named}"):
         load_context_network(folder)
 
 
@@ -177,6 +190,7 @@ def test_missing_and_unknown_tensors_are_named(folder, pretrained):
     state = {name: tensor.contiguous() for name, tensor in pretrained.context_network.state_dict().items()}
     state["surplus"] = state.pop("body.stem.bias")
     save_file(state, folder / "context.safetensors")
+    edit_json(folder / "context.json", lambda content: content.pop("weights_sha256"))
     with pytest.raises(ValueError, match=r"body\.stem\.bias is missing; surplus is unknown"):
         load_context_network(folder)
 

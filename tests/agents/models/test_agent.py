@@ -353,8 +353,8 @@ def test_an_interrupted_save_leaves_the_old_agent(agent, tmp_path, monkeypatch):
     agent.save(tmp_path / "agent.pt")
     before = (tmp_path / "agent.pt").read_bytes()
 
-    def fail(content, path):
-        path.write_bytes(b"half of it")
+    def fail(content, file):
+        file.write(b"half of it")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
