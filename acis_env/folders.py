@@ -29,7 +29,9 @@ def claimed(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
         lock.acquire()
     except Timeout as error:
-        raise ValueError(f"{folder}: another process is writing there: wait for it, or choose another folder") from error
+        raise ValueError(
+            f"{folder}: another process is writing there: wait for it, or choose another folder"
+        ) from error
     except OSError as error:
         raise cannot_write(folder / LOCK, "lock", error) from error
     is_outermost = lock.lock_counter == 1

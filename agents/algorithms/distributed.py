@@ -18,6 +18,9 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others, e.g. for the main one while it evaluates, before it gives up."""
 
+VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells a process beside WORLD_SIZE."""
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
@@ -50,6 +53,14 @@ class ProcessGroup:
         for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
+    def largest(self, number: int) -> int:
+        """The largest `number` of all processes."""
+        if self.world_size == 1:
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
     def gather(self, value: T) -> list[T]:
         """The values of all processes, by rank; an empty list in all but the main one. Tensors lie on the host."""
         if self.world_size == 1:
@@ -69,9 +80,10 @@ def join_group(device: str) -> Iterator[ProcessGroup]:
     On the device "cuda" each process gets a GPU of its own.
 
     Raises:
-        ValueError: there are more processes than GPUs, or `device` names one GPU for all of them.
+        ValueError: there are more processes than GPUs, `device` names one GPU for all of them, or the variables that
+            torchrun sets are not whole.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _world_size() == 1:
         yield SINGLE_PROCESS
         return
     has_gpus = torch.cuda.is_available()
@@ -88,3 +100,17 @@ def join_group(device: str) -> Iterator[ProcessGroup]:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _world_size() -> int:
+    """The number of processes, by the variables that torchrun sets for each."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"environment variable WORLD_SIZE must be a number of processes, got {text!r}: unset it")
+    missing = [name for name in VARIABLES if not os.environ.get(name)]
+    if int(text) > 1 and missing:
+        raise ValueError(
+            f"environment variable WORLD_SIZE is {text}, but {', '.join(missing)} not set: start with torchrun, which "
+            "sets all of them, or unset it"
+        )
+    return int(text)

@@ -1,13 +1,53 @@
-"""What a checkpoint holds of an environment: its random numbers, and the episodes that are under way in it."""
+"""The checkpoint of a run and the one before it; and what they hold of an environment: its random numbers, and the
+episodes that are under way in it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from acis_env.snapshot import Snapshot
 from acis_env.vector_env import SegmentationVectorEnv
 from agents.algorithms.distributed import ProcessGroup
+from agents.models.agent import load_checkpoint, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+"""Names of the last checkpoint and of the one before it."""
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether there is a run in `folder` that can be resumed."""
+    return any((folder / name).exists() for name in (NEWEST, PREVIOUS))
+
+
+def write_run(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint, and keep the last one as the one before it."""
+    save_checkpoint(content, folder / NEWEST, previous=folder / PREVIOUS)
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], Path]:
+    """Read the last checkpoint, or the one before it if that is damaged; returns it and its file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: they are damaged.
+    """
+    newest, previous = folder / NEWEST, folder / PREVIOUS
+    try:
+        return load_checkpoint(newest), newest
+    except (FileNotFoundError, ValueError) as error:
+        if not previous.exists():
+            raise
+        try:
+            state = load_checkpoint(previous)
+        except ValueError as other:
+            raise ValueError(f"{error}; {other}") from other
+        logger.warning("%s; going on from %s", error, previous)
+        return state, previous
 
 
 def pack_environment(core: SegmentationVectorEnv, keeps_episodes: bool) -> dict[str, Any]:
