@@ -34,11 +34,16 @@ class SummingWriter:
 
     def __init__(self, file: Any) -> None:
         self.file, self.sum = file, hashlib.sha256()
+        self.error: OSError | None = None  # of a write that failed
 
     def write(self, data: Any) -> int:
         """Write `data`; returns the number of bytes."""
         self.sum.update(data)
-        return int(self.file.write(data))
+        try:
+            return int(self.file.write(data))
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         """Hand what is buffered to the system."""
@@ -50,7 +55,12 @@ def sealed(path: Path) -> Iterator[SummingWriter]:
     """A file to write to, in order, which ends in its checksum."""
     with path.open("wb") as file:
         writer = SummingWriter(file)
-        yield writer
+        try:
+            yield writer
+        except RuntimeError as error:
+            if writer.error is None:
+                raise
+            raise writer.error from error  # torch.save tells of its own trouble with what is missing then
         file.write(MARK + writer.sum.hexdigest().encode() + b"\n")
 
 

@@ -96,7 +96,7 @@ class Train:
             yield folder or Path("runs")
             return
         if folder is None:
-            kind = config.stages[-1].algorithm.kind if config.stages else "run"
+            kind = getattr(config.stages[-1].algorithm, "kind", "run") if config.stages else "run"
             folder = new_folder(Path("runs"), f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-seed-{config.seed}")
         with claimed(folder):
             if self.resume is None and holds_run(folder):

@@ -4,9 +4,12 @@ episodes that are under way in it."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from acis_env.snapshot import Snapshot
 from acis_env.vector_env import SegmentationVectorEnv
@@ -27,6 +30,30 @@ def holds_run(folder: Path) -> bool:
 def write_run(folder: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint, and keep the last one as the one before it."""
     save_checkpoint(content, folder / NEWEST, previous=folder / PREVIOUS)
+
+
+MEMBERS = ("config", "given", "iteration", "history", "learner", "algorithm", "environment")
+"""What a checkpoint has to hold."""
+
+
+@contextmanager
+def fitting(state: Mapping[str, Any], path: Path) -> Iterator[None]:
+    """Whatever goes wrong in the block while `state` is put back is told as an error about the file `path`.
+
+    Raises:
+        ValueError: it lacks a member, one does not fit the run's configuration, or a weight is not finite.
+    """
+    missing = [name for name in MEMBERS if name not in state]
+    if missing:
+        raise ValueError(f"{path}: a checkpoint holds {', '.join(MEMBERS)}, this one lacks {', '.join(missing)}")
+    try:
+        for name, tensor in state["learner"]["actor"].items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"{path}: {name} of the actor holds NaN or infinity")
+        yield
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise ValueError(f"{path}: does not fit its configuration ({reason})") from error
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], Path]:

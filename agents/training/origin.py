@@ -1,4 +1,4 @@
-"""What a run learns from: fingerprints of its scenes and networks, by which a resumed run knows whether they changed."""
+"""What a run learns from: checksums of scenes and networks, by which a resumed run knows whether they changed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.tables import scene_sheet
 from agents.models.agent import Agent, check_format
-from agents.training.checkpoint import pack_environment, read_run, restore_environment, write_run
+from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
 from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
 from agents.training.interruption import Interrupted, Signals, deferred_signals, name_of
 from agents.training.log import TrainingLog
@@ -122,7 +122,8 @@ class Trainer:
         """
         state, path = read_run(folder)
         check_format(state, FORMAT, str(path))
-        config = train_config_from_dict(state["config"], str(path))
+        with fitting(state, path):
+            config = train_config_from_dict(state["config"], str(path))
         given = _names(env=env, val_env=val_env)
         if given != state["given"]:
             raise ValueError(
@@ -138,7 +139,8 @@ class Trainer:
                 f"{path}: the run would not go on as it was: {', '.join(changes)}; bring back what it had, or pass "
                 "--allow-changes (allow_changes=True)"
             )
-        trainer._restore(state)
+        with fitting(state, path):
+            trainer._restore(state)
         return trainer
 
     def run(self) -> Agent:

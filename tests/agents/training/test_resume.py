@@ -20,6 +20,7 @@ from agents.algorithms.collector import Collector
 from agents.models.agent import load_checkpoint
 from agents.training.config import Stage
 from agents.training.trainer import Trainer
+from tests.reliability.compare import differences
 
 NUM_ITERATIONS = 12
 
@@ -75,25 +76,6 @@ def start_child(config, folder):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
-
-
-def differences(one, other, path="checkpoint"):
-    """Where two checkpoints differ in a bit, or in anything else."""
-    if type(one) is not type(other):
-        return [path]
-    if isinstance(one, dict):
-        if one.keys() != other.keys():
-            return [path]
-        return [found for key in one for found in differences(one[key], other[key], f"{path}/{key}")]
-    if isinstance(one, list | tuple):
-        if len(one) != len(other):
-            return [path]
-        return [
-            found for i, pair in enumerate(zip(one, other, strict=True)) for found in differences(*pair, f"{path}/{i}")
-        ]
-    if isinstance(one, torch.Tensor):
-        return [] if one.dtype == other.dtype and torch.equal(one, other) else [path]
-    return [] if one == other else [path]
 
 
 def check_same_end(one, other, num_iterations=NUM_ITERATIONS, evaluated=(5, 10, 12)):
