@@ -18,9 +18,6 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others, e.g. for the main one while it evaluates, before it gives up."""
 
-VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells a process beside WORLD_SIZE."""
-
 
 @dataclass(frozen=True)
 class ProcessGroup:
@@ -88,6 +85,7 @@ def join_group(device: str) -> Iterator[ProcessGroup]:
         return
     has_gpus = torch.cuda.is_available()
     if device.startswith("cuda"):
+        _require("LOCAL_WORLD_SIZE", "LOCAL_RANK")
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         if device != "cuda" or local > torch.cuda.device_count():
             raise ValueError(
@@ -95,6 +93,7 @@ def join_group(device: str) -> Iterator[ProcessGroup]:
                 f"{torch.cuda.device_count()} GPUs"
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    _require("RANK", "MASTER_ADDR", "MASTER_PORT")
     dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=TIMEOUT)
     try:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
@@ -103,14 +102,18 @@ def join_group(device: str) -> Iterator[ProcessGroup]:
 
 
 def _world_size() -> int:
-    """The number of processes, by the variables that torchrun sets for each."""
+    """The number of processes, by the variable that torchrun sets."""
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"environment variable WORLD_SIZE must be a number of processes, got {text!r}: unset it")
-    missing = [name for name in VARIABLES if not os.environ.get(name)]
-    if int(text) > 1 and missing:
-        raise ValueError(
-            f"environment variable WORLD_SIZE is {text}, but {', '.join(missing)} not set: start with torchrun, which "
-            "sets all of them, or unset it"
-        )
     return int(text)
+
+
+def _require(*names: str) -> None:
+    """Make sure that the other variables which torchrun sets are there."""
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise ValueError(
+            f"environment variable WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start "
+            "with torchrun, which sets all of them, or unset it"
+        )

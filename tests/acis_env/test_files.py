@@ -9,10 +9,14 @@ from acis_env.files import remove_unfinished, replacing, write_json
 
 def test_an_error_of_the_system_names_the_file_what_was_written_and_why(tmp_path):
     (tmp_path / "a").write_text("old")
-    with pytest.raises(OSError, match=r"/a: cannot write the curve: No space left on device$") as error:  # noqa: SIM117
+
+    def fail():
         with replacing(tmp_path / "a", "curve") as unfinished:
             unfinished.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"/a: cannot write the curve: No space left on device$") as error:
+        fail()
     assert error.value.errno == errno.ENOSPC
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
@@ -34,9 +38,14 @@ def test_an_error_keeps_the_last_two_files(tmp_path):
     for text in ("one", "two"):
         with replacing(tmp_path / "a", previous=tmp_path / "before") as unfinished:
             unfinished.write_text(text)
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a", previous=tmp_path / "before") as unfinished:
-        unfinished.write_text("half")
-        raise KeyboardInterrupt
+
+    def fail():
+        with replacing(tmp_path / "a", previous=tmp_path / "before") as unfinished:
+            unfinished.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "two", "before": "one"}
 
 

@@ -1,4 +1,4 @@
-"""Print the table of docs/reliability.md: `python -m tests.reliability [--kills 100 --flips 100 --disks 20 --seed 0]`."""
+"""Print the table of docs/reliability.md."""
 
 import argparse
 import os
@@ -9,8 +9,8 @@ from random import Random
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: bits are compared, and processes forked
 
-from tests.reliability.runs import make_configs  # noqa: E402
-from tests.reliability.trials import fall_back, fill_disks, flip_bits, kill_runs, run_whole  # noqa: E402
+from tests.reliability.runs import make_configs
+from tests.reliability.trials import fall_back, fill_disks, flip_bits, kill_runs, run_whole
 
 
 def measure(folder, kills, flips, disks, seed, kinds):

@@ -118,9 +118,10 @@ def flip(path, random):
 
 def fill_disks(configs, whole, folder, number, random):
     """Let runs meet a full disk after so many bytes: a real one where a small disk can be mounted, else a limit."""
-    counts, is_real = [0, 0], False
+    counts, disks = [0, 0], set()
     for attempt, kind in zip(range(number), cycle(configs), strict=False):
         with small_disk(folder / f"disk-{attempt}") as (disk, is_real):
+            disks.add("a tmpfs" if is_real else "a limit on the size of files")
             run, size = disk / "run", sum(path.stat().st_size for path in whole[kind][0].iterdir())
             room, printed = random.randrange(1, 2 * size), folder / "printed"
             train_in = train_on_full_disk if is_real else train_with_limit
@@ -133,8 +134,14 @@ def fill_disks(configs, whole, folder, number, random):
             status, _ = Child(train, configs[kind], run).wait()
             counts[1] += status == 0 and same_runs(whole[kind][0], run)
     outcome = f"{counts[0]} end in one line that names the file; {counts[1]} are resumed to the same bits"
-    disk = "a tmpfs" if is_real else "a limit on the size of files"
-    return [Row(f"disk full after a random number of bytes ({disk})", number, outcome, counts == [number, number])]
+    return [
+        Row(
+            f"disk full after a random number of bytes ({', '.join(disks)})",
+            number,
+            outcome,
+            counts == [number, number],
+        )
+    ]
 
 
 DISK_SIZE = 2**24
