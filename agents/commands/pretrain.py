@@ -58,8 +58,13 @@ class Pretrain:
         """Train, evaluate and write the weights.
 
         Raises:
-            ValueError: the context network in `out` is for another size.
+            ValueError: the context network in `out` is for another size, or gets a setting of the decoder's.
         """
+        if self.network == "context" and (self.latent_size, self.state_pyramid) != (16, True):
+            raise ValueError(
+                f"--latent-size {self.latent_size} and --state-pyramid {self.state_pyramid} are of the decoder "
+                "and have no effect on the context network: leave them out"
+            )
         check_device(self.device)
         train = PackedScenes(open_scenes(self.scenes, "train", self.size, self.scene_options), self.size, self.device)
         val = PackedScenes(open_scenes(self.scenes, "val", self.size, self.val_options), self.size, self.device)
