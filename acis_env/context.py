@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS, channels_last, parse_size
+from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS, channels_last, check_sizes, parse_size
 
 
 def quantise_angles(label_maps: Tensor, max_instances: int) -> Tensor:
@@ -112,6 +112,7 @@ class ContextNetwork(nn.Module):
 
     def __init__(self, config: ContextConfig) -> None:
         super().__init__()
+        check_sizes(config)
         parse_size(config.size)
         self.config = config
         self.size = config.size

@@ -1,10 +1,9 @@
-"""Weights on disk: a safetensors file, and beside it a JSON file with the configuration and the scores."""
+"""Weights on disk: a safetensors file, and beside it a JSON file with configuration, scores and checksums."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from acis_env.autoencoder import MaskAutoencoder
+from acis_env.checksums import check_sum, file_sum, read_json
 from acis_env.configs import config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.decoder import AutoencoderConfig
@@ -23,6 +23,9 @@ from acis_env.networks import on_device
 
 BUNDLED = Path(__file__).parent / "pretrained"
 """Folder of the weights that come with the package."""
+
+WEIGHTS_SUM = "weights_sha256"
+"""Member of the JSON file that holds the checksum of the weights."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -82,14 +85,12 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
 
 def load_context_network(folder: Path) -> ContextNetwork:
     """Load the context network in `folder`, frozen."""
-    config = _read_config(ContextConfig, folder / "context.json")
-    return _load(ContextNetwork(config), folder / "context.safetensors")
+    return _load(ContextNetwork, ContextConfig, folder / "context.json")
 
 
 def load_autoencoder(folder: Path) -> MaskAutoencoder:
     """Load the mask autoencoder in `folder`, frozen."""
-    config = _read_config(AutoencoderConfig, folder / "autoencoder.json")
-    return _load(MaskAutoencoder(config), folder / "autoencoder.safetensors")
+    return _load(MaskAutoencoder, AutoencoderConfig, folder / "autoencoder.json")
 
 
 def save_weights(
@@ -110,49 +111,65 @@ def save_weights(
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     if half:
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
-    with replacing(folder / f"{stem}.safetensors") as unfinished:
+    with replacing(folder / f"{stem}.safetensors", "weights") as unfinished:
         unfinished.write_bytes(save(state))  # save_file would make the file unreadable for others
-    write_json(folder / f"{stem}.json", {"config": asdict(module.config), "training": dict(training or {})})
+        content = {"config": asdict(module.config), "training": dict(training or {}), WEIGHTS_SUM: file_sum(unfinished)}
+    write_json(folder / f"{stem}.json", content, checksum=True)
 
 
-def _read_config(config_class: type[Any], path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; `acis pretrain` writes it")
+def build(make: Callable[[], Module], state: Mapping[str, Any], source: str) -> Module:
+    """The network that `make` makes, frozen, with the tensors in `state`, which are compared before memory is taken.
+
+    Raises:
+        ValueError: naming `source`, and the configuration's value that no network can have, or every tensor that is
+            missing, unknown, or of another shape or kind, or that holds NaN or infinity.
+    """
     try:
-        config = json.loads(path.read_text())["config"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path}: expected a JSON object with the key "config" ({error})') from error
-    if not isinstance(config, dict):
-        raise ValueError(f'{path}: "config" must be an object, got {type(config).__name__}')
-    return config_from_dict(config_class, config, str(path))
-
-
-def _load(module: Module, path: Path) -> Module:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; `acis pretrain` writes it")
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-    load_state(module, state, str(path))
+        with torch.device("meta"):
+            skeleton = make()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{source}: {str(error).splitlines()[0]}") from error
+    _check_state(skeleton, state, source)
+    module = make()
+    module.load_state_dict(dict(state))
     module.requires_grad_(False)
     return module.eval()
 
 
-def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Copy `state` into `module`.
+def _load(network_class: Callable[[Any], Module], config_class: type[Any], card: Path) -> Module:
+    """The network whose configuration is in the JSON file `card`."""
+    path = card.with_suffix(".safetensors")
+    for file in (card, path):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; `acis pretrain` writes it")
+    content = read_json(card)
+    if not isinstance(content.get("config"), dict):
+        found = type(content["config"]).__name__ if "config" in content else "no such key"
+        raise ValueError(f'{card}: "config" must be an object, got {found}')
+    config = config_from_dict(config_class, content["config"], str(card))
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+    if WEIGHTS_SUM in content:
+        check_sum(path, content[WEIGHTS_SUM])
+    return build(lambda: network_class(config), state, str(path))
 
-    Raises:
-        ValueError: naming `source` and every tensor that is missing, unknown or of another shape.
-    """
+
+def _check_state(module: nn.Module, state: Mapping[str, Any], source: str) -> None:
+    """Make sure that `state` holds the tensors of `module`, and that they are numbers."""
     own = module.state_dict()
     problems = [f"{name} is missing" for name in own.keys() - state.keys()]
     problems += [f"{name} is unknown" for name in state.keys() - own.keys()]
-    problems += [
-        f"{name} is {list(state[name].shape)}, expected {list(own[name].shape)}"
-        for name in own.keys() & state.keys()
-        if own[name].shape != state[name].shape
-    ]
+    for name in own.keys() & state.keys():
+        expected, found = own[name], state[name]
+        if not isinstance(found, torch.Tensor):
+            problems.append(f"{name} is {type(found).__name__}, expected a tensor")
+        elif found.shape != expected.shape:
+            problems.append(f"{name} is {list(found.shape)}, expected {list(expected.shape)}")
+        elif found.is_floating_point() != expected.is_floating_point() or found.is_complex():
+            problems.append(f"{name} is {found.dtype}, expected {expected.dtype}")
+        elif not bool(torch.isfinite(found).all()):
+            problems.append(f"{name} holds NaN or infinity")
     if problems:
         raise ValueError(f"{source} does not fit its configuration: {'; '.join(sorted(problems))}")
-    module.load_state_dict(dict(state))

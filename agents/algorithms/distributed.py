@@ -50,6 +50,14 @@ class ProcessGroup:
         for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
+    def largest(self, number: int) -> int:
+        """The largest `number` of all processes."""
+        if self.world_size == 1:
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
     def gather(self, value: T) -> list[T]:
         """The values of all processes, by rank; an empty list in all but the main one. Tensors lie on the host."""
         if self.world_size == 1:
@@ -69,13 +77,15 @@ def join_group(device: str) -> Iterator[ProcessGroup]:
     On the device "cuda" each process gets a GPU of its own.
 
     Raises:
-        ValueError: there are more processes than GPUs, or `device` names one GPU for all of them.
+        ValueError: there are more processes than GPUs, `device` names one GPU for all of them, or the variables that
+            torchrun sets are not whole.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _world_size() == 1:
         yield SINGLE_PROCESS
         return
     has_gpus = torch.cuda.is_available()
     if device.startswith("cuda"):
+        _require("LOCAL_WORLD_SIZE", "LOCAL_RANK")
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         if device != "cuda" or local > torch.cuda.device_count():
             raise ValueError(
@@ -83,8 +93,27 @@ def join_group(device: str) -> Iterator[ProcessGroup]:
                 f"{torch.cuda.device_count()} GPUs"
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    _require("RANK", "MASTER_ADDR", "MASTER_PORT")
     dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=TIMEOUT)
     try:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _world_size() -> int:
+    """The number of processes, by the variable that torchrun sets."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"environment variable WORLD_SIZE must be a number of processes, got {text!r}: unset it")
+    return int(text)
+
+
+def _require(*names: str) -> None:
+    """Make sure that the other variables which torchrun sets are there."""
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise ValueError(
+            f"environment variable WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start "
+            "with torchrun, which sets all of them, or unset it"
+        )

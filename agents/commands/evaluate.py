@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from acis_env.episode_source import EpisodeSource
+from acis_env.folders import claimed
 from acis_env.networks import check_device
 from acis_env.weights import load_pretrained
 from agents.algorithms.base import core_of
@@ -56,7 +57,8 @@ class Evaluate:
         is_policy = (self.run_folder / CARD).exists()
         source, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()
         out = self.out or self.run_folder / f"evaluation-{self.split}"
-        write_report(out, evaluations, source, {"run": self.run_folder.name, "split": self.split, **about})
+        with claimed(out):
+            write_report(out, evaluations, source, {"run": self.run_folder.name, "split": self.split, **about})
         title = f"{about['scenes']}, split {self.split}, {len(evaluations[0].scenes)} scenes"
         print(f"{title}\n\n{format_table(evaluations)}\n\nreport in {out}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -47,13 +48,19 @@ def _run(name: str, arguments: Sequence[str]) -> None:
     command_type = getattr(importlib.import_module(f"agents.commands.{name}"), name.capitalize())
     # Cascading lets the options of `train` also stand behind the preset.
     cascade = (tyro.conf.CascadeSubcommandArgs,)
-    command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
     try:
+        if hasattr(command_type, "check"):
+            command_type.check(arguments)
+        command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
         command.run()
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"acis: {error}")
-    except KeyboardInterrupt:
-        sys.exit("acis: interrupted; what was written is whole, and `acis train --resume` continues a run")
+    except KeyboardInterrupt as interruption:
+        reason = (
+            str(interruption) or "interrupted; what was written is whole, and `acis train --resume` continues a run"
+        )
+        print(f"acis: {reason}", file=sys.stderr)
+        sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
 
 
 def _help() -> str:

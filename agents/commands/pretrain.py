@@ -11,6 +11,7 @@ import tyro
 from acis_env.context import ContextConfig
 from acis_env.datasets import PackedScenes, open_scenes
 from acis_env.decoder import AutoencoderConfig
+from acis_env.folders import claimed
 from acis_env.networks import TrunkConfig, check_device
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
 from acis_env.weights import load_context_network
@@ -57,15 +58,21 @@ class Pretrain:
         """Train, evaluate and write the weights.
 
         Raises:
-            ValueError: the context network in `out` is for another size.
+            ValueError: the context network in `out` is for another size, or gets a setting of the decoder's.
         """
+        if self.network == "context" and (self.latent_size, self.state_pyramid) != (16, True):
+            raise ValueError(
+                f"--latent-size {self.latent_size} and --state-pyramid {self.state_pyramid} are of the decoder "
+                "and have no effect on the context network: leave them out"
+            )
         check_device(self.device)
         train = PackedScenes(open_scenes(self.scenes, "train", self.size, self.scene_options), self.size, self.device)
         val = PackedScenes(open_scenes(self.scenes, "val", self.size, self.val_options), self.size, self.device)
-        if self.network == "context":
-            self._pretrain_context(train, val)
-        else:
-            self._pretrain_decoder(train, val)
+        with claimed(self.out):
+            if self.network == "context":
+                self._pretrain_context(train, val)
+            else:
+                self._pretrain_decoder(train, val)
         print(f"weights of the {self.network} network are in {self.out}")
 
     def _pretrain_context(self, train: PackedScenes, val: PackedScenes) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.env import SegmentationEnv
+from acis_env.folders import claimed
 from acis_env.networks import check_device
 from acis_env.rendering import plot_curves, write_gif
 from agents.algorithms.base import core_of
 from agents.evaluation import agent_segmenter, compare, format_table, write_report
 from agents.models.agent import Agent
+from agents.training.checkpoint import holds_run
 from agents.training.config import TrainConfig
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
@@ -50,7 +52,11 @@ class Quickstart:
         """
         check_device(self.device)
         config = self._config()
-        is_begun = (self.out / "checkpoint.pt").exists()
+        with claimed(self.out):
+            self._run(config)
+
+    def _run(self, config: TrainConfig) -> None:
+        is_begun = holds_run(self.out)
         if is_begun and load_config(self.out) != config:
             raise ValueError(f"--out {self.out} holds a run with other settings: choose another folder")
         print(f"Training on procedural leaves, 64x64, preset {PRESET!r}, seed {self.seed}.")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from agents.algorithms.distributed import join_group
+from acis_env.folders import claimed, new_folder
+from agents.algorithms.distributed import ProcessGroup, join_group
 from agents.environment import EnvConfig, JsonObject
+from agents.training.checkpoint import holds_run
 from agents.training.config import TrainConfig
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
@@ -25,7 +31,7 @@ class Train:
     """Train an agent by a named preset, any field of which can be overridden; or resume a run."""
 
     config: Annotated[Preset, tyro.conf.arg(name="")] = PRESETS["quick"]
-    """Preset and overrides; ignored with --resume."""
+    """Preset and overrides; not with --resume, since a run goes on with the settings that it has."""
     scenes: str | None = None
     """Scenes to train on: "leaves", another registered data set, or a folder of `<id>_rgb.png` and `<id>_label.png`
     with subfolders train and val."""
@@ -35,32 +41,69 @@ class Train:
     """Pre-trained networks: a bundled name or a folder."""
     env_options: JsonObject | None = None
     """Further keyword arguments of the environment, added to those of the preset, such as '{"score": "iou"}'."""
-    out: Path = Path("runs/latest")
-    """Folder of the run."""
+    out: Path | None = None
+    """Folder of the run; by default a new one, runs/TIME-ALGORITHM-seed-SEED."""
     resume: Path | None = None
     """Continue the run in this folder from its last checkpoint."""
+    allow_changes: bool = False
+    """Continue although scenes, weights or the number of threads are no longer those of the run; the result is then
+    another one."""
+
+    @staticmethod
+    def check(arguments: Sequence[str]) -> None:
+        """Make sure that nothing is asked of a run to resume that would have no effect.
+
+        Raises:
+            ValueError: naming the arguments.
+        """
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("--resume", nargs="?")
+        for name in ("allow-changes", "no-allow-changes", "help"):
+            parser.add_argument(f"--{name}", action="store_true")
+        parser.add_argument("-h", action="store_true", dest="help")
+        known, others = parser.parse_known_args([argument.replace("_", "-", 2) for argument in arguments])
+        if known.resume is not None and others and not known.help:
+            raise ValueError(
+                f"--resume goes on with the settings of the run in {known.resume}, where {' '.join(others)} would have "
+                "no effect: leave it out, or begin another run"
+            )
 
     def run(self) -> None:
         """Train to the end of the schedule.
 
         Raises:
-            ValueError: `out` holds a run already.
+            ValueError: `out` holds a run already, or another process is training there.
         """
-        if self.resume is None and (self.out / "checkpoint.pt").exists():
-            raise ValueError(
-                f"--out {self.out} holds a run already: choose another folder, or pass --resume {self.out}"
-            )
+        if self.allow_changes and self.resume is None:
+            raise ValueError("--allow-changes has no effect without --resume")
         config = self.resolved() if self.resume is None else load_config(self.resume)
-        with join_group(config.device) as group:
+        with join_group(config.device) as group, self._folder(config, group) as folder:
             if self.resume is None:
-                trainer = Trainer(config, self.out, group=group)
+                trainer = Trainer(config, folder, group=group)
             else:
-                trainer = Trainer.resume(self.resume, group=group)
+                trainer = Trainer.resume(folder, group=group, allow_changes=self.allow_changes)
             if group.is_main:
                 print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
             trainer.run()
             if group.is_main:
                 print(f"done: evaluate with `acis evaluate {trainer.folder}`")
+
+    @contextmanager
+    def _folder(self, config: TrainConfig, group: ProcessGroup) -> Iterator[Path]:
+        """The folder of the run, which no other process writes into meanwhile."""
+        folder = self.resume or self.out
+        if not group.is_main:
+            yield folder or Path("runs")
+            return
+        if folder is None:
+            kind = getattr(config.stages[-1].algorithm, "kind", "run") if config.stages else "run"
+            folder = new_folder(Path("runs"), f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-seed-{config.seed}")
+        with claimed(folder):
+            if self.resume is None and holds_run(folder):
+                raise ValueError(
+                    f"--out {folder} holds a run already: choose another folder, or pass --resume {folder}"
+                )
+            yield folder
 
     def resolved(self) -> TrainConfig:
         """The preset with all overrides."""

@@ -25,6 +25,7 @@ from agents.experiments.provenance import origin
 from agents.experiments.scenes import NUM_PICTURES, open_evaluated, record, write_arrays
 from agents.experiments.timing import TimedTrainer, timed
 from agents.models.agent import Agent
+from agents.training.checkpoint import holds_run
 from agents.training.config import TrainConfig
 
 TABLE_2_STEPS = 21
@@ -75,7 +76,7 @@ class Cell:
 
     def run(self) -> None:
         """Train from the last checkpoint if there is one, evaluate, and write the result."""
-        is_begun = (self.folder / "checkpoint.pt").exists()
+        is_begun = holds_run(self.folder)
         trainer = TimedTrainer.resume(self.folder) if is_begun else TimedTrainer(self.config, self.folder)
         assert isinstance(trainer, TimedTrainer)
         trainer.run()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from acis_env.files import write_json
+from acis_env.folders import claimed
 from agents.experiments.cell import Cell
 from agents.experiments.methods import Variant
 from agents.experiments.networks import Networks, weights_of
@@ -58,9 +59,12 @@ def check_recorded(jobs: Sequence[Job]) -> None:
 
 def run_job(job: Job) -> None:
     """Note what `job` is in its folder, and do it."""
-    if not isinstance(job, References):  # its folder is that of the cells, and it has nothing to resume
+    if isinstance(job, References):  # its folder is that of the cells, and it has nothing to resume
+        job.run()
+        return
+    with claimed(job.folder):
         path, now = job.folder / "job.json", commit()
         before = commits_of(job.folder) if path.exists() else []
         commits = [*before, now] if before[-1:] != [now] else before
         write_json(path, {"configuration": job.configuration, "commits": commits})
-    job.run()
+        job.run()

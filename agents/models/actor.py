@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
-from acis_env.networks import FOREGROUND, Trunk
+from acis_env.networks import FOREGROUND, Trunk, check_sizes
 from acis_env.precision import full_precision, to_float32
 
 
@@ -55,6 +55,7 @@ class Actor(nn.Module):
 
     def __init__(self, autoencoder: AutoencoderConfig, config: ActorConfig) -> None:
         super().__init__()
+        check_sizes(config)
         self.config = config
         features, latent_size = autoencoder.encoder.features, autoencoder.latent_size
         self.trunk = Trunk(autoencoder.encoder, autoencoder.size, 1, autoencoder.image_mean, autoencoder.image_std)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from acis_env import dynamics
 from acis_env.autoencoder import MaskAutoencoder
+from acis_env.checksums import check_seal, sealed
 from acis_env.configs import config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.preprocessing import resize_image, resize_masks
@@ -22,9 +24,10 @@ from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
+from acis_env.networks import LARGEST_SIZE
 from acis_env.observations import unpack
 from acis_env.refinement import RefiningDecoder
-from acis_env.weights import Pretrained, load_state
+from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
 from agents.models.critic import Critic, CriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
@@ -54,6 +57,24 @@ class Prediction:
     masks: Tensor  # [B, T, H, W] in [0, 1], soft, in the order of prediction
     num_masks: Tensor  # [B] int64, masks before the termination unit said stop; T where it never did
     stopped: Tensor  # [B] bool
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What an agent's file says beside its networks; `Agent` describes them."""
+
+    max_steps: int
+    threshold: float
+    action_scale: float
+    refine: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_steps <= LARGEST_SIZE:
+            raise ValueError(f"max_steps must be in [1, {LARGEST_SIZE}], got {self.max_steps}")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must be in (0, 1), got {self.threshold}")
+        if not 0 < self.action_scale < math.inf:
+            raise ValueError(f"action_scale must be a positive number, got {self.action_scale}")
 
 
 class Agent:
@@ -220,7 +241,7 @@ class Agent:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole agent to one file; an interruption leaves the old one."""
-        save_checkpoint(self.state_dict(), Path(path))
+        save_checkpoint(self.state_dict(), Path(path), "agent")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load` needs: configurations and weights."""
@@ -260,23 +281,36 @@ class Agent:
     def from_state_dict(cls, state: Mapping[str, Any], source: str) -> Agent:
         """Rebuild an agent; `source` is named in errors."""
         check_format(state, FORMAT, source)
-        config = state["config"]
-        context_network = ContextNetwork(config_from_dict(ContextConfig, config["context"], source))
-        autoencoder = MaskAutoencoder(config_from_dict(AutoencoderConfig, config["autoencoder"], source))
-        actor = Actor(autoencoder.config, config_from_dict(ActorConfig, config["actor"], source))
-        modules: dict[str, nn.Module] = {"context": context_network, "autoencoder": autoencoder, "actor": actor}
+        config = _member(state, "config", source)
+        names = [field.name for field in fields(AgentSettings)]
+        own = {name: value for name, value in config.items() if name in names}
+        settings: AgentSettings = config_from_dict(AgentSettings, own, source)
+
+        def read(config_class: type[Any], name: str) -> Any:
+            return config_from_dict(config_class, _member(config, name, source), source)
+
+        def tensors(name: str) -> tuple[Mapping[str, Any], str]:
+            return _member(state, name, source), f"{source}: {name}"
+
+        sizes = read(AutoencoderConfig, "autoencoder"), read(ContextConfig, "context"), read(ActorConfig, "actor")
+        autoencoder = build(lambda: MaskAutoencoder(sizes[0]), *tensors("autoencoder"))
+        context_network = build(lambda: ContextNetwork(sizes[1]), *tensors("context"))
+        actor = build(lambda: Actor(sizes[0], sizes[2]), *tensors("actor"))
         selection = None
-        if config["critic"] is not None:
-            critic = Critic(autoencoder.config, config_from_dict(CriticConfig, config["critic"], source))
-            decoder = autoencoder.frozen_decoder(config["refine"])
-            selected = config_from_dict(SelectionConfig, config["selection"], source)
-            selection = ActionSelection(critic, decoder, selected)
-            modules["critic"] = critic
-        for name, module in modules.items():
-            load_state(module, state[name], f"{source}: {name}")
-            module.requires_grad_(False).eval()
-        settings = {name: config[name] for name in ("max_steps", "threshold", "action_scale", "refine")}
-        return cls(actor, Pretrained(context_network, autoencoder), **settings, selection=selection)
+        if config.get("critic") is not None:
+            critic_config = read(CriticConfig, "critic")
+            critic = build(lambda: Critic(sizes[0], critic_config), *tensors("critic"))
+            decoder = autoencoder.frozen_decoder(settings.refine)
+            selection = ActionSelection(critic, decoder, read(SelectionConfig, "selection"))
+        return cls(actor, Pretrained(context_network, autoencoder), **asdict(settings), selection=selection)
+
+
+def _member(content: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:
+    """The object that `content` holds under `name`."""
+    found = content.get(name)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{source}: {name} must be an object, got {type(found).__name__}")
+    return found
 
 
 def check_format(content: Mapping[str, Any], expected: str, source: str) -> None:
@@ -307,10 +341,19 @@ def compose_label_map(masks: NDArray[np.float32], threshold: float = 0.5) -> NDA
     return np.where(masks.max(0) >= threshold, labels, 0).astype(np.int32)
 
 
-def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write `content` with `torch.save`; an interruption leaves the old file."""
-    with replacing(path) as unfinished:
-        torch.save(dict(content), unfinished)
+def save_checkpoint(
+    content: Mapping[str, Any], path: Path, what: str = "checkpoint", previous: Path | None = None
+) -> None:
+    """Write `content` with `torch.save` and a checksum; an interruption leaves the old file.
+
+    Args:
+        content: tensors and plain containers.
+        path: file to write.
+        what: what it is, for errors.
+        previous: where the old file is kept; None: it goes.
+    """
+    with replacing(path, what, previous) as unfinished, sealed(unfinished) as file:
+        torch.save(dict(content), cast("IO[bytes]", file))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -322,6 +365,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `acis train` writes it")
+    check_seal(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load fails in as many ways as a file can be damaged

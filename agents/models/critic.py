@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
-from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk
+from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk, check_sizes
 from acis_env.precision import full_precision, to_float32
 
 
@@ -45,6 +45,7 @@ class Critic(nn.Module):
                 missing, and has to infer it from `M_t`.
         """
         super().__init__()
+        check_sizes(config)
         self.config, self.max_remaining = config, max_remaining
         mask_channels = 2 + (2 + ANGLE_BINS if config.products else 0)
         trunk = autoencoder.encoder

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from acis_env.files import cannot_write
 from agents.algorithms.base import Losses
 
 logger = logging.getLogger(__name__)
@@ -32,9 +36,17 @@ class TrainingLog:
 
     def __init__(self, folder: Path, iteration: int, total: int) -> None:
         """Go on at `iteration` of `total`; events of later iterations are those of an interrupted run and go."""
-        self.writer = SummaryWriter(str(folder), purge_step=iteration)
-        self.progress = tqdm(total=total, initial=iteration, desc="training")
+        self.folder = folder
         self.watch = CriticWatch()
+        self._hook = threading.excepthook
+        threading.excepthook = self._without_disk  # TensorBoard writes in a thread, and raises its errors here as well
+        try:
+            with self._writing():
+                self.writer = SummaryWriter(str(folder), purge_step=iteration)
+        except OSError:
+            threading.excepthook = self._hook
+            raise
+        self.progress = tqdm(total=total, initial=iteration, desc="training")
 
     def __enter__(self) -> TrainingLog:
         """Begin."""
@@ -45,13 +57,21 @@ class TrainingLog:
     ) -> None:
         """Close the files."""
         self.progress.close()
-        self.writer.close()
+        try:
+            with self._writing():
+                self.writer.close()
+        except OSError:
+            if error is None:  # else what has ended the run is told already
+                raise
+        finally:
+            threading.excepthook = self._hook
 
     def write(self, iteration: int, stage: str, losses: Losses, history: Sequence[Mapping[str, float]]) -> None:
         """Write the losses of an iteration, for which the host waits once."""
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-        for tag, value in values.items():
-            self.writer.add_scalar(tag, value, iteration)
+        with self._writing():
+            for tag, value in values.items():
+                self.writer.add_scalar(tag, value, iteration)
         if "critic/gradient_cosine" in values:
             self.watch(iteration, values["critic/gradient_cosine"], values["rollout/score_per_instance"])
         self.progress.set_description(stage)
@@ -67,12 +87,25 @@ class TrainingLog:
         self, iteration: int, scores: Mapping[str, float], per_step: Mapping[str, Sequence[float]], picture: Any
     ) -> None:
         """Write scores on validation scenes, curves over the steps of an episode, and a picture `[h, w, 3]`."""
-        for name, value in scores.items():
-            self.writer.add_scalar(f"val/{name}", value, iteration)
-        for name, values in per_step.items():
-            for t, value in enumerate(values, start=1):
-                self.writer.add_scalar(f"val_{name}/{t:02d}", value, iteration)
-        self.writer.add_image("val/scenes", picture, iteration, dataformats="HWC")
+        with self._writing():
+            for name, value in scores.items():
+                self.writer.add_scalar(f"val/{name}", value, iteration)
+            for name, values in per_step.items():
+                for t, value in enumerate(values, start=1):
+                    self.writer.add_scalar(f"val_{name}/{t:02d}", value, iteration)
+            self.writer.add_image("val/scenes", picture, iteration, dataformats="HWC")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Name the folder in errors of the system."""
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self.folder, "TensorBoard events", error) from error
+
+    def _without_disk(self, thrown: threading.ExceptHookArgs) -> None:
+        if not (isinstance(thrown.exc_value, OSError) and isinstance(thrown.thread, _AsyncWriterThread)):
+            self._hook(thrown)
 
 
 class CriticWatch:

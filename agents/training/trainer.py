@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from acis_env.checksums import read_json
 from acis_env.files import write_json
+from acis_env.folders import claimed
 from acis_env.networks import check_device
 from acis_env.sampling import iteration_generator
 from agents.algorithms import Algorithm, Learner, Progress
@@ -22,10 +24,12 @@ from agents.evaluation.critics import explained_variance_per_step
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.tables import scene_sheet
-from agents.models.agent import Agent, check_format, load_checkpoint, save_checkpoint
-from agents.training.checkpoint import pack_environment, restore_environment
+from agents.models.agent import Agent, check_format
+from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
 from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
+from agents.training.interruption import Interrupted, Signals, deferred_signals, name_of
 from agents.training.log import TrainingLog
+from agents.training.origin import describe_origin, find_changes
 
 FORMAT = "acis-run-4"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
@@ -35,7 +39,8 @@ class Trainer:
     """Trains an agent in `folder`, which holds all that a run leaves behind:
 
     - `config.json`, `history.json`: the resolved configuration, and the scores on validation scenes over time;
-    - `checkpoint.pt`: everything needed to continue; `agent.pt`: what inference needs;
+    - `checkpoint.pt`: everything needed to continue, and `checkpoint.previous.pt`, the one before, should that be
+      damaged; `agent.pt`: what inference needs;
     - `initial.pt`: the agent as it was before the last stage, for comparison;
     - TensorBoard events.
 
@@ -96,39 +101,66 @@ class Trainer:
         env: VectorEnv | None = None,
         val_env: VectorEnv | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
+        allow_changes: bool = False,
     ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
-        Environments that were given to its trainer have to be given again.
+        Environments that were given to its trainer have to be given again. If the last checkpoint is damaged, the run
+        continues from the one before, and a warning says so.
+
+        Args:
+            folder: of the run.
+            env: as for the trainer that began it.
+            val_env: as for the trainer that began it.
+            group: the processes that train together.
+            allow_changes: go on, to another result, if scenes, networks or threads are no longer those of the run.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged or of another version, or was given other arguments than these.
+            ValueError: it is damaged or of another version, was given other arguments than these, or what it learns
+                from has changed.
         """
-        path = folder / "checkpoint.pt"
-        state = load_checkpoint(path)
+        state, path = read_run(folder)
         check_format(state, FORMAT, str(path))
-        config = train_config_from_dict(state["config"], str(path))
+        with fitting(state, path):
+            config = train_config_from_dict(state["config"], str(path))
         given = _names(env=env, val_env=val_env)
         if given != state["given"]:
             raise ValueError(
                 f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {given or 'nothing'}"
             )
         trainer = cls(config, folder, env, val_env, group)
-        trainer._restore(state)
+        before = state.get("origin", {})
+        if len(state["environment"]) != group.world_size:  # another order of sums anyway
+            before = {name: value for name, value in before.items() if name != "number of threads"}
+        changes = find_changes(before, trainer.origin)
+        if changes and not allow_changes:
+            raise ValueError(
+                f"{path}: the run would not go on as it was: {', '.join(changes)}; bring back what it had, or pass "
+                "--allow-changes (allow_changes=True)"
+            )
+        with fitting(state, path):
+            trainer._restore(state)
         return trainer
 
     def run(self) -> Agent:
         """Train to the end of the schedule.
 
-        An interruption costs the iterations since the last checkpoint and nothing else.
+        An interruption costs the iterations since the last checkpoint and nothing else; Ctrl-C and SIGTERM cost none.
 
         Raises:
             FloatingPointError: a loss or a gradient is not finite; names the iteration.
+            Interrupted: a signal came, and a checkpoint has been written.
+            ValueError: another process is writing into the folder.
         """
+        with claimed(self.folder) if self.group.is_main else nullcontext(), deferred_signals() as signals:
+            self._run(signals)
+        return self.agent()
+
+    def _run(self, signals: Signals) -> None:
         total = self.config.iterations
         if self.group.is_main:
-            write_json(self.folder / "config.json", {"format": FORMAT, **asdict(self.config)})
+            write_json(self.folder / "config.json", {"format": FORMAT, **asdict(self.config)}, checksum=True)
         with TrainingLog(self.folder, self.iteration, total) if self.group.is_main else nullcontext() as log:
             while self.iteration < total:
                 stage = self.config.stages[self._stage_at(self.iteration)[0]].name
@@ -142,9 +174,15 @@ class Trainer:
                     log.write(self.iteration - 1, stage, losses, self.history)
                     if is_last or self.iteration % self.config.eval_every == 0:
                         self.evaluate(log)
-                if is_last or self.iteration % self.config.checkpoint_every == 0:
+                stopped_by = self.group.largest(signals.number)
+                if is_last or stopped_by or self.iteration % self.config.checkpoint_every == 0:
                     self.save()
-        return self.agent()
+                if stopped_by:
+                    raise Interrupted(
+                        stopped_by,
+                        f"{name_of(stopped_by)} after iteration {self.iteration} of {total}: {self.folder} holds a "
+                        f"checkpoint, from which `acis train --resume {self.folder}` goes on",
+                    )
 
     def train_iteration(self) -> Losses:
         """Run one iteration of the present stage, by its algorithm."""
@@ -204,11 +242,17 @@ class Trainer:
             "given": self._given,
             "iteration": self.iteration,
             "history": self.history,
+            "origin": self.origin,
             "learner": self.learner.state_dict(),
             "algorithm": algorithms,
             "environment": environments,
         }
-        save_checkpoint(content, self.folder / "checkpoint.pt")
+        write_run(self.folder, content)
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What the run learns from."""
+        return describe_origin(self.core.scenes, self.learner.pretrained)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.iteration, self.history = state["iteration"], state["history"]
@@ -258,12 +302,7 @@ def load_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the folder of a run of `acis train`")
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    values = read_json(path)
     if "phases" in values:
         raise ValueError(f"{path}: {EARLIER_VERSION}: train it again with this one, or use that version")
     check_format(values, FORMAT, str(path))

@@ -1,6 +1,7 @@
 """Weights on disk: what is written is read again, and every damage is told apart and named."""
 
 import json
+import random
 from dataclasses import fields
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def folder(tmp_path, pretrained):
 
 
 def edit_json(path, change):
-    """Apply `change` to the content of a JSON file in place."""
+    """Apply `change` to the content of a JSON file in place, and take its checksum out, as whoever edits it has to."""
     content = json.loads(path.read_text())
+    del content["sha256"]
     change(content)
     path.write_text(json.dumps(content))
 
@@ -137,10 +139,22 @@ def test_a_truncated_file_of_weights_is_refused(folder, name, share):
         load_pretrained(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '"config"', "{}", '{"training": {}}', "3", "\ud800"])
-def test_a_json_file_without_a_configuration_is_refused(folder, content):
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("\ud800", "not JSON"),
+        ("[1, 2]", "expected a JSON object, got list"),
+        ('"config"', "expected a JSON object, got str"),
+        ("3", "expected a JSON object, got int"),
+        ("{}", '"config" must be an object, got no such key'),
+        ('{"training": {}}', '"config" must be an object, got no such key'),
+    ],
+)
+def test_a_json_file_without_a_configuration_is_refused(folder, content, named):
     (folder / "context.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ValueError, match=r'context\.json: expected a JSON object with the key "config"'):
+    with pytest.raises(ValueError, match=rf"context\.json: {named}"):
         load_context_network(folder)
 
 
@@ -177,6 +191,7 @@ def test_missing_and_unknown_tensors_are_named(folder, pretrained):
     state = {name: tensor.contiguous() for name, tensor in pretrained.context_network.state_dict().items()}
     state["surplus"] = state.pop("body.stem.bias")
     save_file(state, folder / "context.safetensors")
+    edit_json(folder / "context.json", lambda content: content.pop("weights_sha256"))
     with pytest.raises(ValueError, match=r"body\.stem\.bias is missing; surplus is unknown"):
         load_context_network(folder)
 
@@ -212,3 +227,82 @@ def test_saving_again_replaces_the_old_weights(folder, make_networks):
 def test_every_option_of_a_configuration_is_written(folder, pretrained):
     config = json.loads((folder / "context.json").read_text())["config"]
     assert set(config) == {field.name for field in fields(pretrained.context_network.config)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_in_any_file_is_noticed_wherever_it_is(folder, name):
+    path, draw = folder / name, random.Random(name)
+    whole, expected = path.read_bytes(), load_pretrained(folder).autoencoder.state_dict()
+    for _ in range(50):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            found = load_pretrained(folder).autoencoder.state_dict()
+        except ValueError:
+            continue
+        # White space of the JSON file, or the name of its checksum.
+        assert path.suffix == ".json"
+        assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
+@pytest.mark.parametrize("name", ["leaves-64", "nuclei-64"])
+def test_bundled_weights_have_checksums(name, caplog):
+    load_pretrained(name)
+    assert caplog.text == ""
+    for card in find_weights(name).glob("*.json"):
+        assert {"sha256", "weights_sha256"} < json.loads(card.read_text()).keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda x: torch.full_like(x, torch.nan), "holds NaN or infinity"),
+        (lambda x: torch.full_like(x, -torch.inf), "holds NaN or infinity"),
+        (lambda x: x.int(), r"is torch\.int32, expected torch\.float32"),
+        (lambda x: x.to(torch.complex64), r"is torch\.complex64, expected torch\.float32"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_named(folder, pretrained, change, named):
+    state = {name: tensor.contiguous() for name, tensor in pretrained.context_network.state_dict().items()}
+    state["body.stem.bias"] = change(state["body.stem.bias"])
+    save_file(state, folder / "context.safetensors")
+    edit_json(folder / "context.json", lambda content: content.pop("weights_sha256"))
+    with pytest.raises(ValueError, match=rf"context\.safetensors .*body\.stem\.bias {named}$"):
+        load_context_network(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"latent_size": 2_000_000}, r"latent_size must be in \[1, 65536\], got 2000000"),
+        ({"latent_size": 60_000}, r"decoder\.hidden\.weight is \[16, 4\], expected \[16, 60000\]"),
+        ({"size": [65_536, 65_536], "hidden": 65_536}, r"is \[.*\], expected \[.*65536"),
+        ({"hidden": 0}, "hidden must be .*, got 0"),
+        ({"decoder_widths": [-3]}, "decoder_widths must be .*, got .*-3"),
+        ({"decoder_widths": [1] * 100_000}, "decoder_widths must be at most 64 numbers, got 100000"),
+    ],
+)
+def test_sizes_that_the_tensors_do_not_have_are_refused_before_memory_is_taken(folder, monkeypatch, change, named):
+    edit_json(folder / "autoencoder.json", lambda content: content["config"].update(change))
+    made, empty = [], torch.empty
+
+    def note(*shape, **options):
+        tensor = empty(*shape, **options)
+        made.append(tensor.numel() * (tensor.device.type != "meta"))
+        return tensor
+
+    monkeypatch.setattr(torch, "empty", note)  # all layers begin with it
+    with pytest.raises(ValueError, match=named) as error:
+        load_autoencoder(folder)
+    assert "\n" not in str(error.value)
+    assert sum(made) == 0
+
+
+def test_loading_draws_as_many_random_numbers_as_making_the_network(folder, pretrained):
+    torch.manual_seed(0)
+    load_autoencoder(folder)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    type(pretrained.autoencoder)(pretrained.autoencoder.config)
+    assert torch.equal(torch.rand(1), after)

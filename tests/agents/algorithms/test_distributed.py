@@ -220,3 +220,21 @@ def test_more_processes_than_gpus_are_refused(monkeypatch, device):
     message = 'device must be "cuda" with as many GPUs as processes.*4 processes'
     with pytest.raises(ValueError, match=message), join_group(device):
         pass
+
+
+@pytest.mark.parametrize("value", ["", "two", "0", "-1", "1.5"])
+def test_a_number_of_processes_that_is_none_names_its_variable(monkeypatch, value):
+    monkeypatch.setenv("WORLD_SIZE", value)
+    with pytest.raises(ValueError, match=f"WORLD_SIZE must be a number of processes, got '{value}'"), join_group("cpu"):
+        pass
+
+
+def test_variables_of_torchrun_that_are_missing_are_named(monkeypatch):
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_PORT", "")
+    for device, missing in (("cpu", "MASTER_ADDR, MASTER_PORT"), ("cuda", "LOCAL_WORLD_SIZE, LOCAL_RANK")):
+        with pytest.raises(ValueError, match=f"WORLD_SIZE is 2, but {missing} not set"), join_group(device):
+            pass

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from acis_env.weights import load_pretrained
 
 
@@ -35,3 +37,10 @@ def test_a_decoder_without_a_context_network_is_a_mistake(few_scenes, mistake, t
 def test_sizes_that_the_networks_cannot_halve_are_a_mistake(mistake, tmp_path):
     message = mistake("pretrain", "context", "--out", tmp_path, "--size", 40, 40, "--iterations", 1)
     assert "multiples of 32" in message
+
+
+@pytest.mark.parametrize("option", [("--latent-size", 3), ("--no-state-pyramid",)])
+def test_a_setting_of_the_decoder_is_a_mistake_where_the_context_network_is_trained(mistake, tmp_path, option):
+    message = mistake("pretrain", "context", "--out", tmp_path / "weights", *option)
+    assert "are of the decoder and have no effect on the context network" in message
+    assert not (tmp_path / "weights").exists()

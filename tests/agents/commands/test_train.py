@@ -1,17 +1,21 @@
 """`acis train`: presets, overrides, and runs that are resumed or refused."""
 
 import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from acis_env.context import ContextConfig, ContextNetwork
+from acis_env.folders import claimed
 from acis_env.weights import load_pretrained, save_weights
 from agents.commands.train import Train
 from agents.environment import TRAINING
 from agents.models.agent import load_checkpoint
 from agents.training.presets import PRESETS
-from agents.training.trainer import load_config
+from agents.training.trainer import Trainer, load_config
 
 
 def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(run):
@@ -117,3 +121,60 @@ def test_options_of_the_environment_that_are_no_json_object_end_in_the_usage(aci
         acis("train", "quick", "--env-options", "[1]", "--out", tmp_path)
     assert exit_info.value.code == 2
     assert "--env-options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--seed", 3), "--seed 3"),
+        (("--seed=0",), "--seed=0"),
+        (("small",), "small"),
+        (("--weights", "nuclei-64"), "--weights nuclei-64"),
+        (("--out", "elsewhere"), "--out elsewhere"),
+        (("quick", "--allow-changes"), "quick"),
+    ],
+)
+def test_what_would_have_no_effect_on_a_run_that_is_resumed_is_a_mistake(mistake, run, arguments, named):
+    for given in (("--resume", run.folder, *arguments), (*arguments, f"--resume={run.folder}")):
+        message = mistake("train", *given)
+        assert f"--resume goes on with the settings of the run in {run.folder}, where {named} would have no" in message
+
+
+def test_changes_are_allowed_only_to_a_run_that_is_resumed(acis, mistake, run):
+    assert "--allow-changes has no effect without --resume" in mistake("train", "quick", "--allow-changes")
+    assert "from iteration 3" in acis("train", "--resume", run.folder, "--allow-changes")
+
+
+def test_a_run_that_is_given_no_folder_gets_a_new_one(acis, train_arguments, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = train_arguments(run.weights, "")
+    place = arguments.index("--out")
+    del arguments[place : place + 2]
+    for _ in range(2):
+        acis(*arguments)
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    assert all(folder.name.split("-", 2)[2].startswith("actor-critic-seed-0") for folder in folders)
+    assert all((folder / "agent.pt").exists() for folder in folders)
+
+
+def test_a_folder_where_another_process_trains_is_refused(mistake, train_arguments, run, tmp_path):
+    with ThreadPoolExecutor(1) as pool, claimed(tmp_path / "run"):
+        message = pool.submit(mistake, *train_arguments(run.weights, tmp_path / "run")).result()
+    assert (
+        message == f"acis: {tmp_path / 'run'}: another process is writing there: wait for it, or choose another folder"
+    )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_with_its_status_and_the_name_of_the_folder(
+    acis, train_arguments, run, tmp_path, monkeypatch, capsys, number, status
+):
+    monkeypatch.setattr(Trainer, "evaluate", lambda trainer, log: os.kill(os.getpid(), number))
+    arguments = [*train_arguments(run.weights, tmp_path / "run"), "--eval-every", 1]
+    with pytest.raises(SystemExit) as exit_info:
+        acis(*arguments)
+    assert exit_info.value.code == status
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"acis: {number.name} after iteration 1 of 3: {tmp_path / 'run'} holds a checkpoint")
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 1

@@ -1,5 +1,8 @@
 """The agent: acts by the protocol of Stable-Baselines3, takes images apart, and survives a trip to disk."""
 
+import copy
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -353,8 +356,8 @@ def test_an_interrupted_save_leaves_the_old_agent(agent, tmp_path, monkeypatch):
     agent.save(tmp_path / "agent.pt")
     before = (tmp_path / "agent.pt").read_bytes()
 
-    def fail(content, path):
-        path.write_bytes(b"half of it")
+    def fail(content, file):
+        file.write(b"half of it")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
@@ -362,3 +365,50 @@ def test_an_interrupted_save_leaves_the_old_agent(agent, tmp_path, monkeypatch):
         agent.save(tmp_path / "agent.pt")
     assert (tmp_path / "agent.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["agent.pt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda state: state["config"].update(max_steps=0), r"max_steps must be in \[1, 65536\], got 0"),
+        (lambda state: state["config"].update(max_steps=2_000_000_000), r"max_steps must be in .*, got 2000000000"),
+        (lambda state: state["config"].update(threshold=float("nan")), r"threshold must be in \(0, 1\), got nan"),
+        (
+            lambda state: state["config"].update(action_scale=float("inf")),
+            "action_scale must be a .*, got inf",
+        ),
+        (lambda state: state["config"].update(refine="no"), "refine: expected bool, got 'no'"),
+        (lambda state: state["config"].pop("threshold"), "threshold: missing key"),
+        (lambda state: state["config"].pop("actor"), "actor must be an object, got NoneType"),
+        (lambda state: state.pop("config"), "config must be an object, got NoneType"),
+        (lambda state: state.pop("context"), "context must be an object, got NoneType"),
+        (lambda state: state["config"]["actor"].update(memory_size=2_000_000), r"memory_size must be .*, got 2000000"),
+        (lambda state: state["config"]["actor"].update(layers=60_000), "actor: .*layers must be in|actor does not fit"),
+        (lambda state: state["actor"].update({"skip.bias": 3}), "skip.bias is int, expected a tensor"),
+        (lambda state: state["actor"]["skip.bias"].fill_(float("nan")), "skip.bias holds NaN or infinity"),
+    ],
+)
+def test_what_no_agent_can_be_is_named_in_one_line(agent, tmp_path, change, named):
+    state = copy.deepcopy(agent.state_dict())
+    change(state)
+    save_checkpoint(state, tmp_path / "agent.pt")
+    with pytest.raises(ValueError, match=rf"agent\.pt: .*({named})") as error:
+        Agent.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_any_flipped_bit_of_an_agents_file_is_noticed(agent, tmp_path):
+    agent.save(tmp_path / "agent.pt")
+    whole, draw = (tmp_path / "agent.pt").read_bytes(), random.Random(0)
+    for _ in range(100):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole) - 1)] ^= 1 << draw.randrange(8)
+        (tmp_path / "agent.pt").write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"agent\.pt: (damaged|not a whole checkpoint)"):
+            Agent.load(tmp_path)
+
+
+def test_an_agent_without_a_checksum_is_loaded_with_a_warning(agent, tmp_path, caplog):
+    torch.save(agent.state_dict(), tmp_path / "agent.pt")
+    assert Agent.load(tmp_path).max_steps == agent.max_steps
+    assert "agent.pt has no checksum" in caplog.text

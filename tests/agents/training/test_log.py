@@ -1,6 +1,9 @@
 """What a run tells while it trains."""
 
+import errno
 import logging
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -84,3 +87,21 @@ def test_a_log_hands_comparisons_of_gradients_to_the_watch(tmp_path, caplog):
             losses = {"critic/gradient_cosine": cosine, "rollout/score_per_instance": score}
             log.write(iteration, "main", {name: torch.tensor(value) for name, value in losses.items()}, [])
     assert ["exploit the critic" in record.message for record in caplog.records] == [True]
+
+
+def test_a_full_disk_under_the_events_is_an_error_of_one_line_and_no_traceback_of_a_thread(tmp_path, capsys):
+    hook = threading.excepthook
+
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (  # noqa: PT012
+        pytest.raises(OSError, match=rf"{tmp_path}: cannot write the TensorBoard events: No space left on device$"),
+        TrainingLog(tmp_path, 0, 20) as log,
+    ):
+        log.writer.file_writer.event_writer._async_writer._writer.write = fail
+        for iteration in range(20):
+            log.write(iteration, "main", {"actor/objective": torch.zeros(())}, ())
+            time.sleep(0.01)
+    assert "Traceback" not in capsys.readouterr().err
+    assert threading.excepthook is hook

@@ -48,7 +48,14 @@ def test_a_run_leaves_everything_that_evaluation_and_resumption_need(run_config,
     trainer = Trainer(run_config, tmp_path / "run")
     agent = trainer.run()
     names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("events.")}
-    assert names == {"config.json", "history.json", "checkpoint.pt", "agent.pt", "initial.pt"}
+    assert names == {
+        "config.json",
+        "history.json",
+        "checkpoint.pt",
+        "checkpoint.previous.pt",
+        "agent.pt",
+        "initial.pt",
+    }
     assert load_config(tmp_path / "run") == run_config
     history = json.loads((tmp_path / "run" / "history.json").read_text())["history"]
     assert [scores["iteration"] for scores in history] == [3, 6, 8]
