@@ -56,7 +56,8 @@ def reconstruction_segmenter(pretrained: Pretrained) -> Segmenter:
         masks = [(state.label_map == label).float()[:, None] for label in labels]
         reconstructions = [pretrained.autoencoder.reconstruct(state.context, mask) for mask in masks]
         present = [r * mask.amax((1, 2, 3), keepdim=True) for r, mask in zip(reconstructions, masks, strict=True)]
-        return Prediction(torch.cat(present, dim=1), counts, torch.ones_like(counts, dtype=torch.bool))
+        nothing = state.context[:, :0]  # where no scene has an instance
+        return Prediction(torch.cat([nothing, *present], dim=1), counts, torch.ones_like(counts, dtype=torch.bool))
 
     return segment
 
