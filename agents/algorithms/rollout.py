@@ -103,8 +103,11 @@ class Episodes:
 
 
 def num_steps(state: EnvState) -> Tensor:
-    """Steps that are left in each episode, `[B]` int64: one per missing instance, up to the limit of steps."""
-    return (torch.minimum(state.num_instances, state.step_limit) - state.step_count).clamp_min(0)
+    """Steps that are left in each episode, `[B]` int64: one per missing instance, up to the limit of steps.
+
+    As in the environment, an episode without instances ends with its first step.
+    """
+    return (torch.minimum(state.num_instances.clamp_min(1), state.step_limit) - state.step_count).clamp_min(0)
 
 
 def split_episodes(state: EnvState, parts: int = 1) -> Iterator[EnvState]:

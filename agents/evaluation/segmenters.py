@@ -86,7 +86,7 @@ def search_segmenter(agent: Agent, config: CandidateConfig, rules: Rules, gamma:
         noise = config.draw(ordered, agent.decoder.latent_size, generator)
         search = Search(agent.actor, agent.decoder, config, noise, gamma, rules)
         episodes = run_episodes(agent.actor, agent.decoder, ordered, rules, search)
-        longest = int(state.num_instances.max())
+        longest = max(int(state.num_instances.max()), 1)  # a scene without instances has one step
         masks = state.context.new_zeros(len(state), longest, *state.context.shape[2:])
         for t, step in enumerate(episodes.steps):
             masks[place[: len(step.predicted_mask)], t] = step.predicted_mask[:, 0]

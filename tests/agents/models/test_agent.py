@@ -183,7 +183,9 @@ def test_an_image_of_any_size_gets_a_label_map_and_masks_of_its_own_size(agent, 
 
 def test_soft_masks_are_returned_on_request_and_hard_ones_are_where_they_reach_the_threshold(agent, image, stop_after):
     stop_after(agent.actor, [3])
-    soft, hard = agent.segment(image, soft=True), agent.segment(image)
+    soft = agent.segment(image, soft=True)
+    stop_after(agent.actor, [3])
+    hard = agent.segment(image)
     assert soft.masks.dtype == np.float32
     assert soft.masks.min() >= 0
     assert soft.masks.max() <= 1
