@@ -84,6 +84,7 @@ class Reading:
             ValueError: `size` raises one, the file is damaged, or its values have no range of their own.
         """
         with _opened(path, self.page, formats) as image:
+            pixels: NDArray[Any]
             if is_deep := _is_deep_colour(image):
                 pixels = _decode_deep_colour(path, self.page or 0)
             else:
@@ -127,8 +128,8 @@ class Reading:
         else:
             low, high = np.percentile(pixels, self.percentiles)
             _say_once(path, f"values from percentile {self.percentiles[0]} to {self.percentiles[1]} become 0 to 255")
-        wide = np.float64 if pixels.dtype.itemsize > 2 else np.float32
-        scaled = pixels.astype(wide)
+        wide: type[np.floating[Any]] = np.float64 if pixels.dtype.itemsize > 2 else np.float32
+        scaled: NDArray[Any] = pixels.astype(wide)
         scaled -= wide(low)
         scaled *= wide(255 / max(high - low, 1e-12))
         return scaled.round(out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
@@ -154,7 +155,7 @@ def _opened(path: Path, page: int | None, formats: Sequence[str]) -> Iterator[Im
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image")
     with _opening(path, "opened", formats):
-        image = Image.open(path, formats=formats)
+        image: Any = Image.open(path, formats=tuple(formats))
     with image:
         with _opening(path, "opened", formats):
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -212,7 +213,7 @@ def _sample_format(image: Image.Image) -> int:
     return int(found[0] if isinstance(found, tuple) else found)
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
+def _is_deep_colour(image: Any) -> bool:
     """Whether colours have 16 bits, of which Pillow would keep 8."""
     if image.mode not in ("LA", "RGB", "RGBA", "RGBX") or not image.tile:
         return False
@@ -227,7 +228,7 @@ def _decode_deep_colour(path: Path, page: int) -> NDArray[np.uint16]:
     with _opening(path, "decoded", FORMATS):
         if page:
             _, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page, page + 1))
-            pixels = pages[0]
+            pixels: Any = pages[0]
         else:
             pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         deep: NDArray[np.uint16] = pixels[..., 2::-1] if pixels.ndim == 3 else pixels

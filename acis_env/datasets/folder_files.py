@@ -25,7 +25,7 @@ class Pair:
     """Name, time of the last change in ns and length of each file: they change when the file does."""
 
 
-def find_pairs(root: Path, ids: Collection[str] | None, labels_optional: bool) -> dict[str, Pair]:
+def find_pairs(root: Path, ids: Collection[str] | None = None, labels_optional: bool = False) -> dict[str, Pair]:
     """Pairs of `root` sorted by id: all of them, or those of `ids`; an image will do if labels are optional.
 
     Upper and lower case of suffixes are the same; hidden files, such as the `._*` that a Mac leaves, are none.

@@ -56,14 +56,15 @@ class PackedScenes:
         """
         if len(dataset) == 0:
             raise ValueError("dataset must hold at least one scene, got none")
-        if not isinstance(dataset.max_instances, Integral) or dataset.max_instances < 0:
-            raise ValueError(f"max_instances of the data set must be an int from 0 on, got {dataset.max_instances!r}")
+        promised: Any = dataset.max_instances
+        if not isinstance(promised, Integral) or int(promised) < 0:
+            raise ValueError(f"max_instances of the data set must be an int from 0 on, got {promised!r}")
         self.dataset = dataset
         self.size = parse_size(size)
         self.preprocessing: Preprocessing = Squeeze(self.size)
         self.device = torch.device(device)
         self.min_area = min_area
-        self.max_instances = max(int(dataset.max_instances), 1)
+        self.max_instances = max(int(promised), 1)
         self.images = torch.zeros(len(dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
         self.label_maps = torch.zeros(
             len(dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
@@ -86,7 +87,8 @@ class PackedScenes:
     def num_instances(self) -> Tensor:
         """Instances of every scene, `[S]` int64 on the host; the first use packs every scene."""
         self._fill(range(len(self)))
-        return self.label_maps.flatten(1).amax(1).cpu().long()
+        counts: Tensor = self.label_maps.flatten(1).amax(1).cpu().long()
+        return counts
 
     def scene(self, index: int) -> Scene:
         """Scene `index` of the data set, at its native resolution, with labels 1..N without gaps.

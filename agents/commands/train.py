@@ -28,11 +28,11 @@ class Train:
     """Preset and overrides; ignored with --resume."""
     scenes: str | None = None
     """Scenes to train on: "leaves", another registered data set, or a folder of `<id>_rgb.png` and `<id>_label.png`
-    with subfolders train and val."""
+    with subfolders train and val. With --resume, where the scenes of the run are now."""
     scene_options: JsonObject | None = None
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`)."""
     weights: str | None = None
-    """Pre-trained networks: a bundled name or a folder."""
+    """Pre-trained networks: a bundled name or a folder. With --resume, where those of the run are now."""
     env_options: JsonObject | None = None
     """Further keyword arguments of the environment, added to those of the preset, such as '{"score": "iou"}'."""
     out: Path = Path("runs/latest")
@@ -55,7 +55,7 @@ class Train:
             if self.resume is None:
                 trainer = Trainer(config, self.out, group=group)
             else:
-                trainer = Trainer.resume(self.resume, group=group)
+                trainer = Trainer.resume(self.resume, group=group, scenes=self.scenes, weights=self.weights)
             if group.is_main:
                 print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
             trainer.run()
@@ -69,4 +69,4 @@ class Train:
         env: EnvConfig = self.config.env.having(**changes)
         if self.scenes is not None and env.id == EnvConfig.id:
             env = replace(env, id="ACIS/Scenes-v0", kwargs={"weights": "leaves-64", **env.kwargs})
-        return replace(self.config, env=env)
+        return replace(self.config, env=env.absolute())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from acis_env.datasets.folder import IMAGE_SUFFIX, LABEL_SUFFIX
+from acis_env.datasets.folder_files import find_pairs
 from acis_env.pretraining import PretrainConfig
 from agents.algorithms import (
     ActorCriticConfig,
@@ -269,12 +269,11 @@ def tuning_set(scene_set: SceneSet, out: Path) -> SceneSet:
     source, folder = Path(scene_set.scenes) / "train", out / "scenes" / name
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such folder; the training scenes are expected there")
-    for image in sorted(source.glob(f"*{IMAGE_SUFFIX}")):
-        scene_id = image.name.removesuffix(IMAGE_SUFFIX)
+    for scene_id, pair in find_pairs(source).items():
         part = folder / ("val" if zlib.crc32(scene_id.encode()) % 4 == 0 else "train")
         part.mkdir(parents=True, exist_ok=True)
-        for file in (image, source / f"{scene_id}{LABEL_SUFFIX}"):
-            if not os.path.lexists(part / file.name):
+        for file in (pair.image, pair.label):
+            if file is not None and not os.path.lexists(part / file.name):
                 (part / file.name).symlink_to(file.resolve())
     return replace(scene_set, name=name, scenes=str(folder), split="val", whole=scene_set)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,13 @@ class Trainer:
         env: VectorEnv | None = None,
         val_env: VectorEnv | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
+        scenes: str | None = None,
+        weights: str | None = None,
     ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
-        Environments that were given to its trainer have to be given again.
+        Environments that were given to its trainer have to be given again; `scenes` and `weights` say where those of
+        the run are now, if they have moved.
 
         Raises:
             FileNotFoundError: there is none.
@@ -109,6 +112,7 @@ class Trainer:
         state = load_checkpoint(path)
         check_format(state, FORMAT, str(path))
         config = train_config_from_dict(state["config"], str(path))
+        config = replace(config, env=config.env.moved(scenes, weights))
         given = _names(env=env, val_env=val_env)
         if given != state["given"]:
             raise ValueError(

@@ -147,16 +147,23 @@ def test_more_pixels_than_fit_are_refused_in_a_line(tmp_path, monkeypatch):
         assert READ.size(path) == (40, 50)
 
 
+def refusal(path):
+    """Why a picture is not read, or None."""
+    try:
+        READ.picture(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about the damage
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.gif", "a.bmp", "a.webp"])
 def test_whatever_byte_is_damaged_a_file_is_read_or_refused_in_a_line(tmp_path, name):
     whole = save(tmp_path / name, UPRIGHT).read_bytes()
     for place in range(0, len(whole), max(1, len(whole) // 60)):
         (tmp_path / name).write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        try:
-            READ.picture(tmp_path / name)
-        except ValueError as error:
-            assert "\n" not in str(error)
-            assert name in str(error)
+        message = refusal(tmp_path / name)
+        assert message is None or (name in message and "\n" not in message)
 
 
 def test_a_programme_of_postscript_is_not_run(tmp_path):
