@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,10 +99,10 @@ def _absolute(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of an environment, with absolute paths of folders that there are."""
     found = dict(kwargs)
     if isinstance(found.get("scenes"), str) and is_folder(found["scenes"]):
-        found["scenes"] = str(Path(found["scenes"]).absolute())
+        found["scenes"] = os.path.abspath(found["scenes"])
     if isinstance(found.get("weights"), str) and Path(found["weights"]).is_dir():
-        found["weights"] = str(Path(found["weights"]).absolute())
+        found["weights"] = os.path.abspath(found["weights"])
     options = found.get("scene_options")
     if isinstance(options, dict) and isinstance(options.get("root"), str):
-        found["scene_options"] = {**options, "root": str(Path(options["root"]).absolute())}
+        found["scene_options"] = {**options, "root": os.path.abspath(options["root"])}
     return found

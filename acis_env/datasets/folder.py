@@ -5,7 +5,7 @@ Minervini et al., "Finely-grained annotated datasets for image-based plant pheno
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +72,10 @@ class FolderScenes:
         min_area: int = 1,
         seed: int = 0,
         ids: Collection[str] | None = None,
-        **reading: Any,
+        ignore: int | Collection[int] = (),
+        coloured_labels: bool = False,
+        percentiles: Sequence[float] | None = None,
+        page: int | None = None,
     ) -> None:
         """Read the label maps below `root` and choose the scenes.
 
@@ -92,8 +95,10 @@ class FolderScenes:
             min_area: instances of fewer pixels in the scene become background and don't count.
             seed: seed of random crops. Those of an image depend on it and on the image's id alone.
             ids: the images to use; other files are not looked at. All by default.
-            reading: what pixels mean where that is not plain: the fields of `acis_env.pictures.Reading`, `percentiles`,
-                `page`, `ignore` and `coloured_labels`.
+            ignore: labels that become background, such as 255, the void of Pascal VOC.
+            coloured_labels: whether label maps may be in colours, one per instance, and black the background.
+            percentiles: two percentiles of an image's own values that become 0 and 255, such as (0.1, 99.9).
+            page: page of images that have several, from 0.
 
         Raises:
             FileNotFoundError: no such folder, no pair in it, or half a pair (but see `labels`).
@@ -114,7 +119,7 @@ class FolderScenes:
         self._min_area = min_area
         self._seed = seed
         self._labels_optional = labels == "optional"
-        self._reading = Reading(**reading)
+        self._reading = Reading(percentiles, page, ignore, coloured_labels)
         self._pairs = find_pairs(self.root, ids, self._labels_optional)
         stamps = tuple(tuple(pair.stamps) for pair in self._pairs.values())
         options = (crop, self._sides, crops_per_image, scale, min_instances, max_instances, min_area, seed, labels)

@@ -105,9 +105,11 @@ class Episodes:
 def num_steps(state: EnvState) -> Tensor:
     """Steps that are left in each episode, `[B]` int64: one per missing instance, up to the limit of steps.
 
-    As in the environment, an episode without instances ends with its first step.
+    Where no scene of the batch has an instance, each takes one step, as in the environment.
     """
-    return (torch.minimum(state.num_instances.clamp_min(1), state.step_limit) - state.step_count).clamp_min(0)
+    least = (state.num_instances.amax() == 0).long()
+    steps = torch.minimum(torch.maximum(state.num_instances, least), state.step_limit)
+    return (steps - state.step_count).clamp_min(0)
 
 
 def split_episodes(state: EnvState, parts: int = 1) -> Iterator[EnvState]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from acis_env.datasets.folder_files import find_pairs
+from acis_env.datasets.registry import PREFIX
 from acis_env.pretraining import PretrainConfig
 from agents.algorithms import (
     ActorCriticConfig,
@@ -47,7 +48,7 @@ class SceneSet:
 
     name: str
     scenes: str
-    """"leaves" or a folder, as environments take them."""
+    """"dataset:leaves" or a folder, as environments take them."""
     scene_options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the training scenes."""
     val_options: Mapping[str, Any] = field(default_factory=dict)
@@ -233,6 +234,7 @@ SCALES = {scale.name: scale for scale in _SCALES}
 """By name. CPU time of training per cell on one thread of an AMD EPYC (Zen 5): quick 80 seconds, medium 3 minutes,
 small 11 to 19. Older cores took three times that at quick. smoke: to see that all runs."""
 
+LEAVES = PREFIX + "leaves"
 _CROWD = {"min_leaves": 7, "max_leaves": 12}
 _NUCLEI = {"crop": "random", "crop_size": [64, 160], "min_instances": 2, "max_instances": 10, "min_area": 30}
 
@@ -245,7 +247,7 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
         scenes: any other folder with train and val; the set has its name.
     """
     bundled: dict[Variant, str] = {"standard": "leaves-64"}
-    leaves = SceneSet("leaves", "leaves", split="test", weights=bundled, is_stack=True)
+    leaves = SceneSet("leaves", LEAVES, split="test", weights=bundled, is_stack=True)
     crowded = replace(leaves, name="leaves-crowded", scene_options=_CROWD, val_options=_CROWD, whole=leaves)
     sets = [leaves, crowded]
     if bbbc038 is not None:
@@ -264,7 +266,7 @@ def tuning_set(scene_set: SceneSet, out: Path) -> SceneSet:
     actions are those of the whole set, which have seen all training images.
     """
     name = f"{scene_set.name}-tune"
-    if scene_set.scenes == "leaves":
+    if scene_set.scenes == LEAVES:
         return replace(scene_set, name=name, split="val", whole=scene_set.whole or scene_set)
     source, folder = Path(scene_set.scenes) / "train", out / "scenes" / name
     if not source.is_dir():
