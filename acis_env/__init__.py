@@ -25,7 +25,7 @@ __all__ = [
     "segmentation_metrics",
 ]
 
-for _name, _arguments in {"Leaves": {"scenes": "leaves", "weights": "leaves-64"}, "Scenes": {}}.items():
+for _name, _arguments in {"Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"}, "Scenes": {}}.items():
     gym.register(
         f"ACIS/{_name}-v0",
         entry_point="acis_env.env:SegmentationEnv",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from acis_env import dynamics
 from acis_env.augment import Augmentation, augment
 from acis_env.context import ContextPredictor, oracle_context
+from acis_env.context_cache import ContextCache
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import Decoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
@@ -21,8 +22,6 @@ from acis_env.sampling import SceneBatch, load_batch
 
 MAX_BATCH = 64
 """Contexts that are predicted at a time on other devices than the CPU."""
-KEPT_BYTES = 2**29
-"""Memory for contexts of scenes without augmentation, which are the same whenever a scene is shown."""
 
 
 class EpisodeSource:
@@ -67,9 +66,7 @@ class EpisodeSource:
         self.context, self.decoder, self.scenes = context, decoder, scenes
         self.augmentation, self.precision = augmentation, precision
         self.device = _device(decoder, context) if scenes is None else scenes.device
-        height, width = decoder.size
-        self._capacity = KEPT_BYTES // (4 * CONTEXT_CHANNELS * height * width) if augmentation is None else 0
-        self._kept: dict[int, Tensor] = {}  # contexts [12, H, W] by scene
+        self._kept = ContextCache()  # of scenes without augmentation
 
     def begin(
         self,
@@ -207,7 +204,8 @@ class EpisodeSource:
             chosen = torch.tensor(part, device=images.device)
             contexts = self.make_context(images[chosen], label_maps[chosen])
             found |= {wanted[place]: context for place, context in zip(part, contexts, strict=True)}
-        self._kept |= dict(list(found.items())[: max(self._capacity - len(self._kept), 0)])
+        for scene, context in found.items():
+            self._kept.keep(scene, context)
         return torch.stack([found[scene] if scene in found else self._kept[scene] for scene in wanted])
 
 

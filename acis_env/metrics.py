@@ -15,6 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import pad
 
+from acis_env.ops.labels import relabel
+
 METRIC_NAMES = (
     "sbd",
     "dic",
@@ -204,9 +206,8 @@ def _dice_matrix(masks: NDArray[Any], label_map: NDArray[Any]) -> NDArray[np.flo
 
 def _consecutive(label_map: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
     """The pixels of `label_map` `[H, W]` with labels renamed to 1..N, `[H * W]` int64, and `N`; 0 stays 0."""
-    labels, inverse = np.unique(label_map, return_inverse=True)
-    has_background = int(labels.size > 0 and labels[0] == 0)
-    return inverse.ravel().astype(np.int64) + (1 - has_background), len(labels) - has_background
+    labels = relabel(label_map).ravel()
+    return labels.astype(np.int64), int(labels.max(initial=0))
 
 
 def _table_metrics(tables: Tensor) -> dict[str, Tensor]:

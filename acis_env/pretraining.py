@@ -6,8 +6,9 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 5.2.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,15 @@ def pretrain_autoencoder(
 ) -> MaskAutoencoder:
     """Train a mask autoencoder on single instances and write it to `folder`; returns it frozen.
 
-    One random instance per scene and update, as in the paper; the context is the predicted one.
+    One random instance per scene and update, as in the paper; the context is the predicted one. Scenes without
+    instances are skipped.
+
+    Raises:
+        ValueError: no training scene has an instance.
     """
+    usable: list[int] = train.num_instances.nonzero()[:, 0].tolist()
+    if not usable:
+        raise ValueError(f"train must have a scene with an instance to learn masks from, got {len(train)} without")
     torch.manual_seed(config.seed)
     autoencoder = MaskAutoencoder(network_config).to(train.device)
 
@@ -111,13 +119,14 @@ def pretrain_autoencoder(
         share = torch.from_numpy(generator.random(len(batch.images), dtype="float32")).to(train.device)
         noise = torch.from_numpy(generator.standard_normal((len(share), network_config.latent_size), dtype="float32"))
         counts = batch.label_maps.flatten(1).amax(1)
-        # Instances 1..N, equally often; in a scene without any, instance 1 is the empty mask.
+        # Instances 1..N, equally often; where augmentation has lost all, instance 1 is the empty mask.
         chosen = (share * counts).long().minimum(counts - 1).clamp_min(0) + 1
         masks = (batch.label_maps == chosen[:, None, None]).float()[:, None]
         context = context_network.context(batch.images)
         return autoencoder.loss(context, masks, noise.to(train.device), config.kl_weight)
 
-    _fit(autoencoder, loss, lambda: evaluate_autoencoder(autoencoder, context_network, val), train, config, folder)
+    measure = partial(evaluate_autoencoder, autoencoder, context_network, val)
+    _fit(autoencoder, loss, measure, train, config, folder, usable)
     autoencoder.requires_grad_(False)
     return autoencoder.eval()
 
@@ -126,17 +135,19 @@ def pretrain_autoencoder(
 def evaluate_autoencoder(
     autoencoder: MaskAutoencoder, context_network: ContextNetwork, scenes: PackedScenes
 ) -> dict[str, float]:
-    """Mean and 10 % quantile of the Dice of reconstructions, cut at 0.5, over all instances of all scenes."""
+    """Mean and 10 % quantile of the Dice of reconstructions, cut at 0.5, over all instances; 0 where there are none."""
     dice = []
     for batch in iterate(scenes):
         contexts = context_network.context(batch.images)
         for context, label_map in zip(contexts, batch.label_maps, strict=True):
             labels = torch.arange(1, int(label_map.max()) + 1, device=label_map.device)
+            if len(labels) == 0:
+                continue
             masks = (label_map == labels[:, None, None]).float()[:, None]
             guess = autoencoder.reconstruct(context.expand(len(labels), -1, -1, -1), masks) >= 0.5
             common = (guess * masks).sum((1, 2, 3))
             dice.append(2 * common / (guess.sum((1, 2, 3)) + masks.sum((1, 2, 3))))
-    values = torch.cat(dice)
+    values = torch.cat(dice) if dice else torch.zeros(1)
     return {"reconstruction_dice": float(values.mean()), "reconstruction_dice_q10": float(values.quantile(0.1))}
 
 
@@ -153,8 +164,12 @@ def _fit(
     train: PackedScenes,
     config: PretrainConfig,
     folder: Path,
+    usable: Sequence[int] | None = None,
 ) -> None:
-    """Minimise `loss` with Adam; evaluate and write the weights every `config.eval_every` iterations."""
+    """Minimise `loss` with Adam; evaluate and write the weights every `config.eval_every` iterations.
+
+    Only the scenes `usable` of `train` are drawn; None means all.
+    """
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
     started = time.monotonic()
@@ -165,7 +180,7 @@ def _fit(
         optimizer.param_groups[0]["lr"] = config.learning_rate * decay
         network.train()
         generator = iteration_generator(config.seed, iteration)
-        value = loss(draw_batch(train, config.batch_size, config.augmentation, generator), iteration)
+        value = loss(draw_batch(train, config.batch_size, config.augmentation, generator, usable), iteration)
         if not torch.isfinite(value):
             raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
         optimizer.zero_grad(set_to_none=True)

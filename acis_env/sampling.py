@@ -107,9 +107,16 @@ def iteration_generator(seed: int, iteration: int, stream: int = 0) -> np.random
 
 
 def draw_batch(
-    scenes: PackedScenes, batch_size: int, augmentation: Augmentation | None, generator: np.random.Generator
+    scenes: PackedScenes,
+    batch_size: int,
+    augmentation: Augmentation | None,
+    generator: np.random.Generator,
+    usable: Sequence[int] | None = None,
 ) -> SceneBatch:
-    """Draw `batch_size` scenes, without replacement as far as the data set allows, and augment them."""
-    replace = batch_size > len(scenes)
-    indices = generator.choice(len(scenes), batch_size, replace=replace).tolist()
-    return load_batch(scenes, indices, augmentation, [generator] * batch_size)
+    """Draw `batch_size` of the scenes `usable`, by default all, and augment them.
+
+    Without replacement, as far as there are so many.
+    """
+    choices = range(len(scenes)) if usable is None else usable
+    drawn = generator.choice(len(choices), batch_size, replace=batch_size > len(choices))
+    return load_batch(scenes, [choices[place] for place in drawn.tolist()], augmentation, [generator] * batch_size)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium as gym
 import tyro
 
 import acis_env  # noqa: F401  (registers the environments)
+from acis_env.datasets.registry import is_folder
 
 
 def _parse_json(arguments: list[str]) -> dict[str, Any]:
@@ -60,6 +64,18 @@ class EnvConfig:
         """Copy the recipe with further keyword arguments."""
         return replace(self, kwargs={**self.kwargs, **kwargs})
 
+    def absolute(self) -> EnvConfig:
+        """Copy the recipe with absolute paths of scenes and weights, which hold wherever it is used."""
+        return replace(self, kwargs=_absolute(self.kwargs), val_kwargs=_absolute(self.val_kwargs))
+
+    def moved(self, scenes: str | None = None, weights: str | None = None) -> EnvConfig:
+        """Copy the recipe for scenes and weights that are somewhere else now; None leaves them where they are."""
+        places = {"scenes": scenes, "weights": weights}
+        changes = {name: place for name, place in places.items() if place is not None}
+        val_changes = {name: place for name, place in changes.items() if name in self.val_kwargs}
+        kwargs, val_kwargs = {**self.kwargs, **changes}, {**self.val_kwargs, **val_changes}
+        return replace(self, kwargs=kwargs, val_kwargs=val_kwargs).absolute()
+
     def make(self, num_envs: int, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
         """Make an environment to train in, whose episodes the caller resets.
 
@@ -77,3 +93,16 @@ class EnvConfig:
         """Make the environment again for the scenes of `split`, which it shows whole and unchanged."""
         kwargs = {} if split == "train" else self.val_kwargs
         return self.make(num_envs, **{**kwargs, **EVALUATION, "split": split, **changes})
+
+
+def _absolute(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an environment, with absolute paths of folders that there are."""
+    found = dict(kwargs)
+    if isinstance(found.get("scenes"), str) and is_folder(found["scenes"]):
+        found["scenes"] = os.path.abspath(found["scenes"])
+    if isinstance(found.get("weights"), str) and Path(found["weights"]).is_dir():
+        found["weights"] = os.path.abspath(found["weights"])
+    options = found.get("scene_options")
+    if isinstance(options, dict) and isinstance(options.get("root"), str):
+        found["scene_options"] = {**options, "root": os.path.abspath(options["root"])}
+    return found

@@ -35,7 +35,7 @@ COMMANDS = {
 }
 LAUNCHERS = ("acis", ".venv/bin/acis", "agents.commands")
 """Words before the name of a command."""
-WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/training.md", "docs/performance.md")
+WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/training.md", "docs/performance.md")
 
 
 def blocks(text, language):

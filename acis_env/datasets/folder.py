@@ -5,25 +5,25 @@ Minervini et al., "Finely-grained annotated datasets for image-based plant pheno
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from acis_env.datasets.folder_files import Pair, find_pairs
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
-from acis_env.datasets.scene import Scene, relabel
+from acis_env.datasets.scene import Scene
+from acis_env.ops.labels import label_areas, relabel
+from acis_env.pictures import Reading
 
-IMAGE_SUFFIX = "_rgb.png"
-LABEL_SUFFIX = "_label.png"
-IMAGE_MODES = ("RGB", "RGBA", "L")
-# OpenCV would expand a palette to colours; Pillow keeps its indices, which are the labels.
-LABEL_MODES = ("P", "L", "I;16", "I")
 TRIES_PER_CROP = 20
 """Windows drawn for one random crop before it is given up."""
+MOST_INDICES = 16
+"""Folders of which a process remembers the scenes, so that many environments read the label maps once."""
+PNG = ("PNG",)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class _Window:
     def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
         """Pixels of `picture` `[..., H, W]` inside of the window."""
         return picture[..., self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+_Index = tuple[list[tuple[str, _Window]], int]
+"""Scenes of a folder, and the number of instances in the fullest."""
+_INDICES: dict[tuple[Any, ...], _Index] = {}
 
 
 class FolderScenes:
@@ -67,12 +72,16 @@ class FolderScenes:
         min_area: int = 1,
         seed: int = 0,
         ids: Collection[str] | None = None,
+        ignore: int | Collection[int] = (),
+        coloured_labels: bool = False,
+        percentiles: Sequence[float] | None = None,
+        page: int | None = None,
     ) -> None:
         """Read the label maps below `root` and choose the scenes.
 
         Args:
-            root: the folder. Labels are grey or palette PNG (the palette's index is the label), 8 or 16 bit,
-                0 = background; images are 8-bit RGB, RGBA (alpha is dropped) or grey.
+            root: the folder. Labels are grey or palette PNG (the palette's index is the label), 0 = background; images
+                are PNG of any kind that `acis_env.pictures` describes.
             labels: whether an image without a label file is an error, or a scene without a label map. Such a scene is
                 never left out for its number of instances, which nobody knows.
             crop: the whole picture, its central square, or squares anywhere.
@@ -86,6 +95,10 @@ class FolderScenes:
             min_area: instances of fewer pixels in the scene become background and don't count.
             seed: seed of random crops. Those of an image depend on it and on the image's id alone.
             ids: the images to use; other files are not looked at. All by default.
+            ignore: labels that become background, such as 255, the void of Pascal VOC.
+            coloured_labels: whether label maps may be in colours, one per instance, and black the background.
+            percentiles: two percentiles of an image's own values that become 0 and 255, such as (0.1, 99.9).
+            page: page of images that have several, from 0.
 
         Raises:
             FileNotFoundError: no such folder, no pair in it, or half a pair (but see `labels`).
@@ -106,7 +119,12 @@ class FolderScenes:
         self._min_area = min_area
         self._seed = seed
         self._labels_optional = labels == "optional"
-        self._scenes = self._choose_scenes(_find_ids(self.root, ids, self._labels_optional))
+        self._reading = Reading(percentiles, page, ignore, coloured_labels)
+        self._pairs = find_pairs(self.root, ids, self._labels_optional)
+        stamps = tuple(tuple(pair.stamps) for pair in self._pairs.values())
+        options = (crop, self._sides, crops_per_image, scale, min_instances, max_instances, min_area, seed, labels)
+        key = (self.root.resolve(), *options, repr(self._reading), stamps)
+        self._scenes, self.max_instances = _known_or_chosen(key, self._choose_scenes)
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -115,7 +133,8 @@ class FolderScenes:
     def __getitem__(self, index: int) -> Scene:
         """Scene `index`, decoded anew; ValueError if its image is corrupt."""
         scene_id, window = self._scenes[index]
-        image, label_map = self._read_image(scene_id), self._read_label_map(scene_id)
+        pair = self._pairs[scene_id]
+        image, label_map = self._read_image(pair), self._read_label_map(pair)
         if label_map is not None:
             label_map = relabel(window.cut(label_map), self._min_area)
         suffix = "" if self._crop is None else f"@{window.y},{window.x},{window.height}"
@@ -125,28 +144,39 @@ class FolderScenes:
         """All scenes in order."""
         return (self[index] for index in range(len(self)))
 
-    def _choose_scenes(self, ids: Sequence[str]) -> list[tuple[str, _Window]]:
+    def _choose_scenes(self) -> _Index:
         scenes: list[tuple[str, _Window]] = []
         counts_seen: set[int] = set()
-        self.max_instances = 0
-        for scene_id in ids:
-            size = _check_headers(self.root / (scene_id + IMAGE_SUFFIX), self.root / (scene_id + LABEL_SUFFIX))
-            label_map = self._read_label_map(scene_id)
+        most = 0
+        for scene_id, pair in self._pairs.items():
+            size = self._check_sizes(pair)
+            label_map = self._read_label_map(pair)
             if label_map is not None and self._min_instances > 0 and not label_map.any():
                 raise ValueError(
-                    f"{self.root / (scene_id + LABEL_SUFFIX)}: every pixel is background (0); "
+                    f"{pair.label}: every pixel is background (0); "
                     "pass min_instances=0 if scenes without instances are wanted"
                 )
             windows = self._choose_windows(scene_id, self._scaled(size), label_map, counts_seen)
             scenes += [(scene_id, window) for window in windows]
-            self.max_instances = max(self.max_instances, *windows.values(), 0)
+            most = max(most, *windows.values(), 0)
         if not scenes:
             limit = "any number" if self._instance_limit is None else self._instance_limit
             raise ValueError(
                 f"{self.root}: no scene has {self._min_instances} to {limit} instances of at least "
                 f"{self._min_area} px; seen were {min(counts_seen)} to {max(counts_seen)}"
             )
-        return scenes
+        return scenes, most
+
+    def _check_sizes(self, pair: Pair) -> tuple[int, int]:
+        """Height and width of an image by its header, so that a wrong one is found before it is needed."""
+        assert pair.image is not None
+        size = self._reading.size(pair.image, PNG)
+        if pair.label is not None and (label_size := Reading().size(pair.label, PNG)) != size:
+            raise ValueError(
+                f"{pair.image} is {size[0]}x{size[1]} but its label map is "
+                f"{label_size[0]}x{label_size[1]} (height x width); they must be equal"
+            )
+        return size
 
     def _choose_windows(
         self, scene_id: str, size: tuple[int, int], label_map: NDArray[np.int32] | None, counts_seen: set[int]
@@ -160,7 +190,7 @@ class FolderScenes:
                 if label_map is None:
                     count, wanted = 0, True
                 else:
-                    count = int((np.bincount(window.cut(label_map).ravel())[1:] >= self._min_area).sum())
+                    count = int((label_areas(window.cut(label_map))[1:] >= self._min_area).sum())
                     counts_seen.add(count)
                     wanted = self._is_wanted(count)
                 if wanted and window not in chosen:
@@ -188,20 +218,17 @@ class FolderScenes:
         y, x = (int(generator.integers(length - side + 1)) for length in (height, width))
         return _Window(y, x, side, side)
 
-    def _read_image(self, scene_id: str) -> NDArray[np.uint8]:
+    def _read_image(self, pair: Pair) -> NDArray[np.uint8]:
         """Scaled image `[3, H, W]` uint8."""
-        pixels = _read_png(self.root / (scene_id + IMAGE_SUFFIX), IMAGE_MODES)
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        image: NDArray[np.uint8] = np.ascontiguousarray(pixels[..., :3].transpose(2, 0, 1), dtype=np.uint8)
+        assert pair.image is not None
+        image = np.ascontiguousarray(self._reading.picture(pair.image, PNG).transpose(2, 0, 1))
         return image if self._scale == 1 else resize_image(image, self._scaled(image.shape[1:]))
 
-    def _read_label_map(self, scene_id: str) -> NDArray[np.int32] | None:
+    def _read_label_map(self, pair: Pair) -> NDArray[np.int32] | None:
         """Scaled label map `[H, W]`, labels 1..N without gaps, N of the whole picture; None if it has no file."""
-        path = self.root / (scene_id + LABEL_SUFFIX)
-        if self._labels_optional and not path.exists():
+        if pair.label is None:
             return None
-        labels = _read_png(path, LABEL_MODES)
+        labels = self._reading.label_map(pair.label, PNG)
         return relabel(labels) if self._scale == 1 else resize_label_map(labels, self._scaled(labels.shape))
 
     def _scaled(self, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -229,63 +256,13 @@ def open_folder(split: str, size: tuple[int, int], root: str | Path, **options: 
     return FolderScenes(root, **options)
 
 
-def _find_ids(root: Path, ids: Collection[str] | None, labels_optional: bool) -> list[str]:
-    """Sorted ids of all pairs in `root`, or `ids` if all of these have one; an image will do if labels are optional."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder; root must hold <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX}")
-    with_image = {path.name.removesuffix(IMAGE_SUFFIX) for path in root.glob(f"*{IMAGE_SUFFIX}")}
-    with_label = {path.name.removesuffix(LABEL_SUFFIX) for path in root.glob(f"*{LABEL_SUFFIX}")}
-    if not with_image | with_label:
-        raise FileNotFoundError(f"{root} has no pair <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX}")
-    wanted = sorted(with_image | with_label if ids is None else set(ids))
-    if not wanted:
-        raise ValueError("ids must name at least one image, got none")
-    for scene_id in wanted:
-        if scene_id not in with_label and not (labels_optional and scene_id in with_image):
-            missing = "has no label" if scene_id in with_image else "has neither image nor label"
-            raise FileNotFoundError(f"{scene_id} {missing}: {root / (scene_id + LABEL_SUFFIX)} does not exist")
-        if scene_id not in with_image:
-            raise FileNotFoundError(f"{scene_id} has no image: {root / (scene_id + IMAGE_SUFFIX)} does not exist")
-    return wanted
-
-
-def _check_headers(image_path: Path, label_path: Path) -> tuple[int, int]:
-    """Height and width of an image by its header, so that a wrong one is found before it is needed."""
-    with _open_png(image_path) as image:
-        _check_mode(image_path, image.mode, IMAGE_MODES)
-        size = (image.height, image.width)
-    if label_path.exists():
-        with _open_png(label_path) as labels:
-            if (labels.height, labels.width) != size:
-                raise ValueError(
-                    f"{image_path} is {size[0]}x{size[1]} but its label map is "
-                    f"{labels.height}x{labels.width} (height x width); they must be equal"
-                )
-    return size
-
-
-def _read_png(path: Path, modes: Sequence[str]) -> NDArray[Any]:
-    """Pixels `[H, W]` or `[H, W, C]` of `path` as stored."""
-    with _open_png(path) as picture:
-        _check_mode(path, picture.mode, modes)
-        try:
-            picture.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{path} cannot be decoded as PNG, is it damaged? ({error})") from error
-        return np.array(picture)
-
-
-def _open_png(path: Path) -> Image.Image:
-    try:
-        return Image.open(path, formats=["PNG"])
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports a broken chunk as a SyntaxError
-        raise ValueError(f"{path} cannot be opened as PNG, is it damaged? ({error})") from error
-
-
-def _check_mode(path: Path, mode: str, modes: Sequence[str]) -> None:
-    if mode not in modes:
-        kind = "an 8-bit RGB, RGBA or grey image" if modes is IMAGE_MODES else "one label per pixel, grey or palette"
-        raise ValueError(f"{path} must be {kind} (Pillow's {', '.join(modes)}), got {mode}")
+def _known_or_chosen(key: tuple[Any, ...], choose: Callable[[], _Index]) -> _Index:
+    """What `choose` finds in the label maps of a folder, from memory if nothing has changed since it was last asked."""
+    if key not in _INDICES:
+        if len(_INDICES) >= MOST_INDICES:
+            del _INDICES[next(iter(_INDICES))]
+        _INDICES[key] = choose()
+    return _INDICES[key]
 
 
 def _check_crop(crop: str | None, crop_size: int | tuple[int, int] | None, crops_per_image: int) -> tuple[int, int]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.augment import label_dtype
 from acis_env.datasets.preprocessing import Preprocessing, Squeeze
 from acis_env.datasets.scene import Scene, SceneDataset
+from acis_env.metrics import check_label_map
 from acis_env.networks import parse_size
+from acis_env.ops.labels import relabel
 
 
 class PackedScenes:
@@ -25,7 +32,7 @@ class PackedScenes:
         images: `[S, 3, H, W]` uint8; zero for scenes not asked for yet, so read it through `gather`.
         label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps; zero for scenes without a label map; also
             filled on demand.
-        max_instances: that of `dataset`; small instances are lost in resizing, none are added.
+        max_instances: that of `dataset`, at least 1; small instances are lost in resizing, none are added.
     """
 
     def __init__(
@@ -45,16 +52,19 @@ class PackedScenes:
                 the last one: then the largest stays.
 
         Raises:
-            ValueError: `size` is not two positive multiples of 32, or the data set is empty.
+            ValueError: `size` is not two positive multiples of 32, or the data set is empty, or promises no count.
         """
         if len(dataset) == 0:
             raise ValueError("dataset must hold at least one scene, got none")
+        promised: Any = dataset.max_instances
+        if not isinstance(promised, Integral) or int(promised) < 0:
+            raise ValueError(f"max_instances of the data set must be an int from 0 on, got {promised!r}")
         self.dataset = dataset
         self.size = parse_size(size)
         self.preprocessing: Preprocessing = Squeeze(self.size)
         self.device = torch.device(device)
         self.min_area = min_area
-        self.max_instances = dataset.max_instances
+        self.max_instances = max(int(promised), 1)
         self.images = torch.zeros(len(dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
         self.label_maps = torch.zeros(
             len(dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
@@ -73,9 +83,31 @@ class PackedScenes:
         self._fill(range(len(self)))
         return tuple(name for name in self._names if name is not None)
 
+    @property
+    def num_instances(self) -> Tensor:
+        """Instances of every scene, `[S]` int64 on the host; the first use packs every scene."""
+        self._fill(range(len(self)))
+        counts: Tensor = self.label_maps.flatten(1).amax(1).cpu().long()
+        return counts
+
     def scene(self, index: int) -> Scene:
-        """Scene `index` of the data set, at its native resolution."""
-        return self.dataset[index]
+        """Scene `index` of the data set, at its native resolution, with labels 1..N without gaps.
+
+        Raises:
+            ValueError: it is no scene, its labels are not integers from 0 on, or they are more than promised.
+        """
+        scene = self.dataset[index]
+        if not isinstance(scene, Scene):
+            raise ValueError(f"dataset[{index}] must be a Scene, got {type(scene).__name__}")
+        if scene.label_map is None:
+            return scene
+        label_map = _consecutive(scene.label_map, f"{scene.name}: label_map")
+        if label_map.max(initial=0) > self.max_instances:
+            raise ValueError(
+                f"{scene.name}: the data set promises at most {self.dataset.max_instances} instances, "
+                f"this scene has {label_map.max()}; is max_instances of the data set right?"
+            )
+        return scene if label_map is scene.label_map else replace(scene, label_map=label_map)
 
     def gather(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
         """Batch of the scenes `indices`, which may repeat.
@@ -105,15 +137,22 @@ class PackedScenes:
                 self._pack(index)
 
     def _pack(self, index: int) -> None:
-        scene = self.dataset[index]
+        scene = self.scene(index)
         self.images[index] = torch.from_numpy(self.preprocessing.image(scene.image))
         if scene.label_map is not None:
-            label_map = self.preprocessing.label_map(scene.label_map, self.min_area)
-            if label_map.max(initial=0) > self.max_instances:
-                raise ValueError(
-                    f"{scene.name}: the data set promises at most {self.max_instances} instances, "
-                    f"this scene has {label_map.max()}; is max_instances of the data set right?"
-                )
-            self.label_maps[index] = torch.from_numpy(label_map)
+            self.label_maps[index] = torch.from_numpy(self.preprocessing.label_map(scene.label_map, self.min_area))
         self._names[index] = scene.name
         self._num_missing -= 1
+
+
+def _consecutive(label_map: Any, name: str) -> NDArray[np.int32]:
+    """`label_map` itself if its instances are 1..N, else renamed so.
+
+    Raises:
+        ValueError: it is no array of integers from 0 on.
+    """
+    if not isinstance(label_map, np.ndarray):
+        raise ValueError(f"{name} must be a NumPy array of integers, got {type(label_map).__name__}")
+    check_label_map(name, label_map)
+    renamed = relabel(label_map)
+    return label_map if label_map.dtype == np.int32 and np.array_equal(renamed, label_map) else renamed

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.datasets.scene import relabel
+from acis_env.ops.labels import relabel
 
 
 class Preprocessing(Protocol):

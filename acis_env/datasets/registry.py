@@ -5,6 +5,7 @@ outside of the package."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,13 @@ from typing import Any
 
 from acis_env.configs import nearest_first
 from acis_env.datasets.folder import open_folder
-from acis_env.datasets.leaves import Leaves
+from acis_env.datasets.folder_files import has_pairs
+from acis_env.datasets.leaves import SPLITS, Leaves
 from acis_env.datasets.scene import SceneDataset
+
+PREFIX = "dataset:"
+"""Stands before the name of a data set that is not to be taken for a folder."""
+_log = logging.getLogger(__name__)
 
 Loader = Callable[..., SceneDataset]
 """A function or class called as `loader(split, size, **options)`, `size` being the `(H, W)` of the networks."""
@@ -49,8 +55,8 @@ def open_scenes(
     """Open a data set.
 
     Args:
-        scenes: a registered name ("leaves", "folder"), or a folder of `<id>_rgb.png` and `<id>_label.png`. A folder
-            that is called like a data set is written with its path, as "./leaves".
+        scenes: a folder of `<id>_rgb.png` and `<id>_label.png`, or a registered name ("leaves", "folder"). A folder
+            that is called like a data set and has such files is meant before that; "dataset:leaves" is never a folder.
         split: "train", "val" or "test"; a folder has its scenes in the subfolder of that name, or all of them are
             "train".
         size: `(H, W)` of the networks, at which leaves are drawn; scenes of a folder keep their own.
@@ -61,16 +67,29 @@ def open_scenes(
         ValueError: an option is unknown or outside of its range.
     """
     options = dict(options or {})
-    name = scenes
-    if scenes not in DATASETS:
-        if not Path(scenes).is_dir():
-            known = ", ".join(map(repr, nearest_first(scenes, DATASETS)))
-            raise FileNotFoundError(f"scenes {scenes!r}: expected a folder or one of the data sets {known}")
+    name = scenes.removeprefix(PREFIX)
+    if is_folder(scenes):
         name, options = "folder", {"root": scenes, **options}
+    elif name not in DATASETS:
+        known = ", ".join(map(repr, nearest_first(name, DATASETS)))
+        raise FileNotFoundError(
+            f"scenes {scenes!r}: expected a folder or ({Path(scenes).absolute()} is none) one of the data sets {known}"
+        )
     try:
         return DATASETS[name].loader(split, size, **options)
     except TypeError as error:
         raise ValueError(f"scene options {sorted(options)} for {scenes!r}: {error}") from error
+
+
+def is_folder(scenes: str) -> bool:
+    """Whether `open_scenes` takes `scenes` for a folder, and says so where it is the name of a data set, too."""
+    path = Path(scenes)
+    if scenes not in DATASETS:
+        return not scenes.startswith(PREFIX) and path.is_dir()
+    is_meant = any(has_pairs(folder) for folder in (path, *(path / split for split in SPLITS)))
+    if is_meant:
+        _log.warning("scenes %r: taken for the folder %s; %r is the data set", scenes, path.absolute(), PREFIX + scenes)
+    return is_meant
 
 
 register_dataset("leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.")

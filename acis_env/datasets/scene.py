@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from acis_env.ops.labels import relabel
+
+__all__ = ["Scene", "SceneDataset", "relabel"]
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,3 @@ class SceneDataset(Protocol):
     def __getitem__(self, index: int) -> Scene: ...
 
     def __iter__(self) -> Iterator[Scene]: ...
-
-
-def relabel(label_map: NDArray[Any], min_area: int = 1) -> NDArray[np.int32]:
-    """Rename the instances of `label_map` `[H, W]` to 1..N in the order of their old labels.
-
-    Instances of fewer than `min_area` pixels become background; 0 stays background.
-    """
-    labels, inverse, areas = np.unique(label_map, return_inverse=True, return_counts=True)
-    keep = (labels != 0) & (areas >= min_area)
-    new_labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return new_labels[inverse].reshape(label_map.shape)

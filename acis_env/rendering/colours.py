@@ -16,6 +16,8 @@ from acis_env.metrics import check_label_map
 from acis_env.rendering.pictures import Picture, check_count, check_image
 
 ORDER_ANCHORS = ((30, 60, 255), (0, 205, 255), (40, 200, 60), (255, 225, 0), (255, 140, 0), (230, 15, 25))
+ROWS = 256
+"""Rows that are painted at a time."""
 SURPLUS = (255, 255, 255)  # a prediction beyond the number of instances
 
 
@@ -96,19 +98,29 @@ def overlay(image: Picture, label_map: NDArray[Any], alpha: float = 0.5, num_col
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
     colours = colour_by_order(label_map, num_colours)
-    weight = np.where(_is_border(label_map), 1.0, alpha * (label_map > 0))[..., None]
-    return np.round((1 - weight) * image.transpose(1, 2, 0) + weight * colours).astype(np.uint8)
+    border, pixels = _is_border(label_map), image.transpose(1, 2, 0)
+    drawn = np.empty_like(colours)
+    for first in range(0, len(drawn), ROWS):  # a large picture has no room for all in float64
+        rows = slice(first, first + ROWS)
+        weight = np.where(border[rows], 1.0, alpha * (label_map[rows] > 0))[..., None]
+        drawn[rows] = np.round((1 - weight) * pixels[rows] + weight * colours[rows])
+    return drawn
 
 
 def _paint(label_map: NDArray[Any], colours: Picture) -> Picture:
     """Paint label `k` in the `k`-th of `colours` `[n, 3]`, the rest black or, beyond `n`, white: `[H, W, 3]`."""
     palette = np.concatenate([np.zeros_like(colours, shape=(1, 3)), colours, np.array([SURPLUS], np.uint8)])
-    return palette[np.minimum(label_map.astype(np.int64), len(colours) + 1)]
+    painted = np.empty((*label_map.shape, 3), np.uint8)
+    for first in range(0, len(painted), ROWS):
+        rows = slice(first, first + ROWS)
+        painted[rows] = palette[np.minimum(label_map[rows].astype(np.int64), len(colours) + 1)]
+    return painted
 
 
 def _is_border(label_map: NDArray[Any]) -> NDArray[np.bool_]:
     """Pixels of instances `[H, W]` near another label; the image edge is no border. Thicker in larger images."""
     size = 3 + 2 * (min(label_map.shape) // 300)
     neighbourhood = np.ones((size, size), np.uint8)
-    labels = label_map.astype(np.float64)  # the morphology of OpenCV has no wide integers
+    # The morphology of OpenCV has no wide integers.
+    labels: NDArray[Any] = label_map.astype(np.uint16 if label_map.max(initial=0) < 2**16 else np.float64)
     return np.asarray((cv2.dilate(labels, neighbourhood) != cv2.erode(labels, neighbourhood)) & (label_map > 0))

@@ -22,7 +22,7 @@ def write_png(path: str | os.PathLike[str], picture: Picture) -> None:
     """
     check_picture("picture", picture)
     with replacing(path) as unfinished:
-        Image.fromarray(picture).save(unfinished, format="PNG", optimize=True)
+        Image.fromarray(picture).save(unfinished, format="PNG")
 
 
 def write_gif(path: str | os.PathLike[str], frames: Sequence[Picture], fps: float = 2.0) -> None:

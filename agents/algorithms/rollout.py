@@ -103,8 +103,13 @@ class Episodes:
 
 
 def num_steps(state: EnvState) -> Tensor:
-    """Steps that are left in each episode, `[B]` int64: one per missing instance, up to the limit of steps."""
-    return (torch.minimum(state.num_instances, state.step_limit) - state.step_count).clamp_min(0)
+    """Steps that are left in each episode, `[B]` int64: one per missing instance, up to the limit of steps.
+
+    Where no scene of the batch has an instance, each takes one step, as in the environment.
+    """
+    least = (state.num_instances.amax() == 0).long()
+    steps = torch.minimum(torch.maximum(state.num_instances, least), state.step_limit)
+    return (steps - state.step_count).clamp_min(0)
 
 
 def split_episodes(state: EnvState, parts: int = 1) -> Iterator[EnvState]:

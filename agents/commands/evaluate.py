@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from acis_env.datasets.registry import DATASETS, PREFIX
 from acis_env.episode_source import EpisodeSource
 from acis_env.folders import claimed
 from acis_env.networks import check_device
@@ -41,7 +42,8 @@ class Evaluate:
     split: str = "val"
     """Part of the scenes to evaluate on: "train", "val" or "test"."""
     scenes: str | None = None
-    """Scenes to evaluate on: "leaves", another registered data set, or a folder; by default the run's own."""
+    """Scenes to evaluate on: "leaves", another registered data set, or a folder; by default the run's own. Where those
+    are no longer in their folder, this is taken for the place that they have moved to."""
     scene_options: JsonObject | None = None
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`); by default the run's, if its scenes are used."""
     num_scenes: int | None = None
@@ -65,7 +67,8 @@ class Evaluate:
     def _evaluate_run(self) -> Evaluated:
         agent = Agent.load(self.run_folder, self.device)
         config = load_config(self.run_folder)
-        core = core_of(config.env.make_evaluation(self.split, weights=agent.pretrained, **self._changes()))
+        changes = self._changes(config.env.kwargs.get("scenes"))
+        core = core_of(config.env.make_evaluation(self.split, weights=agent.pretrained, **changes))
         initial = self.run_folder / "initial.pt"
         segmenters = {"initialised": agent_segmenter(Agent.load(initial, self.device))} if initial.exists() else {}
         segmenters["agent"] = agent_segmenter(agent)
@@ -77,21 +80,31 @@ class Evaluate:
         pretrained = load_pretrained(arguments["weights"]).to(self.device)
         kept = {name: value for name, value in arguments.items() if name != "num_envs"}
         recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})
-        core = core_of(recipe.make_evaluation(self.split, **self._changes()))
+        core = core_of(recipe.make_evaluation(self.split, **self._changes(kept.get("scenes"))))
         segmenters = {"agent": policy_segmenter(policy, core)}
         evaluations = compare(segmenters, pretrained, core.source, core.threshold, num_scenes=self.num_scenes)
         return core.source, {**_about(core.arguments), "arguments": arguments}, evaluations
 
-    def _changes(self) -> dict[str, Any]:
+    def _changes(self, own_scenes: str | None) -> dict[str, Any]:
         """Keyword arguments of the environment that are asked for in place of the run's own."""
         changes: dict[str, Any] = {"device": self.device}
         if self.scenes is not None:
-            changes |= {"scenes": self.scenes, "scene_options": None}
+            changes["scenes"] = self.scenes
+            if has_moved(own_scenes):
+                print(f"{own_scenes} is gone: {self.scenes} takes its place, with the scene options of the run")
+            else:
+                changes["scene_options"] = None
         if self.scene_options is not None:
             changes["scene_options"] = self.scene_options
         return changes
 
 
+def has_moved(scenes: str | None) -> bool:
+    """Whether `scenes` were in a folder that is no longer there."""
+    is_name = scenes is None or scenes.removeprefix(PREFIX) in DATASETS
+    return not is_name and not Path(str(scenes)).exists()
+
+
 def _about(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What a report says of the scenes of an environment."""
-    return {"scenes": str(arguments["scenes"]), "options": dict(arguments["scene_options"] or {})}
+    return {"scenes": str(arguments["scenes"]).removeprefix(PREFIX), "options": dict(arguments["scene_options"] or {})}

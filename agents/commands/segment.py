@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from acis_env.files import replacing
 from acis_env.networks import check_device
-from acis_env.rendering import Picture, overlay, write_png
+from acis_env.pictures import Reading
+from acis_env.rendering import overlay
 from agents.models.agent import Agent
+
+LABEL, OVERLAY = "_label.png", "_overlay.png"
+"""Ends of the names of what is written."""
+MARK = "acis segment"
+"""What the files that are written say of the software that made them, by which they are told from pictures."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment images: writes `<name>_label.png` (16-bit, 0 = background) and `<name>_overlay.png`."""
+    """Segment images: writes `<name>_label.png` (16-bit, 0 = background) and `<name>_overlay.png`.
+
+    Label maps and overlays of an earlier call, or of another image given, are left out.
+    """
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files, of any size."""
@@ -27,30 +38,66 @@ class Segment:
     """Folder of a run, or a file `agent.pt`."""
     out: Path
     """Folder of the pictures."""
+    overwrite: bool = False
+    """Replace files that are in the folder already."""
+    page: int | None = None
+    """Page to segment of images that have several, from 0."""
+    percentiles: tuple[float, float] | None = None
+    """Percentiles of an image's own values that become black and white, such as 0.1 99.9, for 16 and 32 bits or floats;
+    by default the full range of the type."""
     max_steps: int | None = None
     """Largest number of instances per image; by default the agent's."""
     device: str = "cpu"
     """Device to run on: "cpu" or "cuda"."""
 
     def run(self) -> None:
-        """Segment every image.
+        """Segment every image, of which no more than one is in memory.
 
         Raises:
-            ValueError: there are no images, two of one name, or one that cannot be read.
+            ValueError: there are no images, two of one name, one that cannot be read, or a file that would be replaced.
             FileNotFoundError: an image is missing.
         """
         check_device(self.device)
-        check_names(self.images)
-        pictures = [read_image(path) for path in self.images]  # before any work: all of them or none
+        reading = Reading(self.percentiles, self.page)
+        images = [path for path in self.images if not is_output(path, self.images)]
+        for path in self.images:
+            if path not in images:
+                print(f"{path}: left out, since it is a label map or an overlay")
+        check_names(images)
+        # Before any work: all of them or none.
+        for path in images:
+            reading.size(path)
+            self._check_free(path)
         agent = Agent.load(self.agent, self.device)
-        for path, picture in zip(self.images, pictures, strict=True):
+        for path in images:
+            picture = reading.picture(path)
             result = agent.segment(picture, self.max_steps)
-            with replacing(self.out / f"{path.stem}_label.png") as unfinished:
-                Image.fromarray(result.label_map.astype(np.uint16)).save(unfinished, format="PNG")
-            picture_out = self.out / f"{path.stem}_overlay.png"
-            write_png(picture_out, overlay(picture.transpose(2, 0, 1), result.label_map))
+            label_out, picture_out = self._outputs(path)
+            write_marked(label_out, result.label_map.astype(np.uint16))
+            write_marked(picture_out, overlay(picture.transpose(2, 0, 1), result.label_map))
             end = "stopped by itself" if result.stopped else "stopped by the cap on steps"
             print(f"{path}: {len(result.order)} instances, {end}; {picture_out}")
+
+    def _outputs(self, path: Path) -> tuple[Path, Path]:
+        """The label map and the overlay of an image."""
+        return self.out / f"{path.stem}{LABEL}", self.out / f"{path.stem}{OVERLAY}"
+
+    def _check_free(self, path: Path) -> None:
+        for output in self._outputs(path):
+            is_given = output.exists() and any(output.samefile(image) for image in self.images if image.exists())
+            if is_given and not _is_marked(output):
+                raise ValueError(f"{output} is one of the images, and would be replaced: choose another --out")
+            if output.exists() and not self.overwrite:
+                raise ValueError(f"{output} exists: choose another --out, or pass --overwrite to replace it")
+
+
+def is_output(path: Path, images: Sequence[Path]) -> bool:
+    """Whether `path` is a label map or an overlay: one that an earlier call wrote, or by its name one of `images`."""
+    for end in (LABEL, OVERLAY):
+        if path.name.lower().endswith(end):
+            name = path.name[: -len(end)]
+            return _is_marked(path) or any(other.stem == name for other in images)
+    return False
 
 
 def check_names(images: Sequence[Path]) -> None:
@@ -62,21 +109,21 @@ def check_names(images: Sequence[Path]) -> None:
     if not images:
         raise ValueError("give at least one image to segment")
     for path in images:
-        if sum(other.stem == path.stem for other in images) > 1:
+        if sum(other.stem.lower() == path.stem.lower() for other in images) > 1:
             raise ValueError(f"{path}: another image is named {path.stem!r}, too; segment it into another --out")
 
 
-def read_image(path: Path) -> Picture:
-    """Read an image file as RGB `[h, w, 3]` uint8.
+def write_marked(path: Path, pixels: NDArray[Any]) -> None:
+    """Write pixels `[H, W]` uint16 or `[H, W, 3]` uint8 as PNG, with the mark of this command."""
+    mark = PngInfo()
+    mark.add_text("Software", MARK)
+    with replacing(path) as unfinished:
+        Image.fromarray(pixels).save(unfinished, format="PNG", pnginfo=mark, compress_level=3)
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no image, or damaged.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image")
+
+def _is_marked(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: not a readable image ({error})") from error
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get("Software") == MARK
+    except Exception:  # whatever it is, its reading will tell
+        return False

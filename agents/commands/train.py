@@ -34,11 +34,11 @@ class Train:
     """Preset and overrides; not with --resume, since a run goes on with the settings that it has."""
     scenes: str | None = None
     """Scenes to train on: "leaves", another registered data set, or a folder of `<id>_rgb.png` and `<id>_label.png`
-    with subfolders train and val."""
+    with subfolders train and val. With --resume, where the scenes of the run are now."""
     scene_options: JsonObject | None = None
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`)."""
     weights: str | None = None
-    """Pre-trained networks: a bundled name or a folder."""
+    """Pre-trained networks: a bundled name or a folder. With --resume, where those of the run are now."""
     env_options: JsonObject | None = None
     """Further keyword arguments of the environment, added to those of the preset, such as '{"score": "iou"}'."""
     out: Path | None = None
@@ -57,7 +57,8 @@ class Train:
             ValueError: naming the arguments.
         """
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        parser.add_argument("--resume", nargs="?")
+        for name in ("resume", "scenes", "weights"):
+            parser.add_argument(f"--{name}", nargs="?")
         for name in ("allow-changes", "no-allow-changes", "help"):
             parser.add_argument(f"--{name}", action="store_true")
         parser.add_argument("-h", action="store_true", dest="help")
@@ -81,7 +82,8 @@ class Train:
             if self.resume is None:
                 trainer = Trainer(config, folder, group=group)
             else:
-                trainer = Trainer.resume(folder, group=group, allow_changes=self.allow_changes)
+                moved = {"scenes": self.scenes, "weights": self.weights}
+                trainer = Trainer.resume(folder, group=group, allow_changes=self.allow_changes, **moved)
             if group.is_main:
                 print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
             trainer.run()
@@ -112,4 +114,4 @@ class Train:
         env: EnvConfig = self.config.env.having(**changes)
         if self.scenes is not None and env.id == EnvConfig.id:
             env = replace(env, id="ACIS/Scenes-v0", kwargs={"weights": "leaves-64", **env.kwargs})
-        return replace(self.config, env=env)
+        return replace(self.config, env=env.absolute())

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 
-from acis_env.datasets import Scene
-from acis_env.datasets.preprocessing import resize_masks
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.metrics import dice_star, matched_dice, mean_metrics, segmentation_metrics
 from acis_env.weights import Pretrained
 from agents.evaluation.segmenters import Segmenter, random_segmenter, reconstruction_segmenter
-from agents.models.agent import compose_label_map
+from agents.models.composition import compose_at
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,15 @@ def evaluate(
     evaluation = Evaluation(name, [], [], {}, [])
     for state, indices in iterate(source, num_scenes):
         prediction = segmenter(state)
-        masks, counts = prediction.masks.numpy(force=True), prediction.num_masks.tolist()
-        for scene_masks, count, index in zip(masks, counts, indices, strict=True):
+        all_masks, counts = prediction.masks.numpy(force=True), prediction.num_masks.tolist()
+        for scene_masks, count, index in zip(all_masks, counts, indices, strict=True):
             scene = source.own_scenes.scene(index)
             label_map = scene.require_label_map()
-            resized = resize_masks(scene_masks, label_map.shape)
-            own_stop = compose_label_map(resized[:count], threshold)
-            metrics, scene_dice = _measure(own_stop, resized, scene, threshold)
-            evaluation.scenes.append(metrics)
-            evaluation.dice_per_step.append(scene_dice)
-            evaluation.order.append(order_correlations(resized[: scene.num_instances] >= threshold, label_map))
+            own_stop, _ = compose_at(scene_masks[:count], scene.image.shape[1:], threshold)
+            gt_stop, masks = compose_at(scene_masks[: scene.num_instances], scene.image.shape[1:], threshold)
+            evaluation.scenes.append(_measure(own_stop, gt_stop, masks, label_map))
+            evaluation.dice_per_step.append(matched_dice(masks, label_map).tolist())
+            evaluation.order.append(order_correlations(masks, label_map))
             if index in shown:
                 evaluation.label_maps[index] = own_stop
     return evaluation
@@ -105,13 +102,12 @@ def iterate(
 
 
 def _measure(
-    own_stop: NDArray[np.int32], masks: NDArray[np.float32], scene: Scene, threshold: float
-) -> tuple[dict[str, float], list[float]]:
-    first = masks[: scene.num_instances]
-    metrics = segmentation_metrics(own_stop, scene.require_label_map())
-    metrics["sbd_gt_stop"] = segmentation_metrics(compose_label_map(first, threshold), scene.require_label_map())["sbd"]
-    metrics["dice_star"] = dice_star(first >= threshold, scene.require_label_map())
-    return metrics, matched_dice(first >= threshold, scene.require_label_map()).tolist()
+    own_stop: NDArray[np.int32], gt_stop: NDArray[np.int32], masks: NDArray[np.bool_], label_map: NDArray[np.int32]
+) -> dict[str, float]:
+    metrics = segmentation_metrics(own_stop, label_map)
+    metrics["sbd_gt_stop"] = segmentation_metrics(gt_stop, label_map)["sbd"]
+    metrics["dice_star"] = dice_star(masks, label_map)
+    return metrics
 
 
 def order_correlations(
@@ -128,6 +124,8 @@ def order_correlations(
         Correlation with the instance's visible "size" in pixels and with its "label", the height in the stack of
         leaves; nothing when fewer than three instances are found or all are of one size.
     """
+    if len(masks) == 0:
+        return {}
     areas = np.bincount(label_map.ravel())[1:]
     common = np.stack([np.bincount(label_map[mask], minlength=len(areas) + 1)[1:] for mask in masks])
     dice = 2 * common / (masks.sum((1, 2))[:, None] + areas)

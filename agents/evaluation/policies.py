@@ -190,7 +190,8 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
                 state = dynamics.transition(state, actions[:, :latent_size] * env.action_scale, env.decoder)
             masks.append(state.predicted_mask[:, 0])
             is_start = np.zeros(len(state), dtype=bool)
-        return Prediction(torch.stack(masks, dim=1), counts, counts < max_steps)
+        found = torch.stack(masks, dim=1) if masks else state.accumulated_mask[:, :0]
+        return Prediction(found, counts, counts < max_steps)
 
     return segment
 

@@ -56,7 +56,8 @@ def reconstruction_segmenter(pretrained: Pretrained) -> Segmenter:
         masks = [(state.label_map == label).float()[:, None] for label in labels]
         reconstructions = [pretrained.autoencoder.reconstruct(state.context, mask) for mask in masks]
         present = [r * mask.amax((1, 2, 3), keepdim=True) for r, mask in zip(reconstructions, masks, strict=True)]
-        return Prediction(torch.cat(present, dim=1), counts, torch.ones_like(counts, dtype=torch.bool))
+        nothing = state.context[:, :0]  # where no scene has an instance
+        return Prediction(torch.cat([nothing, *present], dim=1), counts, torch.ones_like(counts, dtype=torch.bool))
 
     return segment
 
@@ -85,7 +86,7 @@ def search_segmenter(agent: Agent, config: CandidateConfig, rules: Rules, gamma:
         noise = config.draw(ordered, agent.decoder.latent_size, generator)
         search = Search(agent.actor, agent.decoder, config, noise, gamma, rules)
         episodes = run_episodes(agent.actor, agent.decoder, ordered, rules, search)
-        longest = int(state.num_instances.max())
+        longest = max(int(state.num_instances.max()), 1)  # a scene without instances has one step
         masks = state.context.new_zeros(len(state), longest, *state.context.shape[2:])
         for t, step in enumerate(episodes.steps):
             masks[place[: len(step.predicted_mask)], t] = step.predicted_mask[:, 0]

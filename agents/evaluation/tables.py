@@ -31,14 +31,17 @@ def format_table(evaluations: Sequence[Evaluation]) -> str:
 def write_report(
     folder: str | os.PathLike[str], evaluations: Sequence[Evaluation], source: EpisodeSource, about: Mapping[str, Any]
 ) -> None:
-    """Write `evaluation.json`, `dice_per_step.png` and `scenes.png` into `folder`."""
+    """Write `evaluation.json`, `dice_per_step.png`, if there was anything to find, and `scenes.png` into `folder`."""
     folder = Path(folder)
     rows = {e.name: {"mean": e.mean, "dice_at_step": e.dice_at_step(), "scenes": e.scenes} for e in evaluations}
     write_json(
         folder / "evaluation.json", {"about": dict(about), "num_scenes": len(evaluations[0].scenes), "rows": rows}
     )
     curves = {e.name: (np.arange(1, len(e.dice_at_step()) + 1), np.array(e.dice_at_step())) for e in evaluations}
-    plot_curves(folder / "dice_per_step.png", curves, "step", "Dice of the mask", "Dice per step, true count (Fig. 3)")
+    curves = {name: curve for name, curve in curves.items() if len(curve[0])}
+    if curves:
+        title = "Dice per step, true count (Fig. 3)"
+        plot_curves(folder / "dice_per_step.png", curves, "step", "Dice of the mask", title)
     shown = [e for e in evaluations if e.label_maps]
     if shown:
         write_png(folder / "scenes.png", scene_sheet(shown, source))

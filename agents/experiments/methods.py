@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from acis_env.datasets.folder import IMAGE_SUFFIX, LABEL_SUFFIX
+from acis_env.datasets.folder_files import find_pairs
+from acis_env.datasets.registry import PREFIX
 from acis_env.pretraining import PretrainConfig
 from agents.algorithms import (
     ActorCriticConfig,
@@ -47,7 +48,7 @@ class SceneSet:
 
     name: str
     scenes: str
-    """"leaves" or a folder, as environments take them."""
+    """"dataset:leaves" or a folder, as environments take them."""
     scene_options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the training scenes."""
     val_options: Mapping[str, Any] = field(default_factory=dict)
@@ -233,6 +234,7 @@ SCALES = {scale.name: scale for scale in _SCALES}
 """By name. CPU time of training per cell on one thread of an AMD EPYC (Zen 5): quick 80 seconds, medium 3 minutes,
 small 11 to 19. Older cores took three times that at quick. smoke: to see that all runs."""
 
+LEAVES = PREFIX + "leaves"
 _CROWD = {"min_leaves": 7, "max_leaves": 12}
 _NUCLEI = {"crop": "random", "crop_size": [64, 160], "min_instances": 2, "max_instances": 10, "min_area": 30}
 
@@ -245,7 +247,7 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
         scenes: any other folder with train and val; the set has its name.
     """
     bundled: dict[Variant, str] = {"standard": "leaves-64"}
-    leaves = SceneSet("leaves", "leaves", split="test", weights=bundled, is_stack=True)
+    leaves = SceneSet("leaves", LEAVES, split="test", weights=bundled, is_stack=True)
     crowded = replace(leaves, name="leaves-crowded", scene_options=_CROWD, val_options=_CROWD, whole=leaves)
     sets = [leaves, crowded]
     if bbbc038 is not None:
@@ -264,17 +266,16 @@ def tuning_set(scene_set: SceneSet, out: Path) -> SceneSet:
     actions are those of the whole set, which have seen all training images.
     """
     name = f"{scene_set.name}-tune"
-    if scene_set.scenes == "leaves":
+    if scene_set.scenes == LEAVES:
         return replace(scene_set, name=name, split="val", whole=scene_set.whole or scene_set)
     source, folder = Path(scene_set.scenes) / "train", out / "scenes" / name
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such folder; the training scenes are expected there")
-    for image in sorted(source.glob(f"*{IMAGE_SUFFIX}")):
-        scene_id = image.name.removesuffix(IMAGE_SUFFIX)
+    for scene_id, pair in find_pairs(source).items():
         part = folder / ("val" if zlib.crc32(scene_id.encode()) % 4 == 0 else "train")
         part.mkdir(parents=True, exist_ok=True)
-        for file in (image, source / f"{scene_id}{LABEL_SUFFIX}"):
-            if not os.path.lexists(part / file.name):
+        for file in (pair.image, pair.label):
+            if file is not None and not os.path.lexists(part / file.name):
                 (part / file.name).symlink_to(file.resolve())
     return replace(scene_set, name=name, scenes=str(folder), split="val", whole=scene_set)
 

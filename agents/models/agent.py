@@ -19,16 +19,18 @@ from acis_env.autoencoder import MaskAutoencoder
 from acis_env.checksums import check_seal, sealed
 from acis_env.configs import config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
-from acis_env.datasets.preprocessing import resize_image, resize_masks
+from acis_env.datasets.preprocessing import resize_image
 from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
 from acis_env.networks import LARGEST_SIZE
 from acis_env.observations import unpack
+from acis_env.ops.labels import label_areas
 from acis_env.refinement import RefiningDecoder
 from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
+from agents.models.composition import compose_at
 from agents.models.critic import Critic, CriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
@@ -41,13 +43,13 @@ class Segmentation:
     """An image taken apart into instances."""
 
     label_map: NDArray[np.int32]  # [h, w], 0 = background, label t = the t-th prediction
-    masks: NDArray[np.float32]  # [T, h, w] in [0, 1], soft, in the order of prediction
+    masks: NDArray[Any]  # [T, h, w] bool, in the order of prediction, overlaps included; soft: float32 in [0, 1]
     stopped: bool  # True: by the termination unit, False: by the cap on steps
 
     @property
     def order(self) -> list[int]:
         """Labels of the instances that own a pixel of the label map, first predicted first."""
-        return [int(label) for label in np.unique(self.label_map) if label > 0]
+        return [int(label) for label in label_areas(self.label_map).nonzero()[0] if label > 0]
 
 
 @dataclass(frozen=True)
@@ -180,12 +182,13 @@ class Agent:
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
         return (action[0] if single else action), out.memory
 
-    def segment(self, image: NDArray[np.uint8], max_steps: int | None = None) -> Segmentation:
+    def segment(self, image: NDArray[np.uint8], max_steps: int | None = None, soft: bool = False) -> Segmentation:
         """Take an image apart.
 
         Args:
             image: RGB, uint8 `[h, w, 3]` or `[3, h, w]`, of any size.
             max_steps: cap on the number of masks; None takes the agent's.
+            soft: return masks as probabilities, in four times the memory, and not as where these reach `threshold`.
 
         Raises:
             ValueError: `image` is not uint8 RGB.
@@ -200,8 +203,8 @@ class Agent:
         cap = self.max_steps if max_steps is None else max_steps
         prediction = self.predict_masks(self.source.begin_images(small[None], cap), cap)
         masks = prediction.masks[0, : int(prediction.num_masks[0])].numpy(force=True)
-        masks = resize_masks(masks, (image.shape[1], image.shape[2]))
-        return Segmentation(compose_label_map(masks, self.threshold), masks, bool(prediction.stopped[0]))
+        label_map, masks = compose_at(masks, (image.shape[1], image.shape[2]), self.threshold, soft)
+        return Segmentation(label_map, masks, bool(prediction.stopped[0]))
 
     @torch.no_grad()
     def predict_masks(self, state: EnvState, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
@@ -328,17 +331,6 @@ def check_format(content: Mapping[str, Any], expected: str, source: str) -> None
     raise ValueError(
         f"{source}: expected the format {expected!r}, got {found!r}" + (f"; {way_out}" if is_older else "")
     )
-
-
-def compose_label_map(masks: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int32]:
-    """Hard label map `[h, w]` of soft masks `[T, h, w]`; label t is the t-th mask.
-
-    Overlaps go to the mask of the highest probability, pixels below `threshold` are background.
-    """
-    if len(masks) == 0:
-        return np.zeros(masks.shape[1:], dtype=np.int32)
-    labels = masks.argmax(0).astype(np.int32) + 1
-    return np.where(masks.max(0) >= threshold, labels, 0).astype(np.int32)
 
 
 def save_checkpoint(

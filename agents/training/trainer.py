@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,8 @@ class Trainer:
         val_env: VectorEnv | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
         allow_changes: bool = False,
+        scenes: str | None = None,
+        weights: str | None = None,
     ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
@@ -114,6 +116,8 @@ class Trainer:
             val_env: as for the trainer that began it.
             group: the processes that train together.
             allow_changes: go on, to another result, if scenes, networks or threads are no longer those of the run.
+            scenes: where the scenes of the run are now, if they have moved.
+            weights: where the networks of the run are now, if they have moved.
 
         Raises:
             FileNotFoundError: there is none.
@@ -124,6 +128,7 @@ class Trainer:
         check_format(state, FORMAT, str(path))
         with fitting(state, path):
             config = train_config_from_dict(state["config"], str(path))
+        config = replace(config, env=config.env.moved(scenes, weights))
         given = _names(env=env, val_env=val_env)
         if given != state["given"]:
             raise ValueError(

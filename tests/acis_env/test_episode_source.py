@@ -1,10 +1,14 @@
 """What an episode begins with: its scene, its context, and the instances that the curriculum gives away."""
 
+import gc
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 from acis_env.context import ContextNetwork, oracle_context
+from acis_env.context_cache import ContextCache
 from acis_env.datasets import Scene
 
 COLOURFUL = {"rotation": 20, "brightness": 0.2, "saturation": 0.3}
@@ -265,12 +269,35 @@ def test_the_context_of_a_scene_is_predicted_once_and_does_not_depend_on_what_wa
     assert torch.equal(alone.state.context[0], envs.state.context[0])
 
 
-def test_no_more_contexts_are_kept_than_there_is_memory_for(make_vec, count_predictions, monkeypatch):
-    monkeypatch.setattr("acis_env.episode_source.KEPT_BYTES", 2 * 4 * 12 * 32 * 32)
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Memory for two contexts more than are kept already."""
+    size = 4 * 12 * 32 * 32
+    gc.collect()  # environments of other tests
+    monkeypatch.setattr("acis_env.context_cache.KEPT_BYTES", ContextCache.held_by_all + 2 * size)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_no_more_contexts_are_kept_than_there_is_memory_for(make_vec, count_predictions):
     envs = make_vec(5)
     for _ in range(2):
         envs.reset(options={"scene_index": [0, 1, 2, 3, 4]})
     assert count_predictions() == 5 + 3
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_all_environments_of_a_process_share_the_memory_until_they_are_gone(make_vec, count_predictions):
+    before = ContextCache.held_by_all
+    first, second = make_vec(1), make_vec(1)
+    for env in (first, second):
+        for scene in (0, 1, 0, 1):
+            env.reset(options={"scene_index": scene})
+    assert count_predictions() == 2 + 4
+    assert ContextCache.held_by_all == before + 2 * 4 * 12 * 32 * 32
+    assert len(pickle.dumps(first.source._kept)) < 200
+    del env, first, second
+    gc.collect()
+    assert ContextCache.held_by_all <= before
 
 
 def test_contexts_of_augmented_scenes_are_predicted_anew(make_vec, count_predictions):

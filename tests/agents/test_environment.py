@@ -144,3 +144,23 @@ def test_arguments_are_a_json_object_on_the_command_line(capsys):
     with pytest.raises(SystemExit):
         tyro.cli(EnvConfig, args=["--kwargs", "[1, 2]"])
     assert "expected a JSON object, got '[1, 2]'" in capsys.readouterr().err
+
+
+def test_folders_of_a_recipe_become_absolute_and_names_stay(tmp_path, monkeypatch):
+    for folder in ("mine", "nets"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = EnvConfig(kwargs={"scenes": "mine", "weights": "nets"}, val_kwargs={"scene_options": {"root": "mine"}})
+    absolute = recipe.absolute()
+    assert absolute.kwargs == {"scenes": str(tmp_path / "mine"), "weights": str(tmp_path / "nets")}
+    assert absolute.val_kwargs == {"scene_options": {"root": str(tmp_path / "mine")}}
+    named = EnvConfig(kwargs={"scenes": "leaves", "weights": "leaves-64", "score": "iou"})
+    assert named.absolute() == named
+
+
+def test_moved_scenes_take_the_place_of_all_that_are_named():
+    recipe = EnvConfig(kwargs={"scenes": "old", "weights": "w", "score": "iou"}, val_kwargs={"scenes": "old"})
+    moved = recipe.moved(scenes="new")
+    assert moved.kwargs == {"scenes": "new", "weights": "w", "score": "iou"}
+    assert moved.val_kwargs == {"scenes": "new"}
+    assert recipe.moved() == recipe

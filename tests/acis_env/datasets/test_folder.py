@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from acis_env.datasets.folder import FolderScenes
+from acis_env.pictures import Reading
 
 NUCLEI = Path(__file__).parents[4] / "shared" / "data" / "bbbc038" / "val"
 
@@ -237,10 +238,59 @@ def test_labels_stored_as_colours_are_refused_with_what_was_found(tmp_path):
         FolderScenes(tmp_path)
 
 
-def test_a_16_bit_image_is_refused_at_construction(tmp_path):
-    write_pair(tmp_path, "a", image=np.zeros((12, 16), np.uint16))
-    with pytest.raises(ValueError, match=r"a_rgb\.png must be an 8-bit RGB.*got I;16$"):
-        FolderScenes(tmp_path)
+def test_a_16_bit_image_is_shown_by_the_range_of_its_type_or_by_percentiles_of_its_values(tmp_path):
+    write_pair(tmp_path, "a", image=np.linspace(0, 4095, 12 * 16).reshape(12, 16).astype(np.uint16))
+    assert FolderScenes(tmp_path)[0].image.max() == 16
+    stretched = FolderScenes(tmp_path, percentiles=[0, 100])[0].image
+    assert (stretched.min(), stretched.max()) == (0, 255)
+
+
+def test_labels_to_ignore_are_background_and_do_not_count(tmp_path):
+    write_pair(tmp_path, "a", np.where(two_squares() == 2, 255, two_squares()).astype(np.uint8))
+    assert FolderScenes(tmp_path).max_instances == 2
+    for ignore in (255, [255]):
+        scenes = FolderScenes(tmp_path, ignore=ignore)
+        assert scenes.max_instances == 1
+        np.testing.assert_array_equal(scenes[0].label_map, two_squares() == 1)
+
+
+def test_hidden_files_are_no_scenes(tmp_path):
+    write_pair(tmp_path, "a")
+    for name in ("._a_rgb.png", "._a_label.png", ".b_rgb.png"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    assert [scene.name for scene in FolderScenes(tmp_path)] == ["a"]
+
+
+def test_suffixes_are_the_same_in_upper_case(tmp_path):
+    write_pair(tmp_path, "A")
+    (tmp_path / "A_rgb.png").rename(tmp_path / "A_RGB.PNG")
+    (tmp_path / "A_label.png").rename(tmp_path / "A_label.Png")
+    assert [scene.name for scene in FolderScenes(tmp_path)] == ["A"]
+    (tmp_path / "A_label.PNG").write_bytes((tmp_path / "A_label.Png").read_bytes())
+    if len(list(tmp_path.iterdir())) == 3:  # not where these are one file
+        with pytest.raises(ValueError, match="'A' must have one label, got"):
+            FolderScenes(tmp_path)
+
+
+def test_files_of_other_formats_that_look_like_a_pair_are_not_left_out_silently(tmp_path, caplog):
+    write_pair(tmp_path, "a")
+    for name in ("b_rgb.jpg", "b_label.tif"):
+        (tmp_path / name).write_bytes(b"")
+    assert len(FolderScenes(tmp_path)) == 1
+    assert "2 files are no PNG and left out, such as b_label.tif" in caplog.text
+
+
+def test_a_folder_is_read_again_only_when_a_file_or_an_option_has_changed(tmp_path, monkeypatch):
+    write_pair(tmp_path, "a")
+    read = []
+    label_map = Reading.label_map
+    monkeypatch.setattr(Reading, "label_map", lambda self, *args: read.append(args) or label_map(self, *args))
+    first, second = FolderScenes(tmp_path), FolderScenes(tmp_path)
+    assert (len(read), len(first), second.max_instances) == (1, 1, 2)
+    FolderScenes(tmp_path, min_area=17)
+    assert len(read) == 2
+    write_pair(tmp_path, "b", scattered(seed=0))
+    assert FolderScenes(tmp_path).max_instances == 12
 
 
 @pytest.mark.parametrize("suffix", ["label", "rgb"])
@@ -296,6 +346,8 @@ def test_limits_that_leave_nothing_out_report_the_counts_seen(tmp_path):
         ({"min_instances": 3, "max_instances": 2}, "max_instances"),
         ({"min_area": 0}, "min_area"),
         ({"labels": "some"}, "labels"),
+        ({"percentiles": [99, 1]}, "percentiles"),
+        ({"page": -1}, "page"),
     ],
 )
 def test_an_option_out_of_range_is_refused_before_any_file_is_read(tmp_path, options, message):

@@ -11,7 +11,8 @@ class Scenes:
 
     def __init__(self, label_maps, max_instances=None):
         self.label_maps = [np.asarray(label_map, np.int32) for label_map in label_maps]
-        self.max_instances = max_instances or max(int(label_map.max()) for label_map in self.label_maps)
+        largest = max((int(label_map.max()) for label_map in self.label_maps), default=0)
+        self.max_instances = largest if max_instances is None else max_instances
         self.decoded = [0] * len(self.label_maps)
 
     def __len__(self):
@@ -126,6 +127,52 @@ def test_an_index_outside_the_data_set_is_refused_before_and_after_packing(index
         with pytest.raises(IndexError, match=rf"\[0, 2\), got {index}"):
             packed.gather(torch.tensor([index]))
         packed.gather([0, 1])
+
+
+def test_labels_with_gaps_are_renamed_at_every_resolution():
+    scenes = Scenes([np.where(blocks(64, 16, 3) == 2, 9, blocks(64, 16, 3))], max_instances=3)
+    packed = PackedScenes(scenes, (32, 32))
+    np.testing.assert_array_equal(np.unique(packed.scene(0).label_map), [0, 1, 2, 3])
+    assert packed.scene(0).num_instances == packed.gather([0])[1].max() == packed.num_instances[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("label_map", "message"),
+    [
+        (blocks(32, 8, 1).astype(np.float32), "label_map must have an integer dtype, got float32"),
+        (blocks(32, 8, 1) - 1, "must hold labels >= 0"),
+        (torch.zeros(32, 32, dtype=torch.int64), "must be a NumPy array of integers, got Tensor"),
+    ],
+)
+def test_labels_that_are_none_are_refused_with_the_name_of_the_scene(label_map, message):
+    scenes = HandHeld([Scene(np.zeros((3, 32, 32), np.uint8), label_map, "odd")])
+    for ask in (lambda packed: packed.gather([0]), lambda packed: packed.scene(0)):
+        with pytest.raises(ValueError, match=f"odd: label_map.*{message}|odd: {message}"):
+            ask(PackedScenes(scenes, (32, 32)))
+
+
+def test_what_is_no_scene_and_what_is_no_count_are_refused():
+    with pytest.raises(ValueError, match=r"dataset\[0\] must be a Scene, got tuple"):
+        PackedScenes(HandHeld([(0, 0)]), (32, 32)).gather([0])
+    for count in (-1, None, 2.5):
+        scenes = HandHeld([])
+        scenes.append(Scenes([blocks(32, 8, 1)])[0])
+        scenes.max_instances = count
+        with pytest.raises(ValueError, match=f"max_instances .* got {count}"):
+            PackedScenes(scenes, (32, 32))
+
+
+def test_more_instances_than_promised_are_noticed_even_where_resizing_would_lose_them():
+    label_map = blocks(64, 16, 2)
+    label_map[-1, -1] = 3
+    with pytest.raises(ValueError, match="promises at most 2 instances, this scene has 3"):
+        PackedScenes(Scenes([label_map], max_instances=2), (32, 32)).gather([0])
+
+
+def test_a_data_set_of_empty_scenes_has_room_for_an_instance():
+    packed = PackedScenes(Scenes([np.zeros((32, 32)), np.zeros((32, 32))], max_instances=0), (32, 32))
+    assert packed.max_instances == 1
+    assert packed.num_instances.tolist() == [0, 0]
 
 
 def test_a_data_set_that_understates_its_instances_is_found_out():

@@ -1,5 +1,6 @@
 """One function opens every data set by its name, and a new one takes a class and a line."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,11 +63,31 @@ def test_a_folder_without_the_split_is_refused(folder):
         open_scenes(str(folder), "test", (32, 32))
 
 
-def test_a_folder_named_like_a_data_set_is_opened_by_its_path(folder, monkeypatch):
+def test_a_folder_of_scenes_is_meant_before_the_data_set_of_its_name_and_the_log_says_so(folder, monkeypatch, caplog):
+    monkeypatch.chdir(folder)
+    for name in ("leaves", "./leaves"):
+        (folder / "train").rename(folder / "leaves")  # without subfolders
+        assert isinstance(open_scenes(name, "train", (32, 32)), FolderScenes)
+        (folder / "leaves").rename(folder / "train")
+    (folder / "leaves").mkdir()
+    assert isinstance(open_scenes("leaves", "train", (32, 32)), Leaves)  # a folder without scenes
+    (folder / "train").rename(folder / "leaves" / "train")
+    caplog.clear()
+    assert isinstance(open_scenes("leaves", "train", (32, 32)), FolderScenes)
+    assert f"scenes 'leaves': taken for the folder {folder / 'leaves'}; 'dataset:leaves' is the data set" in caplog.text
+
+
+def test_a_name_after_dataset_is_never_a_folder(folder, monkeypatch):
     (folder / "train").rename(folder / "leaves")
     monkeypatch.chdir(folder)
-    assert isinstance(open_scenes("leaves", "train", (32, 32)), Leaves)
-    assert isinstance(open_scenes("./leaves", "train", (32, 32)), FolderScenes)
+    assert isinstance(open_scenes("dataset:leaves", "train", (32, 32)), Leaves)
+    assert isinstance(gym.make("ACIS/Leaves-v0").unwrapped._slot.scenes.dataset, Leaves)
+
+
+def test_the_error_about_a_folder_says_where_it_was_looked_for(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(FileNotFoundError, match=rf"\({folder / 'mine'} is none\)"):
+        open_scenes("mine", "train", (32, 32))
 
 
 def test_an_unknown_name_lists_the_known_ones_nearest_first():

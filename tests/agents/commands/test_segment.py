@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from acis_env.pictures import Reading
 from agents.models.agent import Agent
 
 
@@ -41,7 +42,7 @@ def test_a_corrupt_image_is_named(mistake, agent_folder, picture, tmp_path, cont
     whole = picture.read_bytes()
     picture.write_bytes({"half": whole[: len(whole) // 2], "text": b"no image\n", "empty": b""}[content])
     message = mistake("segment", picture, "--agent", agent_folder, "--out", tmp_path / "out")
-    assert f"{picture}: not a readable image" in message
+    assert f"{picture} cannot be {'decoded' if content == 'half' else 'opened'} as" in message
 
 
 def test_a_call_without_images_is_a_mistake(mistake, agent_folder, tmp_path):
@@ -55,6 +56,61 @@ def test_images_that_would_overwrite_each_others_label_map_are_refused(mistake, 
     message = mistake("segment", picture, namesake, "--agent", agent_folder, "--out", tmp_path / "out")
     assert "'a plant'" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_there_are_kept_unless_overwriting_is_asked_for(acis, mistake, agent_folder, picture):
+    label, overlay = (picture.with_name(f"a plant{end}") for end in ("_label.png", "_overlay.png"))
+    for path in (label, overlay):
+        path.write_bytes(b"mine")
+        arguments = ["segment", picture, "--agent", agent_folder, "--out", picture.parent]
+        assert f"{path} exists" in mistake(*arguments)
+        assert path.read_bytes() == b"mine"
+        acis(*arguments, "--overwrite")
+        assert path.read_bytes() != b"mine"
+        label.unlink()
+        overlay.unlink()
+
+
+def test_what_was_written_is_no_image_of_a_second_run(acis, mistake, agent_folder, picture, tmp_path):
+    picture = picture.rename(tmp_path / "a.png")
+    acis("segment", picture, "--agent", agent_folder, "--out", tmp_path)
+    written = {path: path.read_bytes() for path in sorted(tmp_path.glob("a_*.png"))}
+    arguments = ["segment", *sorted(tmp_path.glob("*.png")), "--agent", agent_folder, "--out", tmp_path]
+    assert "exists" in mistake(*arguments)
+    printed = acis(*arguments, "--overwrite")
+    assert all(f"{path}: left out" in printed for path in written)
+    assert {path: path.read_bytes() for path in sorted(tmp_path.glob("a_*.png"))} == written
+    assert "at least one image" in mistake("segment", *written, "--agent", agent_folder, "--out", tmp_path / "out")
+
+
+def test_an_image_is_never_replaced_by_the_result_of_another(mistake, agent_folder, picture, tmp_path):
+    other = tmp_path / "a plant_label.png"
+    other.write_bytes(picture.read_bytes())
+    arguments = ["segment", picture, other, "--agent", agent_folder, "--out", tmp_path, "--overwrite"]
+    assert f"{other} is one of the images" in mistake(*arguments)
+    assert other.read_bytes() == picture.read_bytes()
+
+
+def test_a_page_and_percentiles_are_chosen_by_option(acis, mistake, agent_folder, picture, tmp_path):
+    dark = Image.fromarray(np.random.default_rng(0).integers(0, 4096, (50, 70)).astype(np.int32))
+    dark.save(tmp_path / "stack.tif", save_all=True, append_images=[dark])
+    arguments = ["segment", tmp_path / "stack.tif", "--agent", agent_folder, "--out", tmp_path / "out"]
+    assert "stack.tif has 2 pages" in mistake(*arguments)
+    assert "give percentiles" in mistake(*arguments, "--page", 1)
+    acis(*arguments, "--page", 1, "--percentiles", 0, 100)
+    with Image.open(tmp_path / "out" / "stack_label.png") as labels:
+        assert labels.size == (70, 50)
+
+
+def test_one_picture_is_in_memory_at_a_time(acis, agent_folder, picture, tmp_path, monkeypatch):
+    namesake = tmp_path / "b.png"
+    namesake.write_bytes(picture.read_bytes())
+    done = []
+    read, segment = Reading.picture, Agent.segment
+    monkeypatch.setattr(Reading, "picture", lambda *arguments: done.append("read") or read(*arguments))
+    monkeypatch.setattr(Agent, "segment", lambda *arguments: done.append("segment") or segment(*arguments))
+    acis("segment", picture, namesake, "--agent", agent_folder, "--out", tmp_path / "out")
+    assert done == ["read", "segment"] * 2
 
 
 def test_a_wrong_agent_is_named(mistake, picture, tmp_path):

@@ -5,8 +5,10 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.folders import claimed
@@ -129,7 +131,7 @@ def test_options_of_the_environment_that_are_no_json_object_end_in_the_usage(aci
         (("--seed", 3), "--seed 3"),
         (("--seed=0",), "--seed=0"),
         (("small",), "small"),
-        (("--weights", "nuclei-64"), "--weights nuclei-64"),
+        (("--batch-size", 3), "--batch-size 3"),
         (("--out", "elsewhere"), "--out elsewhere"),
         (("quick", "--allow-changes"), "quick"),
     ],
@@ -178,3 +180,39 @@ def test_a_signal_ends_the_command_with_its_status_and_the_name_of_the_folder(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"acis: {number.name} after iteration 1 of 3: {tmp_path / 'run'} holds a checkpoint")
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 1
+
+
+@pytest.fixture
+def folder_of_scenes(tmp_path):
+    """A folder of one's own with a pair in each split, in the present folder."""
+    label_map = np.zeros((40, 60), np.uint8)
+    label_map[5:20, 5:30], label_map[22:38, 30:55] = 1, 2
+    for split in ("train", "val"):
+        (tmp_path / "mine" / split).mkdir(parents=True)
+        Image.fromarray(label_map).save(tmp_path / "mine" / split / "a_label.png")
+        Image.fromarray(np.repeat(label_map[..., None] * 90, 3, axis=2)).save(tmp_path / "mine" / split / "a_rgb.png")
+    return tmp_path / "mine"
+
+
+def test_a_run_finds_its_scenes_from_everywhere_and_moved_ones_by_option(
+    acis, mistake, run, folder_of_scenes, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1, "--eval-scenes", 1]
+    options = ["--weights", run.weights, "--scene-options", '{"min_area": 2}']
+    acis("train", "quick", "--scenes", "mine", *options, *short, "--out", "made")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    made, resume = tmp_path / "made", ["train", "--resume", tmp_path / "made"]
+    assert load_config(made).env.kwargs["scenes"] == str(folder_of_scenes)
+    assert "from iteration 2" in acis(*resume)
+    assert "1 scenes" in acis("evaluate", made)
+
+    folder_of_scenes.rename(tmp_path / "moved")
+    assert str(folder_of_scenes) in mistake(*resume)
+    printed = acis("evaluate", made, "--scenes", "../moved", "--out", "report")
+    assert f"{folder_of_scenes} is gone: ../moved takes its place" in printed
+    about = json.loads((tmp_path / "elsewhere" / "report" / "evaluation.json").read_text())["about"]
+    assert about["options"] == {"min_area": 2}
+    assert "from iteration 2" in acis(*resume, "--scenes", "../moved")
+    assert load_config(made).env.kwargs["scenes"] == str(tmp_path / "moved")

@@ -9,7 +9,8 @@ from acis_env.datasets.preprocessing import resize_masks
 from acis_env.metrics import dice_star, segmentation_metrics
 from agents.evaluation.evaluation import Evaluation, evaluate, iterate, order_correlations
 from agents.evaluation.segmenters import agent_segmenter
-from agents.models.agent import Prediction, compose_label_map
+from agents.models.agent import Prediction
+from agents.models.composition import compose_label_map
 
 
 def test_own_stopping_is_told_from_the_true_count(make_source, leaves, truth):

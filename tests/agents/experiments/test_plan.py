@@ -23,7 +23,7 @@ def test_cells_are_planned_seed_by_seed_in_folders_of_their_own(tmp_path):
 
 def test_a_cell_trains_on_the_scenes_of_its_set(tmp_path):
     plain, crowded = (cell.config.env for cell in plan(tmp_path, methods=("BL",), seeds=(0,)))
-    assert plain.kwargs["scenes"] == crowded.kwargs["scenes"] == "leaves"
+    assert plain.kwargs["scenes"] == crowded.kwargs["scenes"] == "dataset:leaves"
     assert plain.kwargs["scene_options"] == plain.val_kwargs["scene_options"] == {}
     crowd = {"min_leaves": 7, "max_leaves": 12}
     assert crowded.kwargs["scene_options"] == crowded.val_kwargs["scene_options"] == crowd

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from acis_env import SegmentationEnv, SegmentationVectorEnv, dynamics
+from acis_env.datasets.preprocessing import resize_masks
 from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
-from agents.models.agent import Agent, compose_label_map, load_checkpoint, save_checkpoint
+from agents.models.agent import Agent, load_checkpoint, save_checkpoint
+from agents.models.composition import compose_at, compose_label_map
 
 ODD = (50, 70)
 
@@ -177,12 +179,33 @@ def test_an_image_of_any_size_gets_a_label_map_and_masks_of_its_own_size(agent, 
     assert result.label_map.shape == ODD
     assert result.label_map.dtype == np.int32
     assert result.masks.shape == (3, *ODD)
-    assert result.masks.dtype == np.float32
-    assert result.masks.min() >= 0
-    assert result.masks.max() <= 1
+    assert result.masks.dtype == bool
     assert result.stopped
     assert result.order == sorted(set(result.label_map.ravel()) - {0})
-    np.testing.assert_array_equal(result.label_map, compose_label_map(result.masks, agent.threshold))
+
+
+def test_soft_masks_are_returned_on_request_and_hard_ones_are_where_they_reach_the_threshold(agent, image, stop_after):
+    stop_after(agent.actor, [3])
+    soft = agent.segment(image, soft=True)
+    stop_after(agent.actor, [3])
+    hard = agent.segment(image)
+    assert soft.masks.dtype == np.float32
+    assert soft.masks.min() >= 0
+    assert soft.masks.max() <= 1
+    np.testing.assert_array_equal(hard.masks, soft.masks >= agent.threshold)
+    np.testing.assert_array_equal(hard.label_map, compose_label_map(soft.masks, agent.threshold))
+    np.testing.assert_array_equal(hard.label_map, soft.label_map)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 300])
+@pytest.mark.parametrize("threshold", [0.01, 0.5, 0.99])
+def test_masks_enlarged_one_at_a_time_make_the_label_map_of_all_together(count, threshold):
+    masks = np.random.default_rng(0).integers(0, 6, (count, 4, 6)).astype(np.float32) / 5  # with ties
+    resized = resize_masks(masks, (9, 7))
+    label_map, hard = compose_at(masks, (9, 7), threshold)
+    np.testing.assert_array_equal(label_map, compose_label_map(resized, threshold))
+    np.testing.assert_array_equal(hard, resized >= threshold)
+    assert label_map.dtype == np.int32
 
 
 def test_both_layouts_of_an_image_are_the_same_image(agent, image):
@@ -192,7 +215,7 @@ def test_both_layouts_of_an_image_are_the_same_image(agent, image):
 
 def test_an_image_of_the_networks_size_gets_the_networks_own_masks(agent, leaves, show):
     image = leaves.dataset[1].image
-    result = agent.segment(image)
+    result = agent.segment(image, soft=True)
     prediction = agent.predict_masks(show([1]))
     np.testing.assert_array_equal(result.masks, prediction.masks[0, : len(result.masks)])
 

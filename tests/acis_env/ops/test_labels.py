@@ -1,0 +1,35 @@
+"""Renaming by a table, beside renaming by sorted pixels."""
+
+import numpy as np
+import pytest
+
+from acis_env.ops import labels
+from acis_env.ops.labels import label_areas, relabel, relabel_by_sorting, relabel_by_table
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("min_area", [0, 1, 2, 30])
+def test_a_table_renames_as_sorting_does(dtype, min_area, monkeypatch):
+    monkeypatch.setattr(labels, "BLOCK", 100)
+    label_map = np.random.default_rng(0).integers(0, 120, (40, 33)).astype(dtype)
+    label_map[label_map % 7 == 1] = 0
+    np.testing.assert_array_equal(relabel_by_table(label_map, min_area), relabel_by_sorting(label_map, min_area))
+    assert relabel(label_map, min_area).dtype == np.int32
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (3, 3)])
+def test_maps_without_pixels_or_instances_stay_as_they_are(shape):
+    empty = np.zeros(shape, np.uint8)
+    np.testing.assert_array_equal(relabel(empty), empty)
+    np.testing.assert_array_equal(relabel_by_table(empty), empty)
+
+
+@pytest.mark.parametrize("low", [-3, 2**31, 2**40])
+def test_labels_of_any_size_are_renamed_in_their_order(low):
+    label_map = np.array([[low, 0, low + 5], [low + 2, low, 0]])
+    expected = np.searchsorted(np.unique(label_map[label_map != 0]), label_map) + 1
+    np.testing.assert_array_equal(relabel(label_map), np.where(label_map == 0, 0, expected))
+
+
+def test_areas_count_every_label_up_to_the_largest():
+    assert label_areas(np.array([[0, 3], [3, 1]])).tolist() == [1, 1, 0, 2]
