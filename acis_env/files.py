@@ -21,7 +21,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield unfinished
-        with unfinished.open("rb") as file:
+        with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.replace(target)
     finally:
