@@ -21,6 +21,7 @@ from acis_env.context import ContextConfig, ContextNetwork, context_loss, quanti
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.sampling import SceneBatch, draw_batch, iteration_generator, load_batch
+from acis_env.surroundings import unaffected
 from acis_env.weights import save_weights
 
 RGB = tuple[float, float, float]
@@ -52,6 +53,7 @@ class PretrainConfig:
     """Random changes of the training scenes: flips, turns, zoom and colours."""
 
 
+@unaffected
 def image_statistics(scenes: PackedScenes, limit: int = 200) -> tuple[RGB, RGB]:
     """Mean and standard deviation per colour, RGB in [0, 1], over the first `limit` scenes."""
     images, _ = scenes.gather(range(min(limit, len(scenes))))
@@ -60,6 +62,7 @@ def image_statistics(scenes: PackedScenes, limit: int = 200) -> tuple[RGB, RGB]:
     return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
 
 
+@unaffected
 def pretrain_context(
     train: PackedScenes, val: PackedScenes, network_config: ContextConfig, config: PretrainConfig, folder: Path
 ) -> ContextNetwork:
@@ -76,6 +79,7 @@ def pretrain_context(
 
 
 @torch.no_grad()
+@unaffected
 def evaluate_context(network: ContextNetwork, scenes: PackedScenes) -> dict[str, float]:
     """Dice of the foreground (cut at 0.5) and accuracy of the angles on instance pixels, over all scenes."""
     network.eval()
@@ -91,6 +95,7 @@ def evaluate_context(network: ContextNetwork, scenes: PackedScenes) -> dict[str,
     return {"foreground_dice": 2 * common / max(total, 1), "angle_accuracy": correct / max(pixels, 1)}
 
 
+@unaffected
 def pretrain_autoencoder(
     train: PackedScenes,
     val: PackedScenes,
@@ -123,6 +128,7 @@ def pretrain_autoencoder(
 
 
 @torch.no_grad()
+@unaffected
 def evaluate_autoencoder(
     autoencoder: MaskAutoencoder, context_network: ContextNetwork, scenes: PackedScenes
 ) -> dict[str, float]:
@@ -146,6 +152,7 @@ def iterate(scenes: PackedScenes, batch_size: int = 32) -> Iterator[SceneBatch]:
         yield load_batch(scenes, range(start, min(start + batch_size, len(scenes))))
 
 
+@torch.enable_grad()
 def _fit(
     network: ContextNetwork | MaskAutoencoder,
     loss: Callable[[SceneBatch, int], Tensor],

@@ -11,6 +11,7 @@ from acis_env.augment import label_dtype
 from acis_env.datasets.preprocessing import Preprocessing, Squeeze
 from acis_env.datasets.scene import Scene, SceneDataset
 from acis_env.networks import parse_size
+from acis_env.surroundings import unaffected
 
 
 class PackedScenes:
@@ -28,6 +29,7 @@ class PackedScenes:
         max_instances: that of `dataset`; small instances are lost in resizing, none are added.
     """
 
+    @unaffected
     def __init__(
         self,
         dataset: SceneDataset,

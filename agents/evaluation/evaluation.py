@@ -18,6 +18,7 @@ from acis_env.datasets.preprocessing import resize_masks
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.metrics import dice_star, matched_dice, mean_metrics, segmentation_metrics
+from acis_env.surroundings import unaffected
 from acis_env.weights import Pretrained
 from agents.evaluation.segmenters import Segmenter, random_segmenter, reconstruction_segmenter
 from agents.models.agent import compose_label_map
@@ -49,6 +50,7 @@ class Evaluation:
         return [float(np.mean([d[t] for d in self.dice_per_step if len(d) > t])) for t in range(longest)]
 
 
+@unaffected
 def evaluate(
     name: str,
     segmenter: Segmenter,

@@ -24,6 +24,7 @@ from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
 from acis_env.observations import unpack
 from acis_env.refinement import RefiningDecoder
+from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained, load_state
 from agents.models.actor import Actor, ActorConfig
 from agents.models.critic import Critic, CriticConfig
@@ -113,6 +114,7 @@ class Agent:
         self._connect()
         return self
 
+    @unaffected
     @torch.no_grad()
     def predict(
         self,
@@ -145,7 +147,7 @@ class Agent:
             context, mask = context[None], mask[None]
         memory = self.actor.initial_memory(len(context)) if state is None else state
         if episode_start is not None:
-            memory = memory * (~torch.as_tensor(episode_start, device=self.device).bool()).view(-1, 1, 1)
+            memory = memory * (~as_tensor(episode_start, device=self.device).bool()).view(-1, 1, 1)
         out = self.actor(self.actor.condition(context), mask, memory)
         latent = out.mean
         if not deterministic:
@@ -159,6 +161,7 @@ class Agent:
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
         return (action[0] if single else action), out.memory
 
+    @unaffected
     def segment(self, image: NDArray[np.uint8], max_steps: int | None = None) -> Segmentation:
         """Take an image apart.
 
@@ -182,6 +185,7 @@ class Agent:
         masks = resize_masks(masks, (image.shape[1], image.shape[2]))
         return Segmentation(compose_label_map(masks, self.threshold), masks, bool(prediction.stopped[0]))
 
+    @unaffected
     @torch.no_grad()
     def predict_masks(self, state: EnvState, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
         """Run the deterministic policy on a batch until every termination unit has said stop.
@@ -245,6 +249,7 @@ class Agent:
         }
 
     @classmethod
+    @unaffected
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Agent:
         """Read an agent written by `save`, or the one in a run's folder.
 
@@ -257,6 +262,7 @@ class Agent:
         return cls.from_state_dict(load_checkpoint(file), str(file)).to(device)
 
     @classmethod
+    @unaffected
     def from_state_dict(cls, state: Mapping[str, Any], source: str) -> Agent:
         """Rebuild an agent; `source` is named in errors."""
         check_format(state, FORMAT, source)

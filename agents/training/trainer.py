@@ -14,6 +14,7 @@ import torch
 from acis_env.files import write_json
 from acis_env.networks import check_device
 from acis_env.sampling import iteration_generator
+from acis_env.surroundings import unaffected
 from agents.algorithms import Algorithm, Learner, Progress
 from agents.algorithms.actor_critic import ActorCritic
 from agents.algorithms.base import Losses, VectorEnv, core_of
@@ -44,6 +45,7 @@ class Trainer:
     has its own slots; the main one evaluates and writes.
     """
 
+    @unaffected
     def __init__(
         self,
         config: TrainConfig,
@@ -90,6 +92,7 @@ class Trainer:
         self.env.reset(seed=seeds)
 
     @classmethod
+    @unaffected
     def resume(
         cls,
         folder: Path,
@@ -118,6 +121,7 @@ class Trainer:
         trainer._restore(state)
         return trainer
 
+    @unaffected
     def run(self) -> Agent:
         """Train to the end of the schedule.
 
@@ -146,6 +150,8 @@ class Trainer:
                     self.save()
         return self.agent()
 
+    @unaffected
+    @torch.enable_grad()
     def train_iteration(self) -> Losses:
         """Run one iteration of the present stage, by its algorithm."""
         number, first = self._stage_at(self.iteration)

@@ -1,4 +1,4 @@
-"""Forked workers go on after torch has used threads. Each program runs with threads of its own, which tests have not."""
+"""Forked workers go on after torch has used threads. Programs here have two threads, while tests have one."""
 
 import multiprocessing
 import os
