@@ -9,6 +9,8 @@ from typing import Any
 
 MAX_BYTES = 2**28
 """Largest file that is read as JSON. The results of `acis reproduce` take some megabytes."""
+MAX_DEPTH = 64
+"""Most brackets inside of each other. Configurations have less than ten, and copying recurses as deeply as they go."""
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -36,13 +38,22 @@ def parse_json(text: str | bytes, source: str) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError(f"{source}: expected a JSON object, got brackets that are nested too deeply") from error
     except ValueError as error:
-        problem = str(error).splitlines()[0]
-        raise ValueError(f"{source}: expected a JSON object, got something else ({problem})") from error
+        raise ValueError(f"{source}: expected a JSON object, got what is not JSON ({error})") from error
+    if _is_deep(value):
+        raise ValueError(f"{source}: expected a JSON object, got brackets that are nested too deeply")
     if not isinstance(value, dict):
-        raise ValueError(f"{source}: expected a JSON object, got {_shortened(value)}")
+        found = type(value).__name__ if isinstance(value, list) else repr(value)[:80]
+        raise ValueError(f"{source}: expected a JSON object, got {found}")
     return value
 
 
-def _shortened(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:80]}..."
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        containers = [
+            item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)
+        ]
+        if not containers:
+            return False
+        level = [item for container in containers for item in container]
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from acis_env.configs import config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.decoder import AutoencoderConfig
 from acis_env.files import replacing, write_json
+from acis_env.json_files import read_json
 from acis_env.networks import on_device
 from acis_env.surroundings import unaffected
 
@@ -122,10 +122,10 @@ def save_weights(
 def _read_config(config_class: type[Any], path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `acis pretrain` writes it")
-    try:
-        config = json.loads(path.read_text())["config"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path}: expected a JSON object with the key "config" ({error})') from error
+    content = read_json(path)
+    if "config" not in content:
+        raise ValueError(f'{path}: expected a JSON object with the key "config", got {sorted(content)}')
+    config = content["config"]
     if not isinstance(config, dict):
         raise ValueError(f'{path}: "config" must be an object, got {type(config).__name__}')
     return config_from_dict(config_class, config, str(path))

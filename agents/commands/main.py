@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import io
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: name of the command and its arguments; by default those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console may not have every letter of a file's name
+            stream.reconfigure(errors="backslashreplace")
     name, *others = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("-h", "--help"):
         print(_help())
@@ -50,10 +54,18 @@ def _run(name: str, arguments: Sequence[str]) -> None:
     command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
     try:
         command.run()
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"acis: {error}")
+    except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        sys.exit(f"acis: {_one_line(error)}")
     except KeyboardInterrupt:
         sys.exit("acis: interrupted; what was written is whole, and `acis train --resume` continues a run")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MemoryError | RuntimeError):
+        return f"out of memory: use smaller sizes or batches ({str(error).splitlines()[0] if str(error) else 'Python'})"
+    return " ".join(str(error).splitlines())
 
 
 def _help() -> str:

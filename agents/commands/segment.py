@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from acis_env.files import replacing
 from acis_env.networks import check_device
 from acis_env.rendering import Picture, overlay, write_png
-from agents.models.agent import Agent
+from agents.models.agent import Agent, Segmentation
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,16 @@ class Segment:
             picture_out = self.out / f"{path.stem}_overlay.png"
             write_png(picture_out, overlay(picture.transpose(2, 0, 1), result.label_map))
             end = "stopped by itself" if result.stopped else "stopped by the cap on steps"
-            print(f"{path}: {len(result.order)} instances, {end}; {picture_out}")
+            print(f"{path}: {_count(result)}, {end}; {picture_out}")
+
+
+def _count(result: Segmentation) -> str:
+    """How many masks there are, and of how many of them others leave something in the label map."""
+    return f"{_plural(len(result.masks), 'mask')}, {_plural(len(result.order), 'instance')} left after overlaps"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def check_names(images: Sequence[Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from acis_env.files import write_json
+from acis_env.json_files import read_json
 from acis_env.networks import check_device
 from acis_env.sampling import iteration_generator
 from acis_env.surroundings import unaffected
@@ -264,12 +264,7 @@ def load_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the folder of a run of `acis train`")
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    values = read_json(path)
     if "phases" in values:
         raise ValueError(f"{path}: {EARLIER_VERSION}: train it again with this one, or use that version")
     check_format(values, FORMAT, str(path))

@@ -140,7 +140,7 @@ def test_a_truncated_file_of_weights_is_refused(folder, name, share):
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", '"config"', "{}", '{"training": {}}', "3", "\ud800"])
 def test_a_json_file_without_a_configuration_is_refused(folder, content):
     (folder / "context.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ValueError, match=r'context\.json: expected a JSON object with the key "config"'):
+    with pytest.raises(ValueError, match=r"context\.json: expected a JSON object(, got| with the key \"config\")"):
         load_context_network(folder)
 
 
