@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.metadata
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
+    # Set before torch is imported: threads that wait by turning round and round take the core from the very thread that
+    # they wait for, as soon as other programs want one, too (docs/performance.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import tyro
 
     from acis_env.allocator import keep_freed_memory
