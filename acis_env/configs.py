@@ -4,10 +4,13 @@ dacite walks through the fields and checks types; the hooks below add what it le
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from functools import cache, partial
+from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -47,8 +50,43 @@ def config_from_dict(config_class: type[Config], values: Mapping[str, Any], sour
 
 
 def nearest_first(name: str, known: Collection[str]) -> list[str]:
-    """The names in `known`, those most like `name` first."""
-    return sorted(known, key=lambda other: -SequenceMatcher(None, name, other).ratio())
+    """The names in `known`, those most like `name` first; a name that begins with the other is like it."""
+
+    def distance(other: str) -> tuple[bool, float]:
+        is_beginning = min(len(name), len(other)) > 2 and (name.startswith(other) or other.startswith(name))
+        return not is_beginning, -SequenceMatcher(None, name, other).ratio()
+
+    return sorted(known, key=distance)
+
+
+def unknown_name(name: str, known: Collection[str]) -> str:
+    """What an error says of a name that is none of `known`."""
+    return f"unknown {name!r}, the nearest are {', '.join(map(repr, nearest_first(name, known)[:3]))}"
+
+
+def check_keywords(source: str, function: Callable[..., Any], keywords: Collection[str]) -> None:
+    """Make sure that `function` takes arguments of the names `keywords`, as far as it says which it takes.
+
+    Raises:
+        ValueError: naming `source`, the first unknown keyword, and the nearest ones.
+    """
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for keyword in keywords:
+        if keyword not in parameters:
+            options = [name for name, parameter in parameters.items() if parameter.default is not parameter.empty]
+            raise ValueError(f"{source}: {unknown_name(keyword, options)}")
+
+
+def is_count(value: object, least: int = 1, most: int = 2**31 - 1) -> bool:
+    """Whether `value` is a whole number that something can be counted with."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class _Misfit(dacite.DaciteFieldError):

@@ -133,8 +133,8 @@ class SegmentationVectorEnv(SlotAttributes):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "rules")}
         self.arguments = arguments | rules
         check_device(device)
-        check_arguments(self.arguments)
-        self.rules = build("rules", Rules, rules)
+        check_arguments(arguments)
+        self.rules = build("arguments", Rules, rules, arguments)
         self.pretrained, self.decoder, predictor = open_parts(weights, decoder, context, refine, device)
         self.device, self.precision = torch.device(device), precision
         self.action_scale, self.threshold = action_scale, threshold

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acis_env.configs import nearest_first
+from acis_env.configs import check_keywords, nearest_first
 from acis_env.datasets.folder import open_folder
 from acis_env.datasets.leaves import Leaves
 from acis_env.datasets.scene import SceneDataset
@@ -67,6 +67,7 @@ def open_scenes(
             known = ", ".join(map(repr, nearest_first(scenes, DATASETS)))
             raise FileNotFoundError(f"scenes {scenes!r}: expected a folder or one of the data sets {known}")
         name, options = "folder", {"root": scenes, **options}
+    check_keywords(f"scene options of {scenes!r}", DATASETS[name].loader, options)
     try:
         return DATASETS[name].loader(split, size, **options)
     except TypeError as error:
