@@ -79,6 +79,32 @@ def check_keywords(source: str, function: Callable[..., Any], keywords: Collecti
             raise ValueError(f"{source}: {unknown_name(keyword, options)}")
 
 
+def check_at_least(least: float, config: Any, *names: str) -> None:
+    """Make sure that the fields `names` of `config`, and the members of tuples, are at least `least`; None passes.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+    _check(config, names, lambda number: number >= least, f"at least {least}")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Make sure that the fields `names` of `config`, and the members of tuples, are above 0; None passes.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+    _check(config, names, lambda number: number > 0, "positive")
+
+
+def _check(config: Any, names: Collection[str], holds: Callable[[float], bool], expected: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(map(holds, numbers)):  # not a number is neither
+            raise ValueError(f"{name} must be {expected}, got {value}")
+
+
 def is_count(value: object, least: int = 1, most: int = 2**31 - 1) -> bool:
     """Whether `value` is a whole number that something can be counted with."""
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most

@@ -9,6 +9,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from acis_env.configs import check_at_least
+
 IMAGE_CHANNELS = 3
 ANGLE_BINS = 8
 CONTEXT_CHANNELS = IMAGE_CHANNELS + 1 + ANGLE_BINS
@@ -89,6 +91,11 @@ class TrunkConfig:
     """Size of the feature vector that the trunk ends in."""
     downsample: Literal["pool", "stride"] = "pool"
     """Halve by 2x2 max-pooling (the paper's code) or by the stride of the convolution (about 4x cheaper)."""
+
+    def __post_init__(self) -> None:
+        if not self.widths:
+            raise ValueError("widths must hold at least one number of channels, got none")
+        check_at_least(1, self, "widths", "features")
 
 
 class Trunk(nn.Module):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from acis_env.augment import Augmentation
 from acis_env.autoencoder import MaskAutoencoder
+from acis_env.configs import check_at_least, check_positive
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import AutoencoderConfig
@@ -51,6 +52,12 @@ class PretrainConfig:
     """Whether to store the weights as float16, in half the space."""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
     """Random changes of the training scenes: flips, turns, zoom and colours."""
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "iterations", "batch_size", "eval_every")
+        check_at_least(0, self, "weight_decay", "kl_weight", "seed")
+        check_positive(self, "clip_norm")
+        check_at_least(0, self, "learning_rate")
 
 
 @unaffected

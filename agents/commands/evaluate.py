@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from acis_env.configs import check_at_least
 from acis_env.episode_source import EpisodeSource
 from acis_env.networks import check_device
 from acis_env.weights import load_pretrained
@@ -56,8 +57,7 @@ class Evaluate:
     def run(self) -> None:
         """Evaluate, print the table, write the report."""
         check_device(self.device)
-        if self.num_scenes is not None and self.num_scenes < 1:
-            raise ValueError(f"--num-scenes must be at least 1, got {self.num_scenes}")
+        check_at_least(1, self, "num_scenes")
         # A run of ours stays one, whatever lies beside its agent.
         is_policy = (self.run_folder / CARD).exists() and not (self.run_folder / "agent.pt").exists()
         source, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from PIL import Image, UnidentifiedImageError
 
+from acis_env.configs import check_at_least
 from acis_env.files import replacing
 from acis_env.networks import check_device
 from acis_env.rendering import Picture, overlay, write_png
@@ -40,6 +41,7 @@ class Segment:
             FileNotFoundError: an image is missing.
         """
         check_device(self.device)
+        check_at_least(1, self, "max_steps")
         check_names(self.images)
         pictures = [read_image(path) for path in self.images]  # before any work: all of them or none
         agent = Agent.load(self.agent, self.device)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from acis_env.configs import check_at_least
 from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
 from acis_env.networks import FOREGROUND, Trunk
@@ -34,6 +35,9 @@ class ActorConfig:
     """Add a linear path from the trunk's features to the output, by which the actor can start as the encoder."""
     hard_mask: bool = False
     """Read `M_t` rounded to 0 and 1; no gradient flows through it then."""
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "memory_size", "layers", "hidden", "termination_hidden")
 
 
 class ActorOutput(NamedTuple):
