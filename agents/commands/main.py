@@ -55,8 +55,8 @@ def _run(name: str, arguments: Sequence[str]) -> None:
     command_type = getattr(importlib.import_module(f"agents.commands.{name}"), name.capitalize())
     # Cascading lets the options of `train` also stand behind the preset.
     cascade = (tyro.conf.CascadeSubcommandArgs,)
-    command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
     try:
+        command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
         command.run()
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):

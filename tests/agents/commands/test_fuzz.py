@@ -44,13 +44,50 @@ HOSTILE = [
 ]
 OPTIONS = {
     "quickstart": ["--out", "--seed", "--iterations", "--test-scenes", "--device"],
-    "pretrain": ["context", "--out", "--scenes", "--scene-options", "--val-options", "--size", "--iterations", "--half"],
-    "train": ["quick", "qick", "ac-dice", "--out", "--resume", "--scenes", "--scene-options", "--weights"]
-    + ["--env-options", "--batch-size", "--stages.1.iterations", "--learner.accumulate", "--env.id", "--max-steps"],
+    "pretrain": [
+        "context",
+        "--out",
+        "--scenes",
+        "--scene-options",
+        "--val-options",
+        "--size",
+        "--iterations",
+        "--batch-size",
+        "--half",
+        "--latent-size",
+        "--eval-every",
+        "--learning-rate",
+        "--augmentation.scale",
+    ],
+    "train": [
+        "quick",
+        "qick",
+        "ac-dice",
+        "--out",
+        "--resume",
+        "--scenes",
+        "--scene-options",
+        "--weights",
+        "--env-options",
+        "--batch-size",
+        "--stages.1.iterations",
+        "--learner.accumulate",
+        "--env.id",
+        "--max-steps",
+    ],
     "evaluate": ["--split", "--scenes", "--scene-options", "--num-scenes", "--out", "--device", "--trust"],
     "segment": ["--agent", "--out", "--max-steps", "--device"],
     "reproduce": ["--sets", "--methods", "--seeds", "--scale", "--jobs", "--scenes", "--tune", "--report-only"],
 }
+STARTS = {
+    "quickstart": [[], ["--iterations", "1"]],
+    "pretrain": [["context", "--out", "w"], ["decoder", "--out", "w"]],
+    "train": [["quick", "--out", "r"], ["ac-dice", "--out", "r"], ["--resume", "r"]],
+    "evaluate": [["r"], ["r", "--num-scenes", "1"]],
+    "segment": [["a.png", "--agent", "r", "--out", "o"], ["--agent", "r", "--out", "o"]],
+    "reproduce": [[], ["--report-only"]],
+}
+"""Beginnings that a command understands, so that what comes behind them is looked at."""
 FUZZ = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
@@ -61,7 +98,8 @@ def command_lines(draw):
     words = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_characters="\0"), max_size=8)
     known = st.sampled_from(OPTIONS.get(command, ["--out"]))
     pairs = st.tuples(known, words).map(list) | known.map(lambda word: [word]) | words.map(lambda word: [word])
-    return [command, *(word for pair in draw(st.lists(pairs, max_size=5)) for word in pair)]
+    start = draw(st.just([]) | st.sampled_from(STARTS.get(command, [[]])))
+    return [command, *start, *(word for pair in draw(st.lists(pairs, max_size=5)) for word in pair)]
 
 
 def end_of(*arguments):
@@ -148,7 +186,7 @@ def test_any_change_of_a_configuration_is_read_or_is_an_error_of_one_line_that_n
     path = tmp_path / "config.json"
     path.write_bytes(data.draw(damaged(json.loads((run.folder / "config.json").read_text()))))
     problem = outcome(load_config, tmp_path)
-    assert problem is None or (str(path) in problem and "\n" not in problem) or "must be" in problem
+    assert problem is None or (str(path) in problem and "\n" not in problem)
 
 
 @settings(FUZZ, max_examples=100)
