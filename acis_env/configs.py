@@ -18,6 +18,10 @@ import dacite
 
 Config = TypeVar("Config")
 
+MOST_CHANNELS, MOST_LAYERS = 2**16, 32
+"""Largest width and number of layers; the published networks have 4096 and 15. A file may name any, and memory is taken
+before anything else could notice."""
+
 
 def config_from_dict(config_class: type[Config], values: Mapping[str, Any], source: str) -> Config:
     """Rebuild a frozen dataclass, and those nested in it, from JSON values.
@@ -86,6 +90,19 @@ def check_at_least(least: float, config: Any, *names: str) -> None:
         ValueError: naming the field and its value.
     """
     _check(config, names, lambda number: number >= least, f"at least {least}")
+
+
+def check_sizes(config: Any, *names: str, most: int = MOST_CHANNELS) -> None:
+    """Make sure that the fields `names` of `config` are sizes of layers that there can be, or tuples of them.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+    _check(config, names, lambda number: 1 <= number <= most, f"from 1 to {most}")
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, tuple) and len(value) > MOST_LAYERS:
+            raise ValueError(f"{name} must be at most {MOST_LAYERS} numbers, got {len(value)}")
 
 
 def check_positive(config: Any, *names: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.configs import check_at_least, check_positive
+from acis_env.configs import check_positive, check_sizes
 from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS, channels_last, parse_size
 
 
@@ -108,7 +108,7 @@ class ContextConfig:
         parse_size(self.size)
         if not self.widths:
             raise ValueError("widths must hold at least one number of channels, got none")
-        check_at_least(1, self, "widths")
+        check_sizes(self, "widths")
         check_positive(self, "image_std")
 
 

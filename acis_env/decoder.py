@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env import tree
-from acis_env.configs import check_at_least, check_positive
+from acis_env.configs import check_positive, check_sizes
 from acis_env.networks import CONTEXT_CHANNELS, ContextNormaliser, TrunkConfig, parse_size
 from acis_env.precision import to_float32
 
@@ -92,7 +92,7 @@ class AutoencoderConfig:
         parse_size(self.size)
         if not self.decoder_widths:
             raise ValueError("decoder_widths must hold at least one number of channels, got none")
-        check_at_least(1, self, "latent_size", "hidden", "bottleneck_channels", "decoder_widths")
+        check_sizes(self, "latent_size", "hidden", "bottleneck_channels", "decoder_widths")
         check_positive(self, "image_std")
 
 

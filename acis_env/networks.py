@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from acis_env.configs import check_at_least
+from acis_env.configs import check_sizes
 
 IMAGE_CHANNELS = 3
 ANGLE_BINS = 8
@@ -17,6 +17,9 @@ CONTEXT_CHANNELS = IMAGE_CHANNELS + 1 + ANGLE_BINS
 """Channels of `context`: image, foreground, angles, in this order."""
 FOREGROUND = IMAGE_CHANNELS
 """Index of the foreground in `context`."""
+
+LARGEST_SIDE = 2**14
+"""Largest height or width of a picture."""
 
 
 def parse_size(size: tuple[int, int] | list[int], argument: str = "size") -> tuple[int, int]:
@@ -27,6 +30,8 @@ def parse_size(size: tuple[int, int] | list[int], argument: str = "size") -> tup
     """
     if len(size) != 2 or any(side <= 0 or side % 32 for side in size):
         raise ValueError(f"{argument} must be (H, W), two positive multiples of 32, got {tuple(size)}")
+    if max(size) > LARGEST_SIDE:
+        raise ValueError(f"{argument} must be (H, W), each at most {LARGEST_SIDE}, got {tuple(size)}")
     return int(size[0]), int(size[1])
 
 
@@ -95,7 +100,7 @@ class TrunkConfig:
     def __post_init__(self) -> None:
         if not self.widths:
             raise ValueError("widths must hold at least one number of channels, got none")
-        check_at_least(1, self, "widths", "features")
+        check_sizes(self, "widths", "features")
 
 
 class Trunk(nn.Module):

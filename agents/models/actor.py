@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from acis_env.configs import check_at_least
+from acis_env.configs import MOST_LAYERS, check_sizes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
 from acis_env.networks import FOREGROUND, Trunk
@@ -37,7 +37,8 @@ class ActorConfig:
     """Read `M_t` rounded to 0 and 1; no gradient flows through it then."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "memory_size", "layers", "hidden", "termination_hidden")
+        check_sizes(self, "memory_size", "hidden", "termination_hidden")
+        check_sizes(self, "layers", most=MOST_LAYERS)
 
 
 class ActorOutput(NamedTuple):

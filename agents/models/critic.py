@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.configs import check_at_least
+from acis_env.configs import check_sizes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
 from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk
@@ -33,7 +33,7 @@ class CriticConfig:
     """Also show the mask times `M_t`, foreground and angles, which a convolution cannot form by itself."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "trunk_widths", "trunk_features", "hidden")
+        check_sizes(self, "trunk_widths", "trunk_features", "hidden")
 
 
 class Critic(nn.Module):
