@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import gymnasium as gym
 
+from acis_env.forks import use_one_thread_in_forks
+
 __all__ = [
     "FolderScenes",
     "Leaves",
@@ -24,6 +26,8 @@ __all__ = [
     "load_pretrained",
     "segmentation_metrics",
 ]
+
+use_one_thread_in_forks()
 
 for _name, _arguments in {"Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"}, "Scenes": {}}.items():
     gym.register(

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acis_env.surroundings import as_tensor
+
 
 class ActionReader:
     """Brings actions to the device and into [-1, 1], and remembers who sent something else than numbers.
@@ -29,7 +31,7 @@ class ActionReader:
         Raises:
             ValueError: they have another shape.
         """
-        tensor = torch.as_tensor(actions, dtype=torch.float32, device=self.device).detach()
+        tensor = as_tensor(actions, dtype=torch.float32, device=self.device).detach()
         if tensor.shape != self.expected:
             raise ValueError(
                 f"actions must be [num_envs, {self._entries}] = {list(self.expected)}, got {list(tensor.shape)}; "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers from malloc.h
 LARGEST = 2**30
@@ -23,3 +25,13 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # not glibc, or not even a C library by that name
         return False
     return bool(mallopt(M_TRIM_THRESHOLD, LARGEST)) and bool(mallopt(M_MMAP_THRESHOLD, LARGEST))
+
+
+def peak_memory() -> float:
+    """Most memory that the process has had so far, in bytes; NaN where the system does not tell, as Windows."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

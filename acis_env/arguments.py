@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,19 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from acis_env.configs import is_count, is_number, unknown_name
 from acis_env.dynamics import Rules
+from acis_env.weights import Pretrained
+
+MOST_ENVS = 2**20
+"""Slots of one environment; each has a generator on the host, and a million of them take minutes."""
+SCENES = "a registered name, a folder or a data set"
+WEIGHTS = "None, a bundled name, a folder or the loaded networks"
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Check the keyword arguments of `SegmentationVectorEnv` that no other class checks."""
-    limit = arguments["max_episode_steps"]
+    limit, scale, threshold = (arguments[name] for name in ("max_episode_steps", "action_scale", "threshold"))
     modes = tuple(mode.value for mode in AutoresetMode)
     choices = {
         "render_mode": (None, "rgb_array"),
@@ -29,22 +37,33 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     }
     checks = [(name, arguments[name] in allowed, f"one of {allowed}") for name, allowed in choices.items()]
     checks += [
-        ("num_envs", arguments["num_envs"] >= 1, "at least 1"),
-        ("max_episode_steps", limit is None or limit >= 1, "None or at least 1"),
-        ("action_scale", arguments["action_scale"] > 0, "positive"),
-        ("threshold", 0 < arguments["threshold"] < 1, "between 0 and 1"),
+        ("num_envs", is_count(arguments["num_envs"], most=MOST_ENVS), f"an int from 1 to {MOST_ENVS}"),
+        ("max_episode_steps", limit is None or is_count(limit), "None or an int from 1 on"),
+        ("action_scale", is_number(scale) and scale > 0, "a positive number"),
+        ("threshold", is_number(threshold) and 0 < threshold < 1, "a number between 0 and 1"),
+        ("split", isinstance(arguments["split"], str), "the name of a part of the scenes"),
+        ("scenes", hasattr(arguments["scenes"], "__getitem__") or isinstance(arguments["scenes"], Path), SCENES),
+        ("weights", isinstance(arguments["weights"], str | Path | Pretrained | None), WEIGHTS),
     ]
+    for name in ("scene_options", "augmentation"):
+        checks.append((name, isinstance(arguments[name], Mapping | None), "None or a mapping of names to values"))
+    for name in ("refine", "compile"):
+        checks.append((name, isinstance(arguments[name], bool), "True or False"))
     for name, holds, expected in checks:
         if not holds:
             raise ValueError(f"{name} must be {expected}, got {arguments[name]!r}")
 
 
-def build(name: str, kind: type[Any], arguments: Mapping[str, Any]) -> Any:
-    """`kind(**arguments)`; an unknown keyword is a ValueError that names `name`."""
+def build(name: str, kind: type[Any], arguments: Mapping[str, Any], others: Collection[str] = ()) -> Any:
+    """`kind(**arguments)`; an unknown keyword is a ValueError that names `name` and the nearest, `others` included."""
     known = [f.name for f in fields(kind)]
-    if unknown := sorted(set(arguments) - set(known)):
-        raise ValueError(f"{name} may hold {known}, got {unknown}")
-    return kind(**arguments)
+    for keyword in arguments:
+        if keyword not in known:
+            raise ValueError(f"{name}: {unknown_name(keyword, [*known, *others])}")
+    try:
+        return kind(**arguments)
+    except TypeError as error:  # from a comparison with another type
+        raise ValueError(f"{name}: a value of another type than expected in {dict(arguments)} ({error})") from error
 
 
 RULES = tuple(f.name for f in fields(Rules))

@@ -11,9 +11,10 @@ from acis_env.arguments import RULES, change_rule, deal_out
 from acis_env.dynamics import Rules, assign_again
 from acis_env.observations import Observation
 from acis_env.slots import Slots
+from acis_env.specs import PortableSpec
 
 
-class SlotAttributes(VectorEnv[Observation, Tensor, Tensor]):
+class SlotAttributes(PortableSpec, VectorEnv[Observation, Tensor, Tensor]):
     """The part of `SegmentationVectorEnv` that gives and takes one value per slot.
 
     Attributes:

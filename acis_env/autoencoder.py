@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from acis_env.decoder import AutoencoderConfig, Decoder, MaskDecoder
 from acis_env.encoder import MaskEncoder
-from acis_env.networks import check_sizes
 from acis_env.refinement import RefiningDecoder
 
 
@@ -20,7 +19,6 @@ class MaskAutoencoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        check_sizes(config)
         self.config = config
         self.encoder = MaskEncoder(config)
         self.decoder = MaskDecoder(config)

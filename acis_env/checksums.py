@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from acis_env import json_files
+
 logger = logging.getLogger(__name__)
 
 MARK = b"\nsha256 "
@@ -112,14 +114,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, and compare it with its checksum, which is left out of the result.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: it is damaged, or no JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    content = json_files.read_json(path)
     if KEY not in content:
         _warn(path)
         return content

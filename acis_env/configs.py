@@ -4,16 +4,23 @@ dacite walks through the fields and checks types; the hooks below add what it le
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from functools import cache, partial
+from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import dacite
 
 Config = TypeVar("Config")
+
+MOST_CHANNELS, MOST_LAYERS = 2**16, 32
+"""Largest width and number of layers; the published networks have 4096 and 15. A file may name any, and memory is taken
+before anything else could notice."""
 
 
 def config_from_dict(config_class: type[Config], values: Mapping[str, Any], source: str) -> Config:
@@ -47,8 +54,82 @@ def config_from_dict(config_class: type[Config], values: Mapping[str, Any], sour
 
 
 def nearest_first(name: str, known: Collection[str]) -> list[str]:
-    """The names in `known`, those most like `name` first."""
-    return sorted(known, key=lambda other: -SequenceMatcher(None, name, other).ratio())
+    """The names in `known`, those most like `name` first; a name that begins with the other is like it."""
+
+    def distance(other: str) -> tuple[bool, float]:
+        is_beginning = min(len(name), len(other)) > 2 and (name.startswith(other) or other.startswith(name))
+        return not is_beginning, -SequenceMatcher(None, name, other).ratio()
+
+    return sorted(known, key=distance)
+
+
+def unknown_name(name: str, known: Collection[str]) -> str:
+    """What an error says of a name that is none of `known`."""
+    return f"unknown {name!r}, the nearest are {', '.join(map(repr, nearest_first(name, known)[:3]))}"
+
+
+def check_keywords(source: str, function: Callable[..., Any], keywords: Collection[str]) -> None:
+    """Make sure that `function` takes arguments of the names `keywords`, as far as it says which it takes.
+
+    Raises:
+        ValueError: naming `source`, the first unknown keyword, and the nearest ones.
+    """
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for keyword in keywords:
+        if keyword not in parameters:
+            options = [name for name, parameter in parameters.items() if parameter.default is not parameter.empty]
+            raise ValueError(f"{source}: {unknown_name(keyword, options)}")
+
+
+def check_at_least(least: float, config: Any, *names: str) -> None:
+    """Make sure that the fields `names` of `config`, and the members of tuples, are at least `least`; None passes.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+    _check(config, names, lambda number: number >= least, f"at least {least}")
+
+
+def check_sizes(config: Any, *names: str, most: int = MOST_CHANNELS) -> None:
+    """Make sure that the fields `names` of `config` are sizes of layers that there can be, or tuples of them.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+    _check(config, names, lambda number: 1 <= number <= most, f"from 1 to {most}")
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, tuple) and len(value) > MOST_LAYERS:
+            raise ValueError(f"{name} must be at most {MOST_LAYERS} numbers, got {len(value)}")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Make sure that the fields `names` of `config`, and the members of tuples, are above 0; None passes.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+    _check(config, names, lambda number: number > 0, "positive")
+
+
+def _check(config: Any, names: Collection[str], holds: Callable[[float], bool], expected: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(map(holds, numbers)):  # not a number is neither
+            raise ValueError(f"{name} must be {expected}, got {value}")
+
+
+def is_count(value: object, least: int = 1, most: int = 2**31 - 1) -> bool:
+    """Whether `value` is a whole number that something can be counted with."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class _Misfit(dacite.DaciteFieldError):

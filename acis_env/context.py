@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS, channels_last, check_sizes, parse_size
+from acis_env.configs import check_positive, check_sizes
+from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS, channels_last, parse_size
 
 
 def quantise_angles(label_maps: Tensor, max_instances: int) -> Tensor:
@@ -103,6 +104,13 @@ class ContextConfig:
     image_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     """Standard deviation of the training images, RGB in [0, 1]."""
 
+    def __post_init__(self) -> None:
+        parse_size(self.size)
+        if not self.widths:
+            raise ValueError("widths must hold at least one number of channels, got none")
+        check_sizes(self, "widths")
+        check_positive(self, "image_std")
+
 
 class ContextNetwork(nn.Module):
     """Predicts foreground and angles from the image alone (the paper's pre-processing network)."""
@@ -112,8 +120,6 @@ class ContextNetwork(nn.Module):
 
     def __init__(self, config: ContextConfig) -> None:
         super().__init__()
-        check_sizes(config)
-        parse_size(config.size)
         self.config = config
         self.size = config.size
         self.register_buffer("mean", torch.tensor(config.image_mean).view(1, -1, 1, 1))

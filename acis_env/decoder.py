@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env import tree
+from acis_env.configs import check_positive, check_sizes
 from acis_env.networks import CONTEXT_CHANNELS, ContextNormaliser, TrunkConfig, parse_size
 from acis_env.precision import to_float32
 
@@ -89,9 +90,10 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         parse_size(self.size)
-        for name in ("latent_size", "hidden", "bottleneck_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.decoder_widths:
+            raise ValueError("decoder_widths must hold at least one number of channels, got none")
+        check_sizes(self, "latent_size", "hidden", "bottleneck_channels", "decoder_widths")
+        check_positive(self, "image_std")
 
 
 @tree.register

@@ -5,10 +5,8 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 4.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from operator import itemgetter
 from typing import Literal
 
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from acis_env import tree
 from acis_env.augment import compact_labels, label_dtype
+from acis_env.configs import is_count, is_number
 from acis_env.decoder import Conditioning, Decoder
 from acis_env.matching import from_scratch, match
 from acis_env.ops.owners import claim
@@ -56,12 +55,12 @@ class Rules:
         checks = (
             ("score", callable(self.score) or self.score in SCORES, f"one of {SCORES} or a function"),
             ("reward", self.reward in ("potential", "greedy"), '"potential" or "greedy"'),
-            ("matching_noise", 0 <= self.matching_noise < math.inf, "at least 0"),
+            ("matching_noise", is_number(self.matching_noise) and self.matching_noise >= 0, "at least 0"),
             ("stop", self.stop in ("ground_truth", "agent"), '"ground_truth" or "agent"'),
-            ("count_penalty", 0 <= self.count_penalty < math.inf, "at least 0"),
+            ("count_penalty", is_number(self.count_penalty) and self.count_penalty >= 0, "at least 0"),
             (
                 "sequence_length",
-                self.sequence_length is None or _is_count(self.sequence_length),
+                self.sequence_length is None or is_count(self.sequence_length),
                 "None or an int from 1 on",
             ),
             ("prefill", self.prefill in ("exact", "random"), '"exact" or "random"'),
@@ -69,10 +68,6 @@ class Rules:
         for name, holds, expected in checks:
             if not holds:
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and int(value) >= 1
 
 
 DEFAULT_RULES = Rules()

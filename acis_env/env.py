@@ -14,12 +14,13 @@ from acis_env.datasets import Scene
 from acis_env.decoder import Decoder
 from acis_env.observations import Observation
 from acis_env.snapshot import Snapshot
+from acis_env.specs import PortableSpec
 from acis_env.vector_env import SegmentationVectorEnv
 
 NumpyObservation = dict[str, NDArray[Any]] | NDArray[Any]
 
 
-class SegmentationEnv(gym.Env[NumpyObservation, NDArray[np.float32]]):
+class SegmentationEnv(PortableSpec, gym.Env[NumpyObservation, NDArray[np.float32]]):
     """One scene at a time, in numpy: the one-slot view of `SegmentationVectorEnv`, without automatic resets.
 
     The `info` of the last step has the metrics of the finished label map. An episode that is cut by Gymnasium's

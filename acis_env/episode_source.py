@@ -19,6 +19,7 @@ from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from acis_env.networks import CONTEXT_CHANNELS
 from acis_env.precision import Precision, autocast, to_float32
 from acis_env.sampling import SceneBatch, load_batch
+from acis_env.surroundings import unaffected
 
 MAX_BATCH = 64
 """Contexts that are predicted at a time on other devices than the CPU."""
@@ -68,6 +69,7 @@ class EpisodeSource:
         self.device = _device(decoder, context) if scenes is None else scenes.device
         self._kept = ContextCache()  # of scenes without augmentation
 
+    @unaffected
     def begin(
         self,
         indices: Sequence[int],
@@ -114,6 +116,7 @@ class EpisodeSource:
             state = dynamics.reset(context, label_map, self.decoder, capacity, max_steps, given, noise, step_limit)
         return state, batch
 
+    @unaffected
     def begin_images(self, images: Tensor, max_steps: int) -> EnvState:
         """Begin an episode in each of `B` images of which no instance is known; `transition` goes on from there.
 
@@ -135,6 +138,7 @@ class EpisodeSource:
         with autocast(self.device, self.precision):
             return dynamics.reset(context, no_labels, self.decoder, 1, max_steps, step_limit=max_steps)
 
+    @unaffected
     def begin_contexts(
         self, context: Tensor, accumulated_mask: Tensor, label_map: Tensor, step_limit: Tensor | None = None
     ) -> EnvState:
@@ -154,6 +158,7 @@ class EpisodeSource:
                 context, label_map.long(), self.decoder, capacity, max_steps, accumulated_mask, step_limit=limit
             )
 
+    @unaffected
     def context_again(self, indices: Tensor, augmentation: Tensor) -> Tensor:
         """The context `[B, 12, H, W]` in [0, 1] of episodes that began with these draws.
 
@@ -167,6 +172,7 @@ class EpisodeSource:
             images, label_maps = augment(images, label_maps, augmentation, max_instances=scenes.max_instances)
         return self._known_context(indices, images, label_maps)
 
+    @unaffected
     @torch.no_grad()
     def make_context(self, images: Tensor, label_maps: Tensor) -> Tensor:
         """Context `[B, 12, H, W]` in [0, 1] of images `[B, 3, H, W]` uint8; only the oracle looks at label maps."""

@@ -33,7 +33,7 @@ def replacing(path: str | os.PathLike[str], what: str = "file", previous: Path |
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
-        with unfinished.open("rb") as file:
+        with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         if previous is not None and target.exists():
             target.replace(previous)

@@ -10,6 +10,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from acis_env.precision import widest_float
+
 ARC_COST = 1e-10
 """Added to each move of a path, in float64. Of paths that are equally good it makes the shortest the best, so that no
 cycle costs nothing; it is far above the rounding of the sums and far below the float32 resolution of the potential."""
@@ -21,9 +23,10 @@ def match(
     """Assignment and potential after the newest prediction of every scene; arguments and results of `extend`.
 
     On the CPU this is `from_scratch`: SciPy's compiled code takes a scene some ten microseconds, less than a hundred
-    small tensor operations take, even shared by a batch. On other devices it is `extend`, which never waits for them.
+    small tensor operations take, even shared by a batch. On other devices it is `extend`, which never waits for them,
+    unless they lack the float64 that its paths are found in.
     """
-    if scores.device.type == "cpu":
+    if scores.device.type == "cpu" or widest_float(scores.device) is not torch.float64:
         return from_scratch(scores, steps, num_instances, noise)
     return extend(scores, steps, num_instances, assignment, noise)
 

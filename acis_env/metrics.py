@@ -64,7 +64,7 @@ def segmentation_metrics(prediction: NDArray[Any], ground_truth: NDArray[Any]) -
         ValueError: a map is not a matrix of non-negative integers, or the two differ in shape.
     """
     table = torch.from_numpy(contingency_table(prediction, ground_truth))
-    values = torch.cat(list(_table_metrics(table[None]).values())).tolist()
+    values = torch.cat(list(_table_metrics(table[None], torch.float64).values())).tolist()
     return dict(zip(METRIC_NAMES, values, strict=True))
 
 
@@ -101,7 +101,7 @@ def batch_metrics(
     pairs = (predictions.long() * shape[2] + label_maps).flatten(1)
     counts = torch.zeros(shape, dtype=torch.int64, device=pairs.device).flatten(1)
     tables = counts.scatter_add(1, pairs, torch.ones_like(counts[:, :1]).expand_as(pairs)).view(shape)
-    return {name: values.float() for name, values in _table_metrics(tables).items()}
+    return _table_metrics(tables, torch.float32)  # the widest that every device has
 
 
 def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -210,43 +210,43 @@ def _consecutive(label_map: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
     return labels.astype(np.int64), int(labels.max(initial=0))
 
 
-def _table_metrics(tables: Tensor) -> dict[str, Tensor]:
-    """All measures, `[B]` float64, in the order of `METRIC_NAMES`.
+def _table_metrics(tables: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """All measures, `[B]` of `dtype`, in the order of `METRIC_NAMES`.
 
     Args:
         tables: `[B, T + 1, N + 1]` int64, pixels shared by every predicted label and every true one, as
             `contingency_table`; a label whose row or column is all zero does not count.
+        dtype: floating, to divide in; pixels and labels are counted in integers.
     """
-    tables = tables.double()
     # The background keeps its place with an area and overlaps of 0, so that no axis is empty, and counts no more
     # than an absent label does.
     overlap = pad(tables[:, 1:, 1:], (1, 0, 1, 0))
     predicted_area, true_area = pad(tables[:, 1:].sum(2), (1, 0)), pad(tables[:, :, 1:].sum(1), (1, 0))
     num_predictions, num_instances = (predicted_area > 0).sum(1), (true_area > 0).sum(1)
     area = predicted_area[:, :, None] + true_area[:, None]
-    dice, best_iou = _ratio(2 * overlap, area), _ratio(overlap, area - overlap).amax(1)
-    predicted_dice, true_dice = _ratio(dice.amax(2).sum(1), num_predictions), _ratio(dice.amax(1).sum(1), num_instances)
 
-    difference_in_count = (num_predictions - num_instances).double()
-    false_positives = ((predicted_area > 0) & (overlap.sum(2) == 0)).sum(1).double()
-    false_negatives = ((true_area > 0) & (overlap.sum(1) == 0)).sum(1).double()
+    def ratio(numerator: Tensor, count: Tensor) -> Tensor:
+        """Quotient by a count of pixels or labels; 0 where that is 0, for so is the numerator then."""
+        return numerator.to(dtype) / count.clamp_min(1).to(dtype)
+
+    dice, best_iou = ratio(2 * overlap, area), ratio(overlap, area - overlap).amax(1)
+    predicted_dice, true_dice = ratio(dice.amax(2).sum(1), num_predictions), ratio(dice.amax(1).sum(1), num_instances)
+
+    difference_in_count = (num_predictions - num_instances).to(dtype)
+    false_positives = ((predicted_area > 0) & (overlap.sum(2) == 0)).sum(1).to(dtype)
+    false_negatives = ((true_area > 0) & (overlap.sum(1) == 0)).sum(1).to(dtype)
     return {
         "sbd": torch.minimum(predicted_dice, true_dice),
         "dic": difference_in_count,
         "abs_dic": difference_in_count.abs(),
-        "fbd": _ratio(2 * overlap.sum((1, 2)), predicted_area.sum(1) + true_area.sum(1)),
-        "mucov": _ratio(best_iou.sum(1), num_instances),
-        "mwcov": _ratio((true_area * best_iou).sum(1), true_area.sum(1)),
+        "fbd": ratio(2 * overlap.sum((1, 2)), predicted_area.sum(1) + true_area.sum(1)),
+        "mucov": ratio(best_iou.sum(1), num_instances),
+        "mwcov": ratio((true_area * best_iou).sum(1), true_area.sum(1)),
         "avg_fp": false_positives,
         "avg_fn": false_negatives,
-        "fp_rate": _ratio(false_positives, num_predictions),
-        "fn_rate": _ratio(false_negatives, num_instances),
+        "fp_rate": ratio(false_positives, num_predictions),
+        "fn_rate": ratio(false_negatives, num_instances),
     }
-
-
-def _ratio(numerator: Tensor, count: Tensor) -> Tensor:
-    """Quotient by a count of pixels or labels; 0 where that is 0, for so is the numerator then."""
-    return numerator / count.clamp_min(1)
 
 
 def _check_masks(masks: NDArray[Any], shape: tuple[int, ...]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from acis_env.configs import check_sizes
 
 IMAGE_CHANNELS = 3
 ANGLE_BINS = 8
@@ -15,6 +17,9 @@ CONTEXT_CHANNELS = IMAGE_CHANNELS + 1 + ANGLE_BINS
 """Channels of `context`: image, foreground, angles, in this order."""
 FOREGROUND = IMAGE_CHANNELS
 """Index of the foreground in `context`."""
+
+LARGEST_SIDE = 2**14
+"""Largest height or width of a picture."""
 
 
 def parse_size(size: tuple[int, int] | list[int], argument: str = "size") -> tuple[int, int]:
@@ -25,34 +30,9 @@ def parse_size(size: tuple[int, int] | list[int], argument: str = "size") -> tup
     """
     if len(size) != 2 or any(side <= 0 or side % 32 for side in size):
         raise ValueError(f"{argument} must be (H, W), two positive multiples of 32, got {tuple(size)}")
+    if max(size) > LARGEST_SIDE:
+        raise ValueError(f"{argument} must be (H, W), each at most {LARGEST_SIDE}, got {tuple(size)}")
     return int(size[0]), int(size[1])
-
-
-LARGEST_SIZE = 2**16
-"""Largest number in the configuration of a network; what is beyond it is damage or a slip of the keyboard."""
-MOST_SIZES = 64
-"""Largest number of sizes in a row, e.g. of widths."""
-
-
-def check_sizes(config: Any) -> None:
-    """Check the configuration of a network before memory is taken for it: every whole number in it is a size.
-
-    Raises:
-        ValueError: one is not in [1, `LARGEST_SIZE`], or there are too many in a row.
-    """
-    for name, values in asdict(config).items():
-        row = list(values.values()) if isinstance(values, dict) else values
-        _check_size(f"{type(config).__name__}.{name}", row)
-
-
-def _check_size(name: str, value: Any) -> None:
-    if isinstance(value, list | tuple):
-        if len(value) > MOST_SIZES:
-            raise ValueError(f"{name} must be at most {MOST_SIZES} numbers, got {len(value)}")
-        for item in value:
-            _check_size(name, item)
-    elif isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= LARGEST_SIZE:
-        raise ValueError(f"{name} must be in [1, {LARGEST_SIZE}], got {value}")
 
 
 def check_device(device: str | torch.device) -> None:
@@ -116,6 +96,11 @@ class TrunkConfig:
     """Size of the feature vector that the trunk ends in."""
     downsample: Literal["pool", "stride"] = "pool"
     """Halve by 2x2 max-pooling (the paper's code) or by the stride of the convolution (about 4x cheaper)."""
+
+    def __post_init__(self) -> None:
+        if not self.widths:
+            raise ValueError("widths must hold at least one number of channels, got none")
+        check_sizes(self, "widths", "features")
 
 
 class Trunk(nn.Module):

@@ -15,6 +15,7 @@ from acis_env.decoder import StatePyramid
 from acis_env.dynamics import EnvState
 from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS
 from acis_env.ops.planes import lazy_copy, to_uint8
+from acis_env.surroundings import as_tensor
 
 ObservationKind = Literal["dict", "stacked", "coarse"]
 ObservationDtype = Literal["uint8", "float32"]
@@ -109,13 +110,13 @@ def unpack(observation: Mapping[str, Any] | Tensor | NDArray[Any], device: torch
         ValueError: the observation is of another kind.
     """
     if isinstance(observation, Mapping) and set(observation) == set(CHANNELS):
-        planes = torch.cat([torch.as_tensor(observation[name], device=device) for name in CHANNELS], dim=-3)
+        planes = torch.cat([as_tensor(observation[name], device=device) for name in CHANNELS], dim=-3)
     elif (
         not isinstance(observation, Mapping)
         and observation.ndim >= 3
         and observation.shape[-3] == sum(CHANNELS.values())
     ):
-        planes = torch.as_tensor(observation, device=device)
+        planes = as_tensor(observation, device=device)
     else:
         shape = sorted(observation) if isinstance(observation, Mapping) else list(observation.shape)
         raise ValueError(f'observation must be of kind "dict" or "stacked", [..., 13, H, W], got {shape}')

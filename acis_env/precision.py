@@ -28,6 +28,11 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()  # entered in a quarter of the time
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """The type for sums whose last digits count: float64, but for Apple's GPUs, which have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def to_float32(x: Tensor) -> Tensor:
     """`x` in float32, unless it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -18,10 +18,12 @@ from tqdm import tqdm
 
 from acis_env.augment import Augmentation
 from acis_env.autoencoder import MaskAutoencoder
+from acis_env.configs import check_at_least, check_positive
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.sampling import SceneBatch, draw_batch, iteration_generator, load_batch
+from acis_env.surroundings import unaffected
 from acis_env.weights import save_weights
 
 RGB = tuple[float, float, float]
@@ -52,7 +54,14 @@ class PretrainConfig:
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
     """Random changes of the training scenes: flips, turns, zoom and colours."""
 
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "iterations", "batch_size", "eval_every")
+        check_at_least(0, self, "weight_decay", "kl_weight", "seed")
+        check_positive(self, "clip_norm")
+        check_at_least(0, self, "learning_rate")
 
+
+@unaffected
 def image_statistics(scenes: PackedScenes, limit: int = 200) -> tuple[RGB, RGB]:
     """Mean and standard deviation per colour, RGB in [0, 1], over the first `limit` scenes."""
     images, _ = scenes.gather(range(min(limit, len(scenes))))
@@ -61,6 +70,7 @@ def image_statistics(scenes: PackedScenes, limit: int = 200) -> tuple[RGB, RGB]:
     return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
 
 
+@unaffected
 def pretrain_context(
     train: PackedScenes, val: PackedScenes, network_config: ContextConfig, config: PretrainConfig, folder: Path
 ) -> ContextNetwork:
@@ -77,6 +87,7 @@ def pretrain_context(
 
 
 @torch.no_grad()
+@unaffected
 def evaluate_context(network: ContextNetwork, scenes: PackedScenes) -> dict[str, float]:
     """Dice of the foreground (cut at 0.5) and accuracy of the angles on instance pixels, over all scenes."""
     network.eval()
@@ -92,6 +103,7 @@ def evaluate_context(network: ContextNetwork, scenes: PackedScenes) -> dict[str,
     return {"foreground_dice": 2 * common / max(total, 1), "angle_accuracy": correct / max(pixels, 1)}
 
 
+@unaffected
 def pretrain_autoencoder(
     train: PackedScenes,
     val: PackedScenes,
@@ -132,6 +144,7 @@ def pretrain_autoencoder(
 
 
 @torch.no_grad()
+@unaffected
 def evaluate_autoencoder(
     autoencoder: MaskAutoencoder, context_network: ContextNetwork, scenes: PackedScenes
 ) -> dict[str, float]:
@@ -157,6 +170,7 @@ def iterate(scenes: PackedScenes, batch_size: int = 32) -> Iterator[SceneBatch]:
         yield load_batch(scenes, range(start, min(start + batch_size, len(scenes))))
 
 
+@torch.enable_grad()
 def _fit(
     network: ContextNetwork | MaskAutoencoder,
     loss: Callable[[SceneBatch, int], Tensor],

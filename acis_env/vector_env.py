@@ -38,6 +38,7 @@ from acis_env.rendering.episode import frame, picture
 from acis_env.sampling import SamplerName, SceneSampler
 from acis_env.slots import Slots
 from acis_env.snapshot import Snapshot
+from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained
 
 
@@ -68,6 +69,7 @@ class SegmentationVectorEnv(SlotAttributes):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's contract)
 
+    @unaffected
     def __init__(
         self,
         num_envs: int = 1,
@@ -131,8 +133,8 @@ class SegmentationVectorEnv(SlotAttributes):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "rules")}
         self.arguments = arguments | rules
         check_device(device)
-        check_arguments(self.arguments)
-        self.rules = build("rules", Rules, rules)
+        check_arguments(arguments)
+        self.rules = build("arguments", Rules, rules, arguments)
         self.pretrained, self.decoder, predictor = open_parts(weights, decoder, context, refine, device)
         self.device, self.precision = torch.device(device), precision
         self.action_scale, self.threshold = action_scale, threshold
@@ -197,6 +199,7 @@ class SegmentationVectorEnv(SlotAttributes):
         """Hard prediction so far, `[num_envs, H, W]` int64, labels in the order of prediction."""
         return dynamics.label_prediction(self.state, self.threshold)
 
+    @unaffected
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -222,8 +225,9 @@ class SegmentationVectorEnv(SlotAttributes):
             if (own := seeds[slot]) is not None:
                 self.samplers[slot].seed(own)
         self._begin(slots, None if scene_indices is None else [scene_indices[slot] for slot in slots])
-        return self._slots.observe(), with_masks(episode_info(self._slots), torch.as_tensor(mask, device=self.device))
+        return self._slots.observe(), with_masks(episode_info(self._slots), as_tensor(mask, device=self.device))
 
+    @unaffected
     def step(self, actions: Tensor | NDArray[np.float32]) -> tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Add one mask in every slot whose episode is under way; `autoreset_mode` decides about the others.
 
@@ -258,6 +262,7 @@ class SegmentationVectorEnv(SlotAttributes):
         infos |= with_masks(episode_info(self._slots), torch.ones_like(done))
         return self._slots.observe(), rewards, terminated, truncated, infos
 
+    @unaffected
     def render(
         self, env_ids: Sequence[int] | None = None, *, before_reset: bool = False
     ) -> tuple[NDArray[np.uint8], ...] | None:
@@ -275,10 +280,12 @@ class SegmentationVectorEnv(SlotAttributes):
         episodes = [shown[slot] if slot in shown else self._slots.episode(slot) for slot in slots]
         return tuple(frame(episode, self.threshold) for episode in episodes)
 
+    @unaffected
     def get_state(self, env_ids: Sequence[int] | None = None) -> Snapshot:
         """Copy the episodes of the slots `env_ids` (None for all; one may stand twice), generators included."""
         return snapshots.take(self._slots, parse_env_ids(env_ids, self.num_envs))
 
+    @unaffected
     def set_state(self, snapshot: Snapshot, env_ids: Sequence[int] | None = None) -> None:
         """Go on from `snapshot` in the slots `env_ids` (None for all), bit by bit as the slots did that gave it.
 

@@ -20,6 +20,7 @@ from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.decoder import AutoencoderConfig
 from acis_env.files import replacing, write_json
 from acis_env.networks import on_device
+from acis_env.surroundings import unaffected
 
 BUNDLED = Path(__file__).parent / "pretrained"
 """Folder of the weights that come with the package."""
@@ -53,6 +54,7 @@ class Pretrained:
         return self.autoencoder.config.size
 
 
+@unaffected
 def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
     """Load a context network and a mask autoencoder, frozen and on the CPU.
 
@@ -83,11 +85,13 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(f"weights {str(weights)!r}: expected a folder or one of the bundled {bundled}")
 
 
+@unaffected
 def load_context_network(folder: Path) -> ContextNetwork:
     """Load the context network in `folder`, frozen."""
     return _load(ContextNetwork, ContextConfig, folder / "context.json")
 
 
+@unaffected
 def load_autoencoder(folder: Path) -> MaskAutoencoder:
     """Load the mask autoencoder in `folder`, frozen."""
     return _load(MaskAutoencoder, AutoencoderConfig, folder / "autoencoder.json")

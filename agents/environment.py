@@ -14,21 +14,14 @@ import tyro
 
 import acis_env  # noqa: F401  (registers the environments)
 from acis_env.datasets.registry import is_folder
-
-
-def _parse_json(arguments: list[str]) -> dict[str, Any]:
-    value = json.loads(arguments[0])
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, got {arguments[0]!r}")
-    return value
-
+from acis_env.json_files import parse_json
 
 JsonObject = Annotated[
     dict[str, Any],
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="JSON",
-        instance_from_str=_parse_json,
+        instance_from_str=lambda arguments: parse_json(arguments[0], repr(arguments[0][:40])),
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [json.dumps(value)],
     ),

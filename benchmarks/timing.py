@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from acis_env.allocator import peak_memory as process_peak
 from acis_env.files import replacing
 
 Calls = Mapping[str, Callable[[], object]]
@@ -139,7 +139,7 @@ def machine(device: str) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load average": os.getloadavg()[0],
+        "load average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "gpu": torch.cuda.get_device_name(device) if is_cuda else None,
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
@@ -148,7 +148,7 @@ def machine(device: str) -> dict[str, Any]:
 
 def peak_memory(device: str) -> dict[str, float]:
     """Largest memory so far in megabytes, of the process and of what PyTorch has on the GPU."""
-    peak = {"process_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    peak = {"process_mb": process_peak() / 2**20}
     if torch.device(device).type == "cuda":
         peak["gpu_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     return peak

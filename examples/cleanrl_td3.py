@@ -235,7 +235,7 @@ def main(args: Args) -> None:
     seconds = time.perf_counter() - started
 
     save_program(folder, actor, env.arguments, observation)
-    policy, arguments = load_policy(folder, args.device)
+    policy, arguments = load_policy(folder, args.device, trust=True)
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
     compare_with_random(policy, arguments, folder, 10 if args.quick else 100, **about)
 

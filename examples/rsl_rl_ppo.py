@@ -153,7 +153,7 @@ def main(args: Args) -> None:
     network = nn.Sequential(runner.get_inference_policy().as_jit(), nn.Hardtanh())
     save_program(run, network, env.cfg, env.get_observations()["policy"])
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(*load_policy(run, args.device), run, 10 if args.quick else 100, **about)
+    compare_with_random(*load_policy(run, args.device, trust=True), run, 10 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

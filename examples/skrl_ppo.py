@@ -175,7 +175,7 @@ def main(args: Args) -> None:
     observations, _ = env.reset()
     save_program(run, nn.Sequential(policy.net, nn.Hardtanh()), vector_env.unwrapped.arguments, observations)
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(*load_policy(run, args.device), run, 10 if args.quick else 100, **about)
+    compare_with_random(*load_policy(run, args.device, trust=True), run, 10 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

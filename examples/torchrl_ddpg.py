@@ -202,7 +202,7 @@ def main(args: Args) -> None:
 
     writer.close()
     save_program(folder, network, vector_env.arguments, seen[:2])
-    policy, arguments = load_policy(folder, args.device)
+    policy, arguments = load_policy(folder, args.device, trust=True)
     about = {"seed": args.seed, "total_timesteps": global_step, "seconds": seconds}
     compare_with_random(policy, arguments, folder, 10 if args.quick else 100, **about)
 

@@ -1,6 +1,7 @@
 """Tiny networks with random weights from a fixed seed, and scenes drawn by hand, for all tests."""
 
 import os
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores, and a thread each
 
@@ -92,3 +93,33 @@ def make_networks():
 def pretrained():
     """Tiny networks for 32x32 and actions of length 4."""
     return tiny_networks()
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SURROUNDINGS = {
+    "float64": lambda: default_dtype(torch.float64),
+    "float16": lambda: default_dtype(torch.float16),
+    "inference mode": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "meta device": lambda: torch.device("meta"),
+}
+"""What a program may have set for all of torch, as context managers."""
+
+
+@pytest.fixture
+def set_default_dtype():
+    return default_dtype
+
+
+@pytest.fixture(params=SURROUNDINGS.values(), ids=SURROUNDINGS)
+def surroundings(request):
+    return request.param

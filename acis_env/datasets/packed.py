@@ -18,6 +18,7 @@ from acis_env.datasets.scene import Scene, SceneDataset
 from acis_env.metrics import check_label_map
 from acis_env.networks import parse_size
 from acis_env.ops.labels import relabel
+from acis_env.surroundings import unaffected
 
 
 class PackedScenes:
@@ -35,6 +36,7 @@ class PackedScenes:
         max_instances: that of `dataset`, at least 1; small instances are lost in resizing, none are added.
     """
 
+    @unaffected
     def __init__(
         self,
         dataset: SceneDataset,

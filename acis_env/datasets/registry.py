@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acis_env.configs import nearest_first
+from acis_env.configs import check_keywords, nearest_first
 from acis_env.datasets.folder import open_folder
 from acis_env.datasets.folder_files import has_pairs
 from acis_env.datasets.leaves import SPLITS, Leaves
@@ -75,6 +75,7 @@ def open_scenes(
         raise FileNotFoundError(
             f"scenes {scenes!r}: expected a folder or ({Path(scenes).absolute()} is none) one of the data sets {known}"
         )
+    check_keywords(f"scene options of {scenes!r}", DATASETS[name].loader, options)
     try:
         return DATASETS[name].loader(split, size, **options)
     except TypeError as error:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acis_env.precision import widest_float
+
 
 class Runs(NamedTuple):
     """Stretches of one label in a batch of label maps, row by row."""
@@ -74,7 +76,7 @@ def sum_by_pixel(masks: Tensor, label_maps: Tensor, max_instances: int) -> Tenso
     block = math.gcd(pixels, 128)
     sums = torch.zeros(batch, pixels // block, max_instances + 1, device=masks.device)
     sums.scatter_add_(2, label_maps.reshape(batch, -1, block).long(), masks.reshape(batch, -1, block).float())
-    return sums.sum(1, dtype=torch.float64).float()
+    return sums.sum(1, dtype=widest_float(masks.device)).float()
 
 
 def sum_by_run(masks: Tensor, runs: Runs, max_instances: int) -> Tensor:

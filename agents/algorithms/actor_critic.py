@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from acis_env import dynamics
+from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from acis_env.precision import autocast
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress, ascend
@@ -52,6 +53,14 @@ class ActorCriticConfig(AlgorithmConfig):
     """Number of collections of episodes, the newest ones, that the critic learns from (the paper: 1)."""
     exploration: tuple[float, ...] = (0.0, 0.0, 0.5, 1.0)
     """Standard deviations of prior noise added to the actions of collected episodes, one drawn per episode."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "max_remaining", "critic_updates", "critic_batch_size", "replay_size")
+        check_at_least(0, self, "critic_warmup", "exploration", "gamma")
+        check_at_least(0, self, "critic_learning_rate")
+        if not self.exploration:
+            raise ValueError("exploration must hold at least one standard deviation, got none")
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> ActorCritic:
         """Algorithm 1 with these settings."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env.autoencoder import kl_to_prior
+from acis_env.configs import check_at_least, check_positive
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup
@@ -47,9 +48,9 @@ class LearnerConfig:
     """Compile actor and critic (`torch.compile`), which takes a minute and pays on GPUs."""
 
     def __post_init__(self) -> None:
-        for name in ("accumulate", "termination_updates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(1, self, "accumulate", "termination_updates")
+        check_at_least(0, self, "weight_decay")
+        check_at_least(0, self, "termination_learning_rate")
         if self.start_from_encoder and not self.actor.skip:
             raise ValueError("start_from_encoder needs actor.skip, got False")
 
@@ -182,6 +183,14 @@ class AlgorithmConfig(ABC):
     """Weight of the KL divergence of the policy from the latent prior."""
     clip_norm: float = 1.0
     """Largest norm of a gradient; longer ones are scaled down to it."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "clip_norm")
+        check_at_least(0, self, "learning_rate")
+        check_at_least(0, self, "kl_weight")
+        for pair in self.decay:
+            if not all(number >= 0 for number in pair):
+                raise ValueError(f"decay must be pairs (share, factor), none negative, got {self.decay}")
 
     @abstractmethod
     def make(self, learner: Learner, previous: Algorithm | None = None) -> Algorithm:

@@ -14,6 +14,7 @@ import tyro
 from torch import Tensor
 from torch.nn import functional as F
 
+from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from acis_env.refinement import RefiningDecoder
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress, ascend
@@ -37,8 +38,8 @@ class BaselineConfig(AlgorithmConfig):
     """Act by samples of the policy instead of its mean."""
 
     def __post_init__(self) -> None:
-        if self.bptt_steps is not None and self.bptt_steps < 1:
-            raise ValueError(f"bptt_steps must be at least 1, or None, got {self.bptt_steps}")
+        super().__post_init__()
+        check_at_least(1, self, "bptt_steps")
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> Baseline:
         """The baseline with these settings."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress
 from agents.algorithms.critic_learner import CriticLearner
@@ -47,6 +48,12 @@ class CriticRankingConfig(AlgorithmConfig):
     """Number of states per critic update, in all processes together."""
     replay_size: int = 8
     """Number of collections of compared candidates, the newest ones, that the critic learns from."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "critic_updates", "critic_batch_size", "replay_size")
+        check_at_least(0, self, "gamma")
+        check_at_least(0, self, "critic_learning_rate")
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CriticRanking:
         """Critic ranking with these settings."""

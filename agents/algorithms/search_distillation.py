@@ -12,6 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from agents.algorithms.base import Algorithm, Learner
 from agents.algorithms.baseline import Baseline, BaselineConfig
@@ -30,6 +31,10 @@ class SearchDistillationConfig(BaselineConfig):
     """Weight of the squared distance, per entry of the action, from the best candidate."""
     gamma: float = 0.9
     """Discount per predicted mask, where candidates are worth their return."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(0, self, "weight", "gamma")
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> SearchDistillation:
         """Search distillation with these settings."""

@@ -13,6 +13,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from agents.algorithms.actor_critic import ActorCritic, ActorCriticConfig
 from agents.algorithms.base import Algorithm, Learner, Losses, Progress, ascend
@@ -28,6 +29,10 @@ class ValueExpansionConfig(ActorCriticConfig):
     kind: tyro.conf.Suppress[Literal["value-expansion"]] = "value-expansion"  # type: ignore[assignment]
     bptt_steps: int | None = 1
     """Steps after which the gradient through mask and memory is cut, and the critic's value takes over. None: never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "bptt_steps")
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> ValueExpansion:
         """Value expansion with these settings."""

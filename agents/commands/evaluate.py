@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from acis_env.configs import check_at_least
 from acis_env.datasets.registry import DATASETS, PREFIX
 from acis_env.episode_source import EpisodeSource
 from acis_env.folders import claimed
@@ -52,11 +53,16 @@ class Evaluate:
     """Folder of the report; by default `evaluation-<split>` in the run's."""
     device: str = "cpu"
     """Device to run on: "cpu" or "cuda"."""
+    trust: bool = False
+    """Load a policy of another library, whose files can hold code that runs here; runs of `acis train` need none of
+    it."""
 
     def run(self) -> None:
         """Evaluate, print the table, write the report."""
         check_device(self.device)
-        is_policy = (self.run_folder / CARD).exists()
+        check_at_least(1, self, "num_scenes")
+        # A run of ours stays one, whatever lies beside its agent.
+        is_policy = (self.run_folder / CARD).exists() and not (self.run_folder / "agent.pt").exists()
         source, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()
         out = self.out or self.run_folder / f"evaluation-{self.split}"
         with claimed(out):
@@ -76,7 +82,9 @@ class Evaluate:
         return core.source, {**_about(core.arguments), "config": asdict(config)}, evaluations
 
     def _evaluate_policy(self) -> Evaluated:
-        policy, arguments = load_policy(self.run_folder, self.device)
+        policy, arguments = load_policy(self.run_folder, self.device, trust=self.trust)
+        if not all(isinstance(arguments.get(name), str) for name in ("scenes", "weights")):
+            raise ValueError(f"{self.run_folder / CARD}: arguments must name scenes and weights, got {arguments}")
         pretrained = load_pretrained(arguments["weights"]).to(self.device)
         kept = {name: value for name, value in arguments.items() if name != "num_envs"}
         recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})

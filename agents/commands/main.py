@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: name of the command and its arguments; by default those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console may not have every letter of a file's name
+            stream.reconfigure(errors="backslashreplace")
     name, *others = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("-h", "--help"):
         print(_help())
@@ -40,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
+    # Set before torch is imported: threads that wait by turning round and round take the core from the very thread that
+    # they wait for, as soon as other programs want one, too (docs/performance.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import tyro
 
     from acis_env.allocator import keep_freed_memory
@@ -53,14 +61,22 @@ def _run(name: str, arguments: Sequence[str]) -> None:
             command_type.check(arguments)
         command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
         command.run()
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"acis: {error}")
+    except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        sys.exit(f"acis: {_one_line(error)}")
     except KeyboardInterrupt as interruption:
         reason = (
             str(interruption) or "interrupted; what was written is whole, and `acis train --resume` continues a run"
         )
         print(f"acis: {reason}", file=sys.stderr)
         sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MemoryError | RuntimeError):
+        return f"out of memory: use smaller sizes or batches ({str(error).splitlines()[0] if str(error) else 'Python'})"
+    return " ".join(str(error).splitlines())
 
 
 def _help() -> str:

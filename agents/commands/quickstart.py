@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from acis_env.configs import check_at_least
 from acis_env.env import SegmentationEnv
 from acis_env.folders import claimed
 from acis_env.networks import check_device
@@ -51,6 +52,8 @@ class Quickstart:
             ValueError: `out` holds another run.
         """
         check_device(self.device)
+        check_at_least(1, self, "iterations", "test_scenes")
+        check_at_least(0, self, "seed")
         config = self._config()
         with claimed(self.out):
             self._run(config)

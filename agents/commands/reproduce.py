@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from acis_env.configs import check_at_least
 from acis_env.networks import check_device
 from agents.experiments.cell import Cell
 from agents.experiments.methods import scene_sets, tuning_set
@@ -48,6 +49,8 @@ class Reproduce:
             FailedRunsError: some failed; the others are finished and reported.
         """
         check_device(self.device)
+        check_at_least(1, self, "jobs")
+        check_at_least(0, self, "seeds")
         cells = self._plan()
         failed = [] if self.report_only else run_cells(cells, self.jobs)
         write_reports(cells, self.out, self._options())

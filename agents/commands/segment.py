@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from acis_env.configs import check_at_least
 from acis_env.files import replacing
 from acis_env.networks import check_device
 from acis_env.pictures import Reading
 from acis_env.rendering import overlay
-from agents.models.agent import Agent
+from agents.models.agent import Agent, Segmentation
 
 LABEL, OVERLAY = "_label.png", "_overlay.png"
 """Ends of the names of what is written."""
@@ -58,6 +59,7 @@ class Segment:
             FileNotFoundError: an image is missing.
         """
         check_device(self.device)
+        check_at_least(1, self, "max_steps")
         reading = Reading(self.percentiles, self.page)
         images = [path for path in self.images if not is_output(path, self.images)]
         for path in self.images:
@@ -76,7 +78,7 @@ class Segment:
             write_marked(label_out, result.label_map.astype(np.uint16))
             write_marked(picture_out, overlay(picture.transpose(2, 0, 1), result.label_map))
             end = "stopped by itself" if result.stopped else "stopped by the cap on steps"
-            print(f"{path}: {len(result.order)} instances, {end}; {picture_out}")
+            print(f"{path}: {_count(result)}, {end}; {picture_out}")
 
     def _outputs(self, path: Path) -> tuple[Path, Path]:
         """The label map and the overlay of an image."""
@@ -89,6 +91,15 @@ class Segment:
                 raise ValueError(f"{output} is one of the images, and would be replaced: choose another --out")
             if output.exists() and not self.overwrite:
                 raise ValueError(f"{output} exists: choose another --out, or pass --overwrite to replace it")
+
+
+def _count(result: Segmentation) -> str:
+    """How many masks there are, and of how many of them others leave something in the label map."""
+    return f"{_plural(len(result.masks), 'mask')}, {_plural(len(result.order), 'instance')} left after overlaps"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def is_output(path: Path, images: Sequence[Path]) -> bool:

@@ -82,8 +82,8 @@ class Train:
             if self.resume is None:
                 trainer = Trainer(config, folder, group=group)
             else:
-                moved = {"scenes": self.scenes, "weights": self.weights}
-                trainer = Trainer.resume(folder, group=group, allow_changes=self.allow_changes, **moved)
+                settings = (self.allow_changes, self.scenes, self.weights)
+                trainer = Trainer.resume(folder, None, None, group, *settings)
             if group.is_main:
                 print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
             trainer.run()

@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.metrics import dice_star, matched_dice, mean_metrics, segmentation_metrics
+from acis_env.surroundings import unaffected
 from acis_env.weights import Pretrained
 from agents.evaluation.segmenters import Segmenter, random_segmenter, reconstruction_segmenter
 from agents.models.composition import compose_at
@@ -47,6 +48,7 @@ class Evaluation:
         return [float(np.mean([d[t] for d in self.dice_per_step if len(d) > t])) for t in range(longest)]
 
 
+@unaffected
 def evaluate(
     name: str,
     segmenter: Segmenter,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from acis_env.allocator import peak_memory
 from acis_env.dynamics import EnvState
 from acis_env.files import write_json
 from agents.evaluation.segmenters import Segmenter
@@ -40,8 +39,7 @@ class TimedTrainer(Trainer):
     def save(self) -> None:
         """Write the checkpoint and, before it, the time that goes with it."""
         used = (_now() - self._clock).tolist()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        self._saved[str(self.iteration)] = [*used, peak]
+        self._saved[str(self.iteration)] = [*used, peak_memory()]
         write_json(self.folder / "clock.json", self._saved)
         super().save()
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from acis_env.configs import MOST_LAYERS, check_sizes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
-from acis_env.networks import FOREGROUND, Trunk, check_sizes
+from acis_env.networks import FOREGROUND, Trunk
 from acis_env.precision import full_precision, to_float32
 
 
@@ -34,6 +35,10 @@ class ActorConfig:
     """Add a linear path from the trunk's features to the output, by which the actor can start as the encoder."""
     hard_mask: bool = False
     """Read `M_t` rounded to 0 and 1; no gradient flows through it then."""
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "memory_size", "hidden", "termination_hidden")
+        check_sizes(self, "layers", most=MOST_LAYERS)
 
 
 class ActorOutput(NamedTuple):
@@ -55,7 +60,6 @@ class Actor(nn.Module):
 
     def __init__(self, autoencoder: AutoencoderConfig, config: ActorConfig) -> None:
         super().__init__()
-        check_sizes(config)
         self.config = config
         features, latent_size = autoencoder.encoder.features, autoencoder.latent_size
         self.trunk = Trunk(autoencoder.encoder, autoencoder.size, 1, autoencoder.image_mean, autoencoder.image_std)

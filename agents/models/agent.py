@@ -17,17 +17,17 @@ from torch import Tensor
 from acis_env import dynamics
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.checksums import check_seal, sealed
-from acis_env.configs import config_from_dict
+from acis_env.configs import check_sizes, config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.preprocessing import resize_image
 from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
-from acis_env.networks import LARGEST_SIZE
 from acis_env.observations import unpack
 from acis_env.ops.labels import label_areas
 from acis_env.refinement import RefiningDecoder
+from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
 from agents.models.composition import compose_at
@@ -71,8 +71,7 @@ class AgentSettings:
     refine: bool
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_steps <= LARGEST_SIZE:
-            raise ValueError(f"max_steps must be in [1, {LARGEST_SIZE}], got {self.max_steps}")
+        check_sizes(self, "max_steps")
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must be in (0, 1), got {self.threshold}")
         if not 0 < self.action_scale < math.inf:
@@ -136,6 +135,7 @@ class Agent:
         self._connect()
         return self
 
+    @unaffected
     @torch.no_grad()
     def predict(
         self,
@@ -168,7 +168,7 @@ class Agent:
             context, mask = context[None], mask[None]
         memory = self.actor.initial_memory(len(context)) if state is None else state
         if episode_start is not None:
-            memory = memory * (~torch.as_tensor(episode_start, device=self.device).bool()).view(-1, 1, 1)
+            memory = memory * (~as_tensor(episode_start, device=self.device).bool()).view(-1, 1, 1)
         out = self.actor(self.actor.condition(context), mask, memory)
         latent = out.mean
         if not deterministic:
@@ -182,6 +182,7 @@ class Agent:
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
         return (action[0] if single else action), out.memory
 
+    @unaffected
     def segment(self, image: NDArray[np.uint8], max_steps: int | None = None, soft: bool = False) -> Segmentation:
         """Take an image apart.
 
@@ -206,6 +207,7 @@ class Agent:
         label_map, masks = compose_at(masks, (image.shape[1], image.shape[2]), self.threshold, soft)
         return Segmentation(label_map, masks, bool(prediction.stopped[0]))
 
+    @unaffected
     @torch.no_grad()
     def predict_masks(self, state: EnvState, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
         """Run the deterministic policy on a batch until every termination unit has said stop.
@@ -269,6 +271,7 @@ class Agent:
         }
 
     @classmethod
+    @unaffected
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Agent:
         """Read an agent written by `save`, or the one in a run's folder.
 
@@ -281,6 +284,7 @@ class Agent:
         return cls.from_state_dict(load_checkpoint(file), str(file)).to(device)
 
     @classmethod
+    @unaffected
     def from_state_dict(cls, state: Mapping[str, Any], source: str) -> Agent:
         """Rebuild an agent; `source` is named in errors."""
         check_format(state, FORMAT, source)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from acis_env.configs import check_sizes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
-from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk, check_sizes
+from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk
 from acis_env.precision import full_precision, to_float32
 
 
@@ -31,6 +32,9 @@ class CriticConfig:
     products: bool = True
     """Also show the mask times `M_t`, foreground and angles, which a convolution cannot form by itself."""
 
+    def __post_init__(self) -> None:
+        check_sizes(self, "trunk_widths", "trunk_features", "hidden")
+
 
 class Critic(nn.Module):
     """`Q(s_t, a_t)` of Eq. (6). It sees the decoded mask `m_t` rather than the code, and not the actor's memory."""
@@ -45,7 +49,6 @@ class Critic(nn.Module):
                 missing, and has to infer it from `M_t`.
         """
         super().__init__()
-        check_sizes(config)
         self.config, self.max_remaining = config, max_remaining
         mask_channels = 2 + (2 + ANGLE_BINS if config.products else 0)
         trunk = autoencoder.encoder

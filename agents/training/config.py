@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from acis_env.configs import config_from_dict
+from acis_env.configs import check_at_least, config_from_dict
 from agents.algorithms import AlgorithmConfig, LearnerConfig
 from agents.environment import EnvConfig
 
@@ -62,6 +62,8 @@ class TrainConfig:
         for name in ("batch_size", "eval_every", "eval_scenes", "monitor_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(1, self, "max_steps")
+        check_at_least(0, self, "seed")
         for stage in self.stages:
             if stage.iterations < 1:
                 raise ValueError(f"iterations of stage {stage.name!r} must be at least 1, got {stage.iterations}")

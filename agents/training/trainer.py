@@ -16,6 +16,7 @@ from acis_env.files import write_json
 from acis_env.folders import claimed
 from acis_env.networks import check_device
 from acis_env.sampling import iteration_generator
+from acis_env.surroundings import unaffected
 from agents.algorithms import Algorithm, Learner, Progress
 from agents.algorithms.actor_critic import ActorCritic
 from agents.algorithms.base import Losses, VectorEnv, core_of
@@ -49,6 +50,7 @@ class Trainer:
     has its own slots; the main one evaluates and writes.
     """
 
+    @unaffected
     def __init__(
         self,
         config: TrainConfig,
@@ -95,6 +97,7 @@ class Trainer:
         self.env.reset(seed=seeds)
 
     @classmethod
+    @unaffected
     def resume(
         cls,
         folder: Path,
@@ -148,6 +151,7 @@ class Trainer:
             trainer._restore(state)
         return trainer
 
+    @unaffected
     def run(self) -> Agent:
         """Train to the end of the schedule.
 
@@ -189,6 +193,8 @@ class Trainer:
                         f"checkpoint, from which `acis train --resume {self.folder}` goes on",
                     )
 
+    @unaffected
+    @torch.enable_grad()
     def train_iteration(self) -> Losses:
         """Run one iteration of the present stage, by its algorithm."""
         number, first = self._stage_at(self.iteration)

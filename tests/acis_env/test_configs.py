@@ -7,6 +7,10 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from acis_env.configs import config_from_dict, nearest_first
+from acis_env.context import ContextConfig
+from acis_env.decoder import AutoencoderConfig
+from acis_env.networks import TrunkConfig
+from acis_env.pretraining import PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -164,3 +168,34 @@ def test_the_values_are_left_as_they_are():
 
 def test_the_nearest_names_come_first():
     assert nearest_first("leafs", ["x", "folder", "leaves"]) == ["leaves", "folder", "x"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AutoencoderConfig(latent_size=0), "latent_size must be from 1 to 65536, got 0"),
+        (lambda: AutoencoderConfig(hidden=-3), "hidden must be from 1 to 65536, got -3"),
+        (lambda: AutoencoderConfig(decoder_widths=()), "decoder_widths must hold at least one"),
+        (lambda: AutoencoderConfig(decoder_widths=(8, 0)), r"decoder_widths must be from 1 to 65536, got \(8, 0\)"),
+        (lambda: AutoencoderConfig(latent_size=2**63), "latent_size must be from 1 to 65536, got 9223372036854775808"),
+        (lambda: AutoencoderConfig(size=(2**40, 32)), "size must be .* each at most 16384, got"),
+        (lambda: AutoencoderConfig(image_std=(1.0, float("nan"), 1.0)), "image_std must be positive, got"),
+        (lambda: TrunkConfig(widths=(4,) * 100), "widths must be at most 32 numbers, got 100"),
+        (lambda: ContextConfig(widths=()), "widths must hold at least one"),
+        (lambda: PretrainConfig(iterations=0), "iterations must be at least 1, got 0"),
+        (lambda: PretrainConfig(learning_rate=float("nan")), "learning_rate must be at least 0, got nan"),
+    ],
+)
+def test_sizes_and_lengths_that_nothing_has_are_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("observation", "obs"), ("obs_type", "obs_dtype"), ("envs", "num_envs"), ("treshold", "threshold")],
+)
+def test_the_nearest_name_comes_first(name, nearest):
+    known = ["num_envs", "augmentation", "action_scale", "obs_dtype", "threshold", "obs"]
+    assert nearest_first(name, known)[0] == nearest
+    assert sorted(nearest_first(name, known)) == sorted(known)

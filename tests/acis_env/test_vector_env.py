@@ -132,7 +132,7 @@ def test_a_snapshot_of_plain_masks_is_no_state_of_refined_ones(make_vec):
 
 
 def test_no_slot_at_all_is_refused(make_vec):
-    with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_envs must be an int from 1 to 1048576, got 0"):
         make_vec(0)
 
 
@@ -162,13 +162,29 @@ def test_closing_twice_is_no_error_and_a_step_after_it_is(make_vec, make_env):
         ({"obs_dtype": "float64"}, "obs_dtype must be one of .*'float32'.*, got 'float64'"),
         ({"sampler": "sorted"}, "sampler must be one of .*'shuffle'.*, got 'sorted'"),
         ({"stop": "never"}, "stop must be .*, got 'never'"),
-        ({"max_steps": 3}, r"rules may hold \['score', .*\], got \['max_steps'\]"),
-        ({"augmentation": {"noise": 1}}, r"augmentation may hold .*'rotation'.*, got \['noise'\]"),
+        ({"max_steps": 3}, r"arguments: unknown 'max_steps', the nearest are 'max_episode_steps'"),
+        ({"observation": "coarse"}, "arguments: unknown 'observation', the nearest are 'obs',"),
+        ({"scenes": 3}, "scenes must be a registered name, a folder or a data set, got 3"),
+        ({"weights": {}}, "weights must be None, a bundled name, a folder or the loaded networks, got {}"),
+        ({"num_envs": "two"}, "num_envs must be an int from 1 to .*, got 'two'"),
+        ({"num_envs": 10**12}, "num_envs must be an int from 1 to .*, got 1000000000000"),
+        ({"num_envs": True}, "num_envs must be an int from 1 to .*, got True"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be None or an int from 1 on, got 0"),
+        ({"max_episode_steps": 1.5}, "max_episode_steps must be None or an int from 1 on, got 1.5"),
+        ({"threshold": "half"}, "threshold must be a number between 0 and 1, got 'half'"),
+        ({"action_scale": float("nan")}, "action_scale must be a positive number, got nan"),
+        ({"action_scale": None}, "action_scale must be a positive number, got None"),
+        ({"matching_noise": "much"}, "matching_noise must be at least 0, got 'much'"),
+        ({"sequence_length": -1}, "sequence_length must be None or an int from 1 on, got -1"),
+        ({"refine": 2}, "refine must be True or False, got 2"),
+        ({"scene_options": [1]}, r"scene_options must be None or a mapping of names to values, got \[1\]"),
+        ({"augmentation": {"rotation": "left"}}, "augmentation: a value of another type than expected"),
+        ({"augmentation": {"noise": 1}}, "augmentation: unknown 'noise', the nearest are '"),
     ],
 )
 def test_an_argument_of_the_slots_out_of_range_is_refused_by_name(make_vec, option, message):
     with pytest.raises(ValueError, match=message):
-        make_vec(**option)
+        make_vec(**{"num_envs": 2, **option})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

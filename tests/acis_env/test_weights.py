@@ -142,12 +142,12 @@ def test_a_truncated_file_of_weights_is_refused(folder, name, share):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("", "not JSON"),
-        ("{", "not JSON"),
-        ("\ud800", "not JSON"),
+        ("", "expected a JSON object, got what is not JSON"),
+        ("{", "expected a JSON object, got what is not JSON"),
+        ("\ud800", "expected a JSON object, got what is not JSON"),
         ("[1, 2]", "expected a JSON object, got list"),
-        ('"config"', "expected a JSON object, got str"),
-        ("3", "expected a JSON object, got int"),
+        ('"config"', "expected a JSON object, got 'config'"),
+        ("3", "expected a JSON object, got 3"),
         ("{}", '"config" must be an object, got no such key'),
         ('{"training": {}}', '"config" must be an object, got no such key'),
     ],

@@ -143,7 +143,7 @@ def test_arguments_are_a_json_object_on_the_command_line(capsys):
     assert tyro.cli(EnvConfig, args=[]) == EnvConfig()
     with pytest.raises(SystemExit):
         tyro.cli(EnvConfig, args=["--kwargs", "[1, 2]"])
-    assert "expected a JSON object, got '[1, 2]'" in capsys.readouterr().err
+    assert "expected a JSON object, got list" in capsys.readouterr().err
 
 
 def test_folders_of_a_recipe_become_absolute_and_names_stay(tmp_path, monkeypatch):

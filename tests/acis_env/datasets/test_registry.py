@@ -98,7 +98,9 @@ def test_an_unknown_name_lists_the_known_ones_nearest_first():
 
 
 def test_an_unknown_option_is_named_with_the_data_set():
-    with pytest.raises(ValueError, match=r"scene options \['max_petals'\] for 'leaves': .*'max_petals'"):
+    with pytest.raises(
+        ValueError, match="scene options of 'leaves': unknown 'max_petals', the nearest are 'max_leaves'"
+    ):
         open_scenes("leaves", "train", (32, 32), {"max_petals": 3})
 
 

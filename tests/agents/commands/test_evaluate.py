@@ -1,6 +1,8 @@
 """`acis evaluate`: tables and reports of runs and of policies."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,17 +37,33 @@ def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that
         assert about["config"]["env"]["kwargs"]["refine"] is True
 
 
-def test_a_policy_of_another_library_is_evaluated_as_a_run_is(acis, tmp_path):
+def test_a_policy_of_another_library_is_evaluated_as_a_run_is_once_it_is_trusted(acis, mistake, tmp_path):
     env = SegmentationVectorEnv(2, scenes="leaves", weights="leaves-64", obs="coarse")
     network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())
     save_program(tmp_path, network, env.arguments, env.reset(seed=0)[0])
     options = ["--scene-options", '{"max_leaves": 3}']
-    printed = acis("evaluate", tmp_path, "--split", "test", "--num-scenes", 3, *options)
+    assert "--trust" in mistake("evaluate", tmp_path, *options)
+    printed = acis("evaluate", tmp_path, "--split", "test", "--num-scenes", 3, "--trust", *options)
     assert "split test, 3 scenes" in printed
     report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
     assert list(report["rows"]) == ["random", "agent", "reconstruction"]
     assert report["about"]["options"] == {"max_leaves": 3}
     assert report["about"]["arguments"]["obs"] == "coarse"
+
+
+def test_a_card_of_a_policy_beside_an_agent_of_ours_changes_nothing(acis, run, tmp_path):
+    folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
+    expected = acis("evaluate", folder, "--num-scenes", 2).splitlines()
+    (folder / "policy.json").write_text('{"kind": "sb3", "algorithm": "PPO", "arguments": {}}')
+    assert acis("evaluate", folder, "--num-scenes", 2).splitlines() == expected
+
+
+@pytest.mark.parametrize("arguments", [{}, {"scenes": "leaves"}, {"weights": "leaves-64"}, {"weights": 3, "scenes": 4}])
+def test_a_policy_must_name_its_scenes_and_weights(mistake, tmp_path, arguments):
+    env = SegmentationVectorEnv(2, scenes="leaves", weights="leaves-64", obs="coarse")
+    network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())
+    save_program(tmp_path, network, arguments, env.reset(seed=0)[0])
+    assert "policy.json: arguments must name" in mistake("evaluate", tmp_path, "--trust")
 
 
 def test_evaluation_on_a_folder_of_scenes_reports_beside_the_run(acis, run, tmp_path):

@@ -1,6 +1,11 @@
 """Policies on disk: they act as they did before, and what is no policy is refused."""
 
+import base64
+import io
 import json
+import pickle
+import zipfile
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -43,7 +48,7 @@ def test_a_program_acts_as_the_network_it_was_made_from(tmp_path, kind, network)
     env = SegmentationVectorEnv(3, obs=kind, **LEAVES)
     observations, _ = env.reset(seed=0)
     save_program(tmp_path, network, env.arguments, observations)
-    policy, arguments = load_policy(tmp_path)
+    policy, arguments = load_policy(tmp_path, trust=True)
     again = SegmentationVectorEnv(**arguments)
     assert again.arguments == env.arguments
     for count in (1, 2, 3):
@@ -58,7 +63,7 @@ def test_an_algorithm_of_stable_baselines3_acts_as_before(tmp_path, kind):
     env = gym.make("ACIS/Leaves-v0", obs=kind, scene_options={"length": 3})
     model = sb3.PPO("MlpPolicy" if kind == "coarse" else "MultiInputPolicy", env, n_steps=8, batch_size=8)
     save_sb3(tmp_path, model, {**LEAVES, "obs": kind})
-    policy, arguments = load_policy(tmp_path)
+    policy, arguments = load_policy(tmp_path, trust=True)
     assert arguments["obs"] == kind
     observation, _ = env.reset(seed=0)
     expected, _ = model.predict(observation, deterministic=True)
@@ -66,22 +71,114 @@ def test_an_algorithm_of_stable_baselines3_acts_as_before(tmp_path, kind):
     assert evaluate_policy(policy, arguments, num_scenes=2)["length"] > 0
 
 
+def write_card(folder, **card):
+    (folder / CARD).write_text(json.dumps({"arguments": {}, **card}))
+
+
 def test_what_is_no_policy_is_refused_with_its_path(tmp_path):
     with pytest.raises(FileNotFoundError, match=rf"{CARD}: no such file"):
         load_policy(tmp_path)
     (tmp_path / CARD).write_text("{")
-    with pytest.raises(ValueError, match=rf"{CARD}: not the card of a policy"):
+    with pytest.raises(ValueError, match=rf"{CARD}: expected a JSON object"):
         load_policy(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps({"kind": "wood", "arguments": {}}))
-    with pytest.raises(ValueError, match="kind must be 'sb3' or 'program', got 'wood'"):
+    write_card(tmp_path, kind="wood")
+    with pytest.raises(ValueError, match="kind must be one of 'sb3', 'program', got 'wood'"):
         load_policy(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps({"kind": "program", "arguments": {}}))
+    write_card(tmp_path, kind="program", arguments=[])
+    with pytest.raises(ValueError, match=r"arguments must be an object, got \[\]"):
+        load_policy(tmp_path)
+    write_card(tmp_path, kind="program")
     (tmp_path / "policy.pt2").write_bytes(b"no program")
     with pytest.raises(ValueError, match=r"policy\.pt2: not a whole program"):
+        load_policy(tmp_path, trust=True)
+
+
+@pytest.mark.parametrize("name", ["QQ", "configure_logger", "common", "__name__", "HerReplayBuffer", 3, None])
+def test_only_algorithms_of_the_libraries_are_algorithms(tmp_path, name):
+    pytest.importorskip("stable_baselines3")
+    write_card(tmp_path, kind="sb3", algorithm=name)
+    with pytest.raises(ValueError, match=r"algorithm must be one of stable_baselines3 and sb3_contrib, got .*\bPPO\b"):
+        load_policy(tmp_path, trust=True)
+
+
+class Touch:
+    """Makes an empty file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def write_model_that_touches(folder, ran):
+    sb3 = pytest.importorskip("stable_baselines3")
+    model = sb3.PPO("MlpPolicy", gym.make("ACIS/Leaves-v0", obs="coarse", scene_options={"length": 3}), device="cpu")
+    save_sb3(folder, model, {**LEAVES, "obs": "coarse"})
+    with zipfile.ZipFile(folder / "model.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    data = json.loads(files["data"])
+    pickled = base64.b64encode(pickle.dumps(Touch(ran))).decode()
+    data["lr_schedule"] = {":type:": "x", ":serialized:": pickled}
+    with zipfile.ZipFile(folder / "model.zip", "w") as archive:
+        for name, content in (files | {"data": json.dumps(data)}).items():
+            archive.writestr(name, content)
+
+
+def test_a_model_that_holds_code_runs_it_only_where_it_is_trusted(tmp_path):
+    write_model_that_touches(tmp_path / "model", tmp_path / "ran")
+    with pytest.raises(ValueError, match=r"unpickled, which runs whatever code its file names: .*--trust"):
+        load_policy(tmp_path / "model")
+    assert not (tmp_path / "ran").exists()
+    load_policy(tmp_path / "model", trust=True)
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    pytest.importorskip("stable_baselines3")
+    write_card(tmp_path, kind="sb3", algorithm="PPO")
+    (tmp_path / "model.zip").write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"model\.zip: not a whole PPO"):
+        load_policy(tmp_path, trust=True)
+
+
+def save_coarse(folder):
+    env = SegmentationVectorEnv(2, obs="coarse", **LEAVES)
+    save_program(folder, Coarse(), env.arguments, env.reset(seed=0)[0])
+    with zipfile.ZipFile(folder / "policy.pt2") as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_program_runs_only_where_it_is_trusted(tmp_path):
+    save_coarse(tmp_path)
+    with pytest.raises(ValueError, match=r"is code, on this machine: .*--trust \(in Python trust=True\)"):
         load_policy(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps({"kind": "sb3", "algorithm": "QQ", "arguments": {}}))
-    with pytest.raises(ValueError, match="'QQ' is in none of"):
-        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["inputs", "weights", "objects", "earlier version"])
+def test_a_trusted_program_is_no_way_in_for_pickles(tmp_path, where):
+    files, ran = save_coarse(tmp_path), tmp_path / "ran"
+    content = io.BytesIO()
+    torch.save(Touch(ran), content)
+    names = {
+        "inputs": next(name for name in files if "sample_inputs" in name),
+        "weights": next(name for name in files if name.endswith("weight_0")),
+        "objects": next(iter(files)).split("/")[0] + "/data/constants/custom_obj_0",
+        "earlier version": "serialized_example_inputs.pt",
+    }
+    files[names[where]] = content.getvalue()
+    if where == "weights":
+        config = next(name for name in files if name.endswith("weights_config.json"))
+        files[config] = files[config].replace(b'"use_pickle":false', b'"use_pickle":true')
+        files[config] = files[config].replace(b'"use_pickle": false', b'"use_pickle": true')
+    if where == "earlier version":
+        files = {names[where]: files[names[where]], "version": b"8.8", "serialized_exported_program.json": b"{}"}
+    with zipfile.ZipFile(tmp_path / "policy.pt2", "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    with pytest.raises(ValueError, match=r"policy\.pt2: not a whole program"):
+        load_policy(tmp_path, trust=True)
+    assert not ran.exists()
 
 
 def test_arguments_that_are_objects_cannot_be_saved_and_leave_nothing(tmp_path):

@@ -368,7 +368,7 @@ def test_what_is_no_run_is_an_error_that_names_the_file_and_what_to_do(run_confi
     with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole checkpoint"):
         Trainer.resume(tmp_path)
     for text, named in (
-        ('{"seed": 0', "not JSON"),
+        ('{"seed": 0', "expected a JSON object, got what is not JSON"),
         ("[]", "expected a JSON object, got list"),
         ('{"seed": 0}', "expected the format 'acis-run-4', got None"),
         (
