@@ -4,6 +4,7 @@ Minervini et al., "Finely-grained annotated datasets for image-based plant pheno
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ class FolderScenes:
         self._labels_optional = labels == "optional"
         self._reading = Reading(percentiles, page, ignore, coloured_labels)
         self._pairs = find_pairs(self.root, ids, self._labels_optional)
-        stamps = tuple(tuple(pair.stamps) for pair in self._pairs.values())
+        stamps = hashlib.sha256(repr([pair.stamps for pair in self._pairs.values()]).encode()).digest()
         options = (crop, self._sides, crops_per_image, scale, min_instances, max_instances, min_area, seed, labels)
         key = (self.root.resolve(), *options, repr(self._reading), stamps)
         self._scenes, self.max_instances = _known_or_chosen(key, self._choose_scenes)

@@ -60,7 +60,7 @@ def test_stable_baselines3_finds_nothing_to_object_to(checked_env):
 
 
 def test_the_registered_ids_name_both_environments():
-    for name, arguments in {"Leaves": {"scenes": "leaves", "weights": "leaves-64"}, "Scenes": {}}.items():
+    for name, arguments in {"Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"}, "Scenes": {}}.items():
         spec = gym.spec(f"ACIS/{name}-v0")
         assert spec.entry_point == "acis_env.env:SegmentationEnv"
         assert spec.vector_entry_point == "acis_env.vector_env:SegmentationVectorEnv"
