@@ -49,7 +49,6 @@ class Reproduce:
             FailedRunsError: some failed; the others are finished and reported.
         """
         check_device(self.device)
-        check_at_least(1, self, "jobs")
         check_at_least(0, self, "seeds")
         cells = self._plan()
         failed = [] if self.report_only else run_cells(cells, self.jobs)

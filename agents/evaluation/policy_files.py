@@ -99,7 +99,7 @@ def load_policy(folder: Path, device: str = "cpu", *, trust: bool = False) -> tu
         raise FileNotFoundError(f"{path}: no such file; save_sb3 and save_program of agents.evaluation write it")
     card = read_json(path)
     kind, arguments = card.get("kind"), card.get("arguments")
-    if kind not in REASONS:
+    if not isinstance(kind, str) or kind not in REASONS:
         raise ValueError(f"{path}: kind must be one of {', '.join(map(repr, REASONS))}, got {kind!r}")
     if not isinstance(arguments, dict):
         raise ValueError(f"{path}: arguments must be an object, got {arguments!r}")

@@ -193,7 +193,7 @@ def test_sizes_and_lengths_that_nothing_has_are_refused_by_name(make, message):
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("observation", "obs"), ("obs_type", "obs_dtype"), ("envs", "num_envs"), ("treshold", "threshold")],
+    [("observation", "obs"), ("envs", "num_envs"), ("treshold", "threshold")],
 )
 def test_the_nearest_name_comes_first(name, nearest):
     known = ["num_envs", "augmentation", "action_scale", "obs_dtype", "threshold", "obs"]

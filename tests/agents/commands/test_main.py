@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,37 @@ def test_from_a_shell_a_mistake_is_one_line_and_a_status_without_traceback(tmp_p
     done = python("-m", "agents.commands", *arguments)
     assert done.returncode == 1
     assert done.stderr.strip() == f"acis: {tmp_path / 'none.png'}: no such image"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
+def test_threads_wait_without_turning_unless_the_user_says_so_before_torch_is_imported(given, expected):
+    code = """import os, sys
+from agents.commands.main import main
+class Spy:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"), file=sys.stderr)
+sys.meta_path.insert(0, Spy())
+main(["segment", "--help"])"""
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    env |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert done.stderr.split() == [expected]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: 9 GB")])
+def test_a_lack_of_memory_is_one_line(mistake, monkeypatch, error):
+    def run(self):
+        raise error
+
+    monkeypatch.setattr("agents.commands.quickstart.Quickstart.run", run)
+    assert "out of memory: use smaller sizes" in mistake("quickstart")
+
+
+def test_an_error_of_our_own_keeps_its_traceback(acis, monkeypatch):
+    def run(self):
+        raise RuntimeError("a slip")
+
+    monkeypatch.setattr("agents.commands.quickstart.Quickstart.run", run)
+    with pytest.raises(RuntimeError, match="a slip"):
+        acis("quickstart")
