@@ -53,14 +53,18 @@ def config_from_dict(config_class: type[Config], values: Mapping[str, Any], sour
     raise ValueError(f"{source}: {(place or '').replace('.[', '[')}: {problem}")
 
 
+BEGINNING = 0.8
+"""Likeness of two names, of which one begins with the other."""
+
+
 def nearest_first(name: str, known: Collection[str]) -> list[str]:
     """The names in `known`, those most like `name` first; a name that begins with the other is like it."""
 
-    def distance(other: str) -> tuple[bool, float]:
+    def likeness(other: str) -> float:
         is_beginning = min(len(name), len(other)) > 2 and (name.startswith(other) or other.startswith(name))
-        return not is_beginning, -SequenceMatcher(None, name, other).ratio()
+        return max(SequenceMatcher(None, name, other).ratio(), BEGINNING if is_beginning else 0)
 
-    return sorted(known, key=distance)
+    return sorted(known, key=likeness, reverse=True)
 
 
 def unknown_name(name: str, known: Collection[str]) -> str:

@@ -15,4 +15,4 @@ def test_unknown_names_are_listed_with_what_there_is(tmp_path):
 
 
 def test_a_command_that_may_run_no_process_is_a_mistake(mistake, tmp_path):
-    assert "--jobs must be at least 1, got 0" in mistake("reproduce", "--jobs", 0, "--out", tmp_path)
+    assert "jobs must be at least 1, got 0" in mistake("reproduce", "--jobs", 0, "--out", tmp_path)

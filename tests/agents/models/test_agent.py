@@ -393,8 +393,8 @@ def test_an_interrupted_save_leaves_the_old_agent(agent, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda state: state["config"].update(max_steps=0), r"max_steps must be in \[1, 65536\], got 0"),
-        (lambda state: state["config"].update(max_steps=2_000_000_000), r"max_steps must be in .*, got 2000000000"),
+        (lambda state: state["config"].update(max_steps=0), r"max_steps must be from 1 to 65536, got 0"),
+        (lambda state: state["config"].update(max_steps=2_000_000_000), r"max_steps must be from .*, got 2000000000"),
         (lambda state: state["config"].update(threshold=float("nan")), r"threshold must be in \(0, 1\), got nan"),
         (
             lambda state: state["config"].update(action_scale=float("inf")),
@@ -406,7 +406,7 @@ def test_an_interrupted_save_leaves_the_old_agent(agent, tmp_path, monkeypatch):
         (lambda state: state.pop("config"), "config must be an object, got NoneType"),
         (lambda state: state.pop("context"), "context must be an object, got NoneType"),
         (lambda state: state["config"]["actor"].update(memory_size=2_000_000), r"memory_size must be .*, got 2000000"),
-        (lambda state: state["config"]["actor"].update(layers=60_000), "actor: .*layers must be in|actor does not fit"),
+        (lambda state: state["config"]["actor"].update(layers=60_000), "layers must be from 1 to 32, got 60000"),
         (lambda state: state["actor"].update({"skip.bias": 3}), "skip.bias is int, expected a tensor"),
         (lambda state: state["actor"]["skip.bias"].fill_(float("nan")), "skip.bias holds NaN or infinity"),
     ],
