@@ -18,7 +18,7 @@ LOCK = ".lock"
 def claimed(folder: Path) -> Iterator[None]:
     """Keep `folder` to this process until the end of the block, and clear away what a killed one left unfinished.
 
-    The folder is created, and removed again if nothing was written into it. The system releases the lock of a process
+    The folder is created, and removed in the end if it is empty. The system releases the lock of a process
     that dies. A process may claim what it has claimed already.
 
     Raises:

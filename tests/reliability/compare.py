@@ -33,3 +33,16 @@ def same_runs(one, other):
     return binary and all(
         (one / name).read_bytes() == (other / name).read_bytes() for name in ("config.json", "history.json")
     )
+
+
+def check_same_end(one, other, num_iterations=12, evaluated=(5, 10, 12)):
+    """Both runs have left the same, down to the last bit."""
+    first, second = (load_checkpoint(folder / "checkpoint.pt") for folder in (one, other))
+    assert first["iteration"] == num_iterations
+    assert tuple(scores["iteration"] for scores in first["history"]) == evaluated
+    assert {"actor", "actor_optimizer", "termination_optimizer"} == first["learner"].keys()
+    assert differences(first, second) == []
+    for name in ("config.json", "history.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    for name in ("agent.pt", "initial.pt"):
+        assert differences(load_checkpoint(one / name), load_checkpoint(other / name), name) == []

@@ -14,16 +14,12 @@ import pytest
 import torch
 
 import agents
-from acis_env.weights import save_weights
 from agents.algorithms import ActorCritic, BaselineConfig
 from agents.algorithms.collector import Collector
-from agents.models.agent import load_checkpoint, save_checkpoint
+from agents.models.agent import load_checkpoint
 from agents.training.config import Stage
-from agents.training.interruption import Interrupted
 from agents.training.trainer import Trainer
-from tests.reliability.compare import differences
-
-NUM_ITERATIONS = 12
+from tests.reliability.compare import check_same_end, differences
 
 CHILD = """
 import json, sys, time
@@ -42,34 +38,6 @@ Slow(train_config_from_dict(json.loads(sys.argv[1]), "argument"), Path(sys.argv[
 """
 
 
-@pytest.fixture(scope="module")
-def settings(config, make_tiny, tmp_path_factory):
-    """Configuration without stages, whose checkpoints and evaluations come at different times."""
-    weights, networks = tmp_path_factory.mktemp("weights"), make_tiny()
-    for network in (networks.context_network, networks.autoencoder):
-        save_weights(weights, network)
-    return replace(config, env=config.env.having(weights=str(weights)), checkpoint_every=2, eval_every=5)
-
-
-@pytest.fixture(scope="module")
-def configs(settings, algorithms):
-    """By the kind of the main stage, which follows another in the middle of the run."""
-    first = Stage("init", BaselineConfig(learning_rate=1e-2), 3, sequence_length=1)
-    return {
-        kind: replace(settings, stages=(first, Stage("main", algorithms[kind], NUM_ITERATIONS - 3)))
-        for kind in ("baseline", "actor-critic")
-    }
-
-
-@pytest.fixture(scope="module")
-def whole_runs(configs, tmp_path_factory):
-    """Folders of runs that nothing interrupted, by kind."""
-    folders = {kind: tmp_path_factory.mktemp(kind) for kind in configs}
-    for kind, folder in folders.items():
-        Trainer(configs[kind], folder).run()
-    return folders
-
-
 def start_child(config, folder):
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, json.dumps(asdict(config)), str(folder)],
@@ -77,19 +45,6 @@ def start_child(config, folder):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
-
-
-def check_same_end(one, other, num_iterations=NUM_ITERATIONS, evaluated=(5, 10, 12)):
-    """Both runs have left the same, down to the last bit."""
-    first, second = (load_checkpoint(folder / "checkpoint.pt") for folder in (one, other))
-    assert first["iteration"] == num_iterations
-    assert tuple(scores["iteration"] for scores in first["history"]) == evaluated
-    assert {"actor", "actor_optimizer", "termination_optimizer"} == first["learner"].keys()
-    assert differences(first, second) == []
-    for name in ("config.json", "history.json"):
-        assert (one / name).read_bytes() == (other / name).read_bytes()
-    for name in ("agent.pt", "initial.pt"):
-        assert differences(load_checkpoint(one / name), load_checkpoint(other / name), name) == []
 
 
 def spoil_at(trainer, monkeypatch, iteration, update, find_weight):
@@ -134,7 +89,7 @@ def test_a_run_killed_at_a_random_moment_and_resumed_ends_with_the_same_bits(con
         status = child.wait()
     assert status == -signal.SIGKILL
     resumed = Trainer.resume(tmp_path)
-    assert 2 <= resumed.iteration < NUM_ITERATIONS
+    assert 2 <= resumed.iteration < 12
     resumed.run()
     check_same_end(whole_runs[kind], tmp_path)
 
@@ -324,117 +279,3 @@ def test_a_run_that_made_its_own_environment_is_resumed_without_one(settings, al
     Trainer(config, tmp_path).run()
     with pytest.raises(ValueError, match=r"was given nothing, and resume got \['env'\]$"):
         Trainer.resume(tmp_path, env=config.env.make(4))
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_after_the_iteration_with_a_checkpoint_and_nothing_is_lost(
-    configs, whole_runs, tmp_path, monkeypatch, signal_number
-):
-    update, handlers = ActorCritic.update_actor, [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    trainer = Trainer(configs["actor-critic"], tmp_path)
-    with monkeypatch.context() as patch:
-
-        def update_and_signal(*arguments):
-            if trainer.iteration == 8:
-                os.kill(os.getpid(), signal_number)
-            return update(*arguments)
-
-        patch.setattr(ActorCritic, "update_actor", update_and_signal)
-        with pytest.raises(Interrupted, match=rf"after iteration 9 of 12: {tmp_path} holds a checkpoint") as error:
-            trainer.run()
-    assert error.value.number == signal_number
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
-    resumed = Trainer.resume(tmp_path)
-    assert resumed.iteration == 9
-    resumed.run()
-    check_same_end(whole_runs["actor-critic"], tmp_path)
-
-
-def test_a_second_signal_ends_a_run_at_once(configs, tmp_path, monkeypatch):
-    trainer = Trainer(configs["actor-critic"], tmp_path)
-
-    def interrupt_twice(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        raise AssertionError("went on")
-
-    monkeypatch.setattr(ActorCritic, "update_actor", interrupt_twice)
-    with pytest.raises(KeyboardInterrupt) as error:
-        trainer.run()
-    assert not isinstance(error.value, Interrupted)
-
-
-@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before_and_says_so(
-    configs, whole_runs, tmp_path, caplog, damage
-):
-    trainer = Trainer(configs["actor-critic"], tmp_path)
-    for _ in range(7):
-        trainer.train_iteration()
-        trainer.save()
-    path = tmp_path / "checkpoint.pt"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 16
-    path.write_bytes(content if damage == "flipped" else content[:1000])
-    if damage == "gone":  # killed between the two renames
-        path.unlink()
-    resumed = Trainer.resume(tmp_path)
-    assert resumed.iteration == 6
-    assert f"{path}: " in caplog.text
-    assert f"going on from {tmp_path / 'checkpoint.previous.pt'}" in caplog.text
-    resumed.config = replace(resumed.config, checkpoint_every=1)
-    resumed.run()
-    ends = [load_checkpoint(folder / "checkpoint.pt")["learner"] for folder in (whole_runs["actor-critic"], tmp_path)]
-    assert differences(*ends) == []
-
-
-def test_a_run_whose_checkpoints_are_both_damaged_names_both(configs, tmp_path):
-    trainer = Trainer(configs["baseline"], tmp_path)
-    for _ in range(2):
-        trainer.train_iteration()
-        trainer.save()
-    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
-        (tmp_path / name).write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole .*checkpoint\.previous\.pt: not a whole"):
-        Trainer.resume(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "named"),
-    [
-        (lambda state: state["learner"]["actor"]["skip.bias"].fill_(torch.nan), "skip.bias of the actor holds NaN"),
-        (lambda state: state["learner"].pop("actor_optimizer"), "does not fit its configuration .KeyError"),
-        (lambda state: state.pop("environment"), "this one lacks environment"),
-        (lambda state: state["learner"]["actor"].pop("skip.bias"), "does not fit its configuration .RuntimeError"),
-    ],
-)
-def test_a_checkpoint_that_is_whole_and_does_not_fit_is_an_error_of_one_line(configs, tmp_path, spoil, named):
-    trainer = Trainer(configs["baseline"], tmp_path)
-    trainer.train_iteration()
-    trainer.save()
-    state = load_checkpoint(tmp_path / "checkpoint.pt")
-    spoil(state)
-    save_checkpoint(state, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=rf"checkpoint\.pt: .*{named}") as error:
-        Trainer.resume(tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def test_what_a_killed_writer_left_is_cleared_away_by_the_next_run(configs, whole_runs, tmp_path):
-    (tmp_path / ".checkpoint.pt.1.tmp").write_bytes(b"half")
-    Trainer(configs["baseline"], tmp_path).run()
-    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
-    check_same_end(whole_runs["baseline"], tmp_path)
-
-
-def test_a_folder_in_which_another_trainer_is_at_work_is_refused(configs, tmp_path):
-    child = start_child(configs["baseline"], tmp_path)
-    try:
-        while not (tmp_path / "config.json").exists():
-            assert child.poll() is None
-            time.sleep(0.01)
-        with pytest.raises(ValueError, match=f"{tmp_path}: another process is writing there"):
-            Trainer(configs["baseline"], tmp_path).run()
-    finally:
-        child.kill()
-        child.wait()
