@@ -15,16 +15,20 @@ from torch import Tensor
 
 from acis_env.configs import is_count, is_number, unknown_name
 from acis_env.dynamics import Rules
+from acis_env.networks import check_device
 from acis_env.weights import Pretrained
 
 MOST_ENVS = 2**20
 """Slots of one environment; each has a generator on the host, and a million of them take minutes."""
+DATASET = ("__len__", "__getitem__", "max_instances")
+DECODER = ("size", "latent_size", "condition", "__call__")
 SCENES = "a registered name, a folder or a data set"
 WEIGHTS = "None, a bundled name, a folder or the loaded networks"
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Check the keyword arguments of `SegmentationVectorEnv` that no other class checks."""
+    check_device(arguments["device"])
     limit, scale, threshold = (arguments[name] for name in ("max_episode_steps", "action_scale", "threshold"))
     modes = tuple(mode.value for mode in AutoresetMode)
     choices = {
@@ -42,7 +46,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         ("action_scale", is_number(scale) and scale > 0, "a positive number"),
         ("threshold", is_number(threshold) and 0 < threshold < 1, "a number between 0 and 1"),
         ("split", isinstance(arguments["split"], str), "the name of a part of the scenes"),
-        ("scenes", hasattr(arguments["scenes"], "__getitem__") or isinstance(arguments["scenes"], Path), SCENES),
+        ("scenes", isinstance(arguments["scenes"], str | Path) or _has(arguments["scenes"], DATASET), SCENES),
+        ("decoder", arguments["decoder"] is None or _has(arguments["decoder"], DECODER), f"None or have {DECODER}"),
         ("weights", isinstance(arguments["weights"], str | Path | Pretrained | None), WEIGHTS),
     ]
     for name in ("scene_options", "augmentation"):
@@ -52,6 +57,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name, holds, expected in checks:
         if not holds:
             raise ValueError(f"{name} must be {expected}, got {arguments[name]!r}")
+
+
+def _has(value: object, names: Collection[str]) -> bool:
+    return all(hasattr(value, name) for name in names)
 
 
 def build(name: str, kind: type[Any], arguments: Mapping[str, Any], others: Collection[str] = ()) -> Any:

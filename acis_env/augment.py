@@ -47,6 +47,10 @@ class Augmentation:
     """Largest change of saturation, in [0, 1): colours move from or towards their own grey by such a factor."""
 
     def __post_init__(self) -> None:
+        if not all(isinstance(getattr(self, name), bool | np.bool_) for name in ("flip", "quarter_turns")):
+            raise ValueError(f"flip and quarter_turns must be True or False, got {self.flip} and {self.quarter_turns}")
+        if not isinstance(self.scale, tuple | list) or len(self.scale) != 2:
+            raise ValueError(f"scale must be (smallest, largest) zoom, got {self.scale!r}")
         if not 0 <= self.rotation <= 180:
             raise ValueError(f"rotation must be in [0, 180] degrees, got {self.rotation}")
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:

@@ -41,6 +41,8 @@ def check_device(device: str | torch.device) -> None:
     Raises:
         ValueError: if they cannot.
     """
+    if not isinstance(device, str | int | torch.device) or isinstance(device, bool):
+        raise ValueError(f'device must be a name such as "cpu" or "cuda", got {device!r}')
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # without CUDA torch fails by an assertion

@@ -30,7 +30,7 @@ from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
 from acis_env.episode_source import EpisodeSource
 from acis_env.infos import episode_info, final_metrics, with_masks
-from acis_env.networks import check_device, parse_size
+from acis_env.networks import parse_size
 from acis_env.observations import Observation, ObservationDtype, ObservationKind, Observer
 from acis_env.parts import coarse_levels, open_parts
 from acis_env.precision import Precision, autocast
@@ -132,7 +132,6 @@ class SegmentationVectorEnv(SlotAttributes):
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "rules")}
         self.arguments = arguments | rules
-        check_device(device)
         check_arguments(arguments)
         self.rules = build("arguments", Rules, rules, arguments)
         self.pretrained, self.decoder, predictor = open_parts(weights, decoder, context, refine, device)
@@ -156,7 +155,6 @@ class SegmentationVectorEnv(SlotAttributes):
         length = self.decoder.latent_size + stops
         self.single_observation_space = self.observer.space
         self.single_action_space = gym.spaces.Box(-1, 1, (length,), np.float32)
-
         self.samplers = [SceneSampler(sampler, len(self.scenes)) for _ in range(num_envs)]
         self._autoreset = Autoreset(self.autoreset_mode, num_envs)
         self._slots = Slots(self.samplers, self._autoreset, self.observer, self.device)
@@ -262,7 +260,6 @@ class SegmentationVectorEnv(SlotAttributes):
         infos |= with_masks(episode_info(self._slots), torch.ones_like(done))
         return self._slots.observe(), rewards, terminated, truncated, infos
 
-    @unaffected
     def render(
         self, env_ids: Sequence[int] | None = None, *, before_reset: bool = False
     ) -> tuple[NDArray[np.uint8], ...] | None:

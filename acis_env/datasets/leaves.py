@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from acis_env.configs import is_count
 from acis_env.datasets.scene import Scene
 
 Floats = NDArray[np.float32]
@@ -65,6 +66,10 @@ class Leaves:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         if len(size) != 2 or min(size) < SMALLEST_SIDE:
             raise ValueError(f"size must be (height, width), each at least {SMALLEST_SIDE}, got {size}")
+        counts = {"min_leaves": min_leaves, "max_leaves": max_leaves, "length": length or 0, "seed": seed}
+        for name, count in counts.items():
+            if not is_count(count, least=-(2**63), most=2**63 - 1):
+                raise ValueError(f"{name} must be an int of 64 bits, got {count!r}")
         if not 1 <= min_leaves <= max_leaves:
             raise ValueError(f"min_leaves must be from 1 to max_leaves = {max_leaves}, got {min_leaves}")
         if max_leaves > MOST_LEAVES:

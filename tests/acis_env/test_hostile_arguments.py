@@ -1,0 +1,47 @@
+"""Whatever an argument is given, an environment is made or one line names what is wrong."""
+
+import inspect
+from dataclasses import fields
+
+import pytest
+
+from acis_env import Leaves, SegmentationVectorEnv
+from acis_env.augment import Augmentation
+from acis_env.dynamics import Rules
+
+HOSTILE = (None, True, -1, 0, 2.5, 10**30, float("nan"), "", "x", [], [1], {}, {"a": 1}, b"x", object())
+
+
+def names_of(function, without):
+    return [name for name in inspect.signature(function).parameters if name not in without]
+
+
+ARGUMENTS = [*names_of(SegmentationVectorEnv.__init__, {"self", "rules", "compile"}), *(f.name for f in fields(Rules))]
+LEAVES = names_of(Leaves.__init__, {"self", "split", "size"})
+
+
+def assert_explained(**options):
+    problem = None
+    try:
+        SegmentationVectorEnv(**{"scenes": "leaves", "weights": "leaves-64", "scene_options": {"length": 2}, **options})
+    except (ValueError, FileNotFoundError) as error:
+        problem = str(error)
+    assert problem is None or "\n" not in problem
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_every_argument_of_an_environment(name):
+    for value in HOSTILE:
+        assert_explained(**{name: value})
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_option_of_the_leaves(name):
+    for value in HOSTILE:
+        assert_explained(scene_options={"length": 2, name: value})
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Augmentation)])
+def test_every_change_of_an_augmentation(name):
+    for value in HOSTILE:
+        assert_explained(augmentation={name: value})
