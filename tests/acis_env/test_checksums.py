@@ -81,7 +81,12 @@ def test_a_json_file_that_was_edited_says_what_the_editor_has_to_do(tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("text", "named"), [("", "not JSON"), ("[" * 100_000, "not JSON"), ("[1]", "expected a JSON object, got list")]
+    ("text", "named"),
+    [
+        ("", "expected a JSON object, got what is not JSON"),
+        ("[" * 100_000, "expected a JSON object, got brackets that are nested too deeply"),
+        ("[1]", "expected a JSON object, got list"),
+    ],
 )
 def test_what_is_no_json_object_is_named(tmp_path, text, named):
     (tmp_path / "a.json").write_text(text)
