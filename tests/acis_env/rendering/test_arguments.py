@@ -11,17 +11,7 @@ from acis_env.rendering import (
     order_colours,
     overlay,
 )
-
-
-def scene(height=20, width=30, num_instances=3):
-    """A noisy image and vertical stripes as instances, with background between them."""
-    image = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
-    label_map = np.zeros((height, width), np.int32)
-    for label in range(1, num_instances + 1):
-        start = (label - 1) * width // num_instances
-        label_map[4:-4, start + 1 : start + width // num_instances - 1] = label
-    return image, label_map
-
+from tests.acis_env.rendering.conftest import scene
 
 IMAGE, LABELS = scene()
 PICTURE = np.zeros((4, 4, 3), np.uint8)
