@@ -82,6 +82,7 @@ class SegmentationVectorEnv(SlotAttributes):
         weights: str | Path | Pretrained | None = None,
         split: str = "train",
         scene_options: Mapping[str, Any] | None = None,
+        root: str | Path | None = None,
         sampler: SamplerName = "random",
         augmentation: Mapping[str, Any] | None = None,
         context: Literal["predicted", "oracle"] | ContextPredictor = "predicted",
@@ -108,7 +109,8 @@ class SegmentationVectorEnv(SlotAttributes):
             weights: a bundled name, a folder made by `acis pretrain`, or the loaded networks; None where `decoder`
                 and `context` are given.
             split: "train", "val" or "test"; of a folder, the subfolder of that name (see `open_scenes`).
-            scene_options: further keyword arguments of `Leaves` or `FolderScenes`.
+            scene_options: further keyword arguments of the data set.
+            root: folder of a data set that is not in the package; by default that of its environment variable.
             sampler: order of the scenes of a slot: "random", "shuffle" or "sequential" (see `SceneSampler`).
             augmentation: keyword arguments of `Augmentation`, applied at every reset; None for none.
             context: "predicted" by the context network from the image, the "oracle" made from the label map, or a
@@ -139,7 +141,8 @@ class SegmentationVectorEnv(SlotAttributes):
         self.action_scale, self.threshold = action_scale, threshold
         size = parse_size(self.decoder.size, "decoder.size")
         if isinstance(scenes, str | Path):
-            scenes = open_scenes(str(scenes), split, size, scene_options)
+            options = {**(scene_options or {}), **({} if root is None else {"root": root})}
+            scenes = open_scenes(str(scenes), split, size, options)
         self.scenes = PackedScenes(scenes, size, device)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
         self.source = EpisodeSource(predictor, self.decoder, self.scenes, changes, precision)

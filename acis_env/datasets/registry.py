@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,31 @@ class RegisteredDataset:
     loader: Loader
     about: str
     """One line: what it holds and where its options are described."""
+    licence: str = ""
+    """Terms of its use, in a few words."""
+    citation: str = ""
+    """What to cite."""
+    source: str = ""
+    """Where to get it, and what has to be agreed to before."""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment by which its figures are published, such as threshold, preprocessing."""
+    environment: str = ""
+    """Id of its environment, such as "ACIS/CVPPP-v0"."""
 
 
 DATASETS: dict[str, RegisteredDataset] = {}
 """The registered data sets by name."""
 
 
-def register_dataset(name: str, loader: Loader, about: str) -> None:
-    """Make `open_scenes(name, ...)` call `loader(split, size, **options)`.
+def register_dataset(name: str, loader: Loader, about: str, **facts: Any) -> None:
+    """Make `open_scenes(name, ...)` call `loader(split, size, **options)`; `facts` are fields of `RegisteredDataset`.
 
     Raises:
         ValueError: the name is taken.
     """
     if name in DATASETS:
         raise ValueError(f"name must be new, got {name!r}, which is taken by {DATASETS[name].loader}")
-    DATASETS[name] = RegisteredDataset(loader, about)
+    DATASETS[name] = RegisteredDataset(loader, about, **facts)
 
 
 def open_scenes(

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from acis_env.ops.labels import relabel
 
-__all__ = ["Scene", "SceneDataset", "relabel"]
+__all__ = ["IGNORED", "Scene", "SceneDataset", "relabel"]
+
+IGNORED = -1
+"""Label of pixels that are neither background nor instance, since nobody knows: they count in no reward, loss or
+measure."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,9 @@ class Scene:
     """One RGB image with the label map of its instances, where that is known."""
 
     image: NDArray[np.uint8]  # [3, H, W] in [0, 255], RGB
-    label_map: NDArray[np.int32] | None  # [H, W], 0 = background, instances 1..N without gaps; None: not known
+    label_map: NDArray[np.int32] | None  # [H, W], -1 = ignored, 0 = background, instances 1..N; None: not known
     name: str
+    foreground: NDArray[np.bool_] | None = None  # [H, W], the official one, given for test images, too; None: not given
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[0] != 3 or self.image.dtype != np.uint8:
@@ -31,6 +36,11 @@ class Scene:
             raise ValueError(
                 f"{self.name}: image is {list(self.image.shape[1:])} but label map is "
                 f"{list(self.label_map.shape)} (height, width); they must be equal"
+            )
+        if self.foreground is not None and self.foreground.shape != self.image.shape[1:]:
+            raise ValueError(
+                f"{self.name}: image is {list(self.image.shape[1:])} but foreground is "
+                f"{list(self.foreground.shape)} (height, width); they must be equal"
             )
 
     def require_label_map(self) -> NDArray[np.int32]:

@@ -18,6 +18,9 @@ COMMANDS = {
     "train": "Train an agent by a named preset, or resume an interrupted run.",
     "evaluate": "Measure an agent on held-out scenes, beside a random agent and the decoder's bound.",
     "segment": "Segment images with a trained agent.",
+    "data": "Check, describe or convert a data set.",
+    "submit": "Write predictions in the form that a benchmark's server takes.",
+    "benchmark": "Compare agents, yardsticks and bounds on data sets, with seeds, and write a report.",
     "reproduce": "Run the paper's experiments with many seeds, and write a report.",
 }
 """Descriptions in `acis --help`, by command. `agents.commands.NAME` holds a dataclass of that name, capitalised."""
