@@ -1,0 +1,40 @@
+"""Where data sets that are not in the package lie: `root`, or an environment variable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def root_variable(name: str) -> str:
+    """Environment variable that holds the folder of the data set `name`, such as ACIS_CVPPP_ROOT for "cvppp"."""
+    return f"ACIS_{name.upper()}_ROOT"
+
+
+def find_root(name: str, root: str | Path | None, expected: str, source: str) -> Path:
+    """The folder of a data set.
+
+    Args:
+        name: the data set's.
+        root: the folder; None for that of the environment variable.
+        expected: what is looked for in it, for the error.
+        source: where the data come from, for the error.
+
+    Raises:
+        FileNotFoundError: no folder is named, or there is none.
+    """
+    variable = root_variable(name)
+    place = root if root is not None else os.environ.get(variable)
+    if not place:
+        raise FileNotFoundError(
+            f"{name}: the data are not in the package; pass root=, or set {variable}, to the folder with {expected}. "
+            f"Get them from {source}"
+        )
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        named = "root" if root is not None else variable
+        raise FileNotFoundError(
+            f"{name}: {named} must be a folder with {expected}, got {folder.absolute()}, which is none. "
+            f"Get the data from {source}"
+        )
+    return folder
