@@ -114,7 +114,7 @@ class Reading:
                 )
             labels = _upright(path, _decode(path, image, "RGB" if is_coloured else None), image)
         if is_coloured:
-            labels = labels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+            labels = colours_as_labels(labels)
         return self._checked_labels(path, labels)
 
     def _in_bytes(self, path: Path, pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -147,6 +147,12 @@ class Reading:
                 f"{path} must hold labels from 0 on (0 = background), got {lowest}; ignore={lowest} makes it background"
             )
         return labels
+
+
+def colours_as_labels(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """One label per colour of `pixels` `[H, W, 3]`, R + 256 G + 65536 B: `[H, W]`, 0 where they are black."""
+    labels: NDArray[np.int32] = pixels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+    return labels
 
 
 @contextmanager

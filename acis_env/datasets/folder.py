@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.datasets.folder_files import Pair, find_pairs
+from acis_env.datasets.folder_files import PNG, Pair, check_same_size, find_pairs
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import Scene
 from acis_env.ops.labels import label_areas, relabel
@@ -24,7 +24,6 @@ TRIES_PER_CROP = 20
 """Windows drawn for one random crop before it is given up."""
 MOST_INDICES = 16
 """Folders of which a process remembers the scenes, so that many environments read the label maps once."""
-PNG = ("PNG",)
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,8 @@ class FolderScenes:
         counts_seen: set[int] = set()
         most = 0
         for scene_id, pair in self._pairs.items():
-            size = self._check_sizes(pair)
+            assert pair.image is not None
+            size = check_same_size(pair.image, pair.label, reading=self._reading)
             label_map = self._read_label_map(pair)
             if label_map is not None and self._min_instances > 0 and not label_map.any():
                 raise ValueError(
@@ -167,17 +167,6 @@ class FolderScenes:
                 f"{self._min_area} px; seen were {min(counts_seen)} to {max(counts_seen)}"
             )
         return scenes, most
-
-    def _check_sizes(self, pair: Pair) -> tuple[int, int]:
-        """Height and width of an image by its header, so that a wrong one is found before it is needed."""
-        assert pair.image is not None
-        size = self._reading.size(pair.image, PNG)
-        if pair.label is not None and (label_size := Reading().size(pair.label, PNG)) != size:
-            raise ValueError(
-                f"{pair.image} is {size[0]}x{size[1]} but its label map is "
-                f"{label_size[0]}x{label_size[1]} (height x width); they must be equal"
-            )
-        return size
 
     def _choose_windows(
         self, scene_id: str, size: tuple[int, int], label_map: NDArray[np.int32] | None, counts_seen: set[int]
