@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acis_env.configs import check_keywords, nearest_first
+from acis_env.datasets import cvppp, kitti
 from acis_env.datasets.folder import open_folder
 from acis_env.datasets.folder_files import has_pairs
 from acis_env.datasets.leaves import SPLITS, Leaves
@@ -105,3 +106,23 @@ def is_folder(scenes: str) -> bool:
 
 register_dataset("leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.")
 register_dataset("folder", open_folder, "Pairs <id>_rgb.png, <id>_label.png below `root`; options of `FolderScenes`.")
+register_dataset(
+    "cvppp",
+    cvppp.CvpppScenes,
+    "Rosette plants of the CVPPP Leaf Segmentation Challenge below `root`; options of `CvpppScenes`.",
+    licence=cvppp.LICENCE,
+    citation=cvppp.CITATION,
+    source=cvppp.SOURCE,
+    protocol={"threshold": 0.3, "preprocessing": "shorter-side"},
+    environment="ACIS/CVPPP-v0",
+)
+register_dataset(
+    "kitti",
+    kitti.KittiScenes,
+    "Streets of KITTI and their cars below `root`; options of `KittiScenes`.",
+    licence=kitti.LICENCE,
+    citation=kitti.CITATION,
+    source=kitti.SOURCE,
+    protocol={"threshold": 0.5, "preprocessing": "squeeze"},
+    environment="ACIS/KITTI-v0",
+)
