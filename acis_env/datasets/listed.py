@@ -176,7 +176,7 @@ def keep_largest(label_map: NDArray[np.int32], number: int) -> NDArray[np.int32]
 
     Of equally large ones those of the lower label stay.
     """
-    areas = label_areas(np.maximum(label_map, 0))[1:]
+    areas = label_areas(label_map)[1:]
     if len(areas) <= number:
         return label_map
     dropped = 1 + np.argsort(-areas, kind="stable")[number:]
