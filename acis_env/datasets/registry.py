@@ -115,7 +115,9 @@ def is_folder(scenes: str) -> bool:
     return is_meant
 
 
-register_dataset("leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.")
+register_dataset(
+    "leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.", environment="ACIS/Leaves-v0"
+)
 register_dataset(
     "folder",
     open_folder,
