@@ -42,7 +42,7 @@ def find_pairs(root: Path, ids: Collection[str] | None = None, labels_optional: 
     chosen = None if ids is None else set(ids)
     if chosen is not None and not chosen:
         raise ValueError("ids must name at least one image, got none")
-    found = _scan(root, chosen)
+    found = scan_pairs(root, chosen)
     if not found and chosen is None:
         raise FileNotFoundError(f"{root} has no pair <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX}")
     wanted = sorted(found if chosen is None else chosen)
@@ -73,15 +73,12 @@ def check_same_size(
     return size
 
 
-def has_pairs(root: Path) -> bool:
-    """Whether `root` is a folder with a file of a pair in it."""
-    if not root.is_dir():
-        return False
-    with os.scandir(root) as entries:
-        return any(_part(entry.name) is not None for entry in entries)
+def scan_pairs(root: Path, ids: set[str] | None = None) -> dict[str, Pair]:
+    """Files of `root` by id, all of them or those of `ids`, whether or not pairs are whole.
 
-
-def _scan(root: Path, ids: set[str] | None) -> dict[str, Pair]:
+    Raises:
+        ValueError: two files would be the same part of a pair.
+    """
     found: dict[str, Pair] = {}
     strangers: list[str] = []
     with os.scandir(root) as entries:
@@ -102,6 +99,14 @@ def _scan(root: Path, ids: set[str] | None) -> dict[str, Pair]:
     if strangers:
         _log.warning("%s: %d files are no PNG and left out, such as %s", root, len(strangers), min(strangers))
     return found
+
+
+def has_pairs(root: Path) -> bool:
+    """Whether `root` is a folder with a file of a pair in it."""
+    if not root.is_dir():
+        return False
+    with os.scandir(root) as entries:
+        return any(_part(entry.name) is not None for entry in entries)
 
 
 def _part(name: str) -> tuple[str, str] | None:

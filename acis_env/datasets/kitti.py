@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import PNG, check_same_size
 from acis_env.datasets.kitti_layouts import EXPECTED, CarFiles, find_layout
+from acis_env.datasets.listed import keep_largest
 from acis_env.datasets.roots import find_root
-from acis_env.datasets.scene import IGNORED, Scene
-from acis_env.ops.labels import label_areas, relabel
+from acis_env.datasets.scene import Scene
+from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading
 
 SPLITS = ("train", "val", "trainval", "test")
@@ -118,7 +119,7 @@ class KittiScenes:
             image, label_map = image[window], None if label_map is None else label_map[window]
             name = f"{name}@{y},{x},{height}x{width}"
         if label_map is not None:
-            label_map = keep_largest(label_map, self.max_instances)
+            label_map = keep_largest(relabel(label_map), self.max_instances)
         return Scene(np.ascontiguousarray(image), label_map, name)
 
     def __iter__(self) -> Iterator[Scene]:
@@ -149,26 +150,10 @@ class KittiScenes:
                 return y, x
         assert label_map is not None
         if (label_map > 0).any():
-            rows, columns = np.nonzero(keep_largest(label_map, 1) == 1)
+            rows, columns = np.nonzero(keep_largest(relabel(label_map), 1) == 1)
             y = int(np.clip(rows[len(rows) // 2] - height // 2, 0, size[0] - height))
             x = int(np.clip(columns[len(rows) // 2] - width // 2, 0, size[1] - width))
         return y, x
-
-
-def keep_largest(label_map: NDArray[np.int32], most: int) -> NDArray[np.int32]:
-    """Rename the instances of `label_map` `[H, W]` to 1..N in the order of their labels, with N at most `most`.
-
-    Further instances, the smallest ones, become `IGNORED`; what is ignored stays so. Of instances of the same size
-    those with lower labels stay.
-    """
-    ignored = label_map == IGNORED
-    labels = relabel(np.where(ignored, 0, label_map))
-    areas = label_areas(labels)[1:]
-    surplus = 1 + np.argsort(-areas, kind="stable")[most:]
-    ignored |= np.isin(labels, surplus)
-    labels = relabel(np.where(ignored, 0, labels))
-    labels[ignored] = IGNORED
-    return labels
 
 
 def _count(label_map: NDArray[Any]) -> int:

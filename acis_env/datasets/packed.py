@@ -15,9 +15,9 @@ from torch import Tensor
 from acis_env.augment import label_dtype
 from acis_env.datasets.preprocessing import Preprocessing, Squeeze
 from acis_env.datasets.scene import Scene, SceneDataset
-from acis_env.metrics import check_label_map
+from acis_env.metrics import check_ground_truth
 from acis_env.networks import parse_size
-from acis_env.ops.labels import relabel
+from acis_env.ops.labels import count_instances, relabel
 from acis_env.surroundings import unaffected
 
 
@@ -31,8 +31,8 @@ class PackedScenes:
         dataset: the scenes at their native resolution.
         preprocessing: how scenes become pictures of that size, and masks return to theirs.
         images: `[S, 3, H, W]` uint8; zero for scenes not asked for yet, so read it through `gather`.
-        label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps; zero for scenes without a label map; also
-            filled on demand.
+        label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps, -1 = ignored; zero for scenes without a
+            label map; also filled on demand.
         max_instances: that of `dataset`, at least 1; small instances are lost in resizing, none are added.
     """
 
@@ -89,14 +89,13 @@ class PackedScenes:
     def num_instances(self) -> Tensor:
         """Instances of every scene, `[S]` int64 on the host; the first use packs every scene."""
         self._fill(range(len(self)))
-        counts: Tensor = self.label_maps.flatten(1).amax(1).cpu().long()
-        return counts
+        return count_instances(self.label_maps).cpu().long()
 
     def scene(self, index: int) -> Scene:
         """Scene `index` of the data set, at its native resolution, with labels 1..N without gaps.
 
         Raises:
-            ValueError: it is no scene, its labels are not integers from 0 on, or they are more than promised.
+            ValueError: it is no scene, its labels are not integers from -1 on, or they are more than promised.
         """
         scene = self.dataset[index]
         if not isinstance(scene, Scene):
@@ -119,7 +118,7 @@ class PackedScenes:
                 brought to it only while scenes are missing, and their range is not checked afterwards.
 
         Returns:
-            images `[B, 3, H, W]` uint8 and label maps `[B, H, W]` int64, both copies on the device.
+            images `[B, 3, H, W]` uint8 and label maps `[B, H, W]` int64, -1 = ignored, both copies on the device.
 
         Raises:
             IndexError: an index is outside [0, S).
@@ -151,10 +150,10 @@ def _consecutive(label_map: Any, name: str) -> NDArray[np.int32]:
     """`label_map` itself if its instances are 1..N, else renamed so.
 
     Raises:
-        ValueError: it is no array of integers from 0 on.
+        ValueError: it is no array of integers from -1 on.
     """
     if not isinstance(label_map, np.ndarray):
         raise ValueError(f"{name} must be a NumPy array of integers, got {type(label_map).__name__}")
-    check_label_map(name, label_map)
+    check_ground_truth(name, label_map)
     renamed = relabel(label_map)
     return label_map if label_map.dtype == np.int32 and np.array_equal(renamed, label_map) else renamed

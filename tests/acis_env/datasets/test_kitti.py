@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from acis_env.datasets import KittiScenes, open_scenes
-from acis_env.datasets.kitti import keep_largest
 from acis_env.testing.trees import write_kitti
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "kitti_semantics_7"
@@ -106,11 +105,6 @@ def test_no_scene_has_more_than_the_limit_and_the_smallest_cars_are_ignored(tree
         truth = written[scene.name].label_map
         np.testing.assert_array_equal(scene.label_map, largest_by_hand(truth, 3))
         assert scene.num_instances <= KittiScenes("train", root=root, max_cars=3).max_instances == 3
-
-
-def test_of_cars_of_one_size_the_first_stay():
-    label_map = np.array([[5, 5, 0, 9, 9], [-1, 7, 7, 0, 3]], np.int32)
-    assert keep_largest(label_map, 2).tolist() == [[1, 1, 0, -1, -1], [-1, 2, 2, 0, -1]]
 
 
 def test_crops_are_windows_of_training_images_each_with_a_car(tree):

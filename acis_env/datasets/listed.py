@@ -1,0 +1,209 @@
+"""Pictures that a data set of files lists before it decodes any of them, and the scenes that are made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acis_env.configs import check_keywords, is_count
+from acis_env.datasets.choice import SceneChoice, Window
+from acis_env.datasets.preprocessing import resize_image, resize_label_map
+from acis_env.datasets.scene import IGNORED, Scene
+from acis_env.ops.labels import label_areas, relabel
+from acis_env.pictures import FORMATS, Reading
+
+THREADS = min(8, (os.cpu_count() or 1) + 2)
+"""Label maps that are read side by side, where instances have to be counted; decoding leaves the interpreter free."""
+MOST_REMEMBERED = 2**17
+"""Pictures of which a process remembers the scenes, so that many environments read the label maps once."""
+
+_Found = dict[Window | None, int]
+"""Windows of a picture that are scenes, None for all of it, each with its number of instances or a bound on it."""
+_FOUND: dict[tuple[Any, ...], tuple[_Found, set[int]]] = {}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A picture, and where its labels are."""
+
+    name: str
+    image: Path
+    files: tuple[Path, ...]
+    """Files with the labels, or a folder that holds them; errors name the first."""
+    labels: Callable[[], NDArray[Any]]
+    """Reads the label map `[H, W]`: -1 ignored, 0 background, other labels instances, with gaps."""
+    variant: str = ""
+    """Options by which the labels are read, where the same files can be read in several ways."""
+    count: int | None = None
+    """Number of instances, or a bound on it, where it is known without reading the labels."""
+    areas: Sequence[float] | None = None
+    """Areas of the instances in px, where they are."""
+    may_be_empty: bool = False
+    """Whether a picture without instances is nothing unusual."""
+    reading: Reading = Reading()
+    formats: tuple[str, ...] = FORMATS
+    """Of the image."""
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """The image `[3, H, W]`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be read.
+        """
+        return np.ascontiguousarray(self.reading.picture(self.image, self.formats).transpose(2, 0, 1))
+
+    def read_labels(self) -> NDArray[Any]:
+        """The label map `[H, W]` as `labels` gives it.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be read, or its size is not that of the image.
+        """
+        labels, size = self.labels(), self.reading.size(self.image, self.formats)
+        if labels.shape != size:
+            raise ValueError(
+                f"{self.image} is {size[0]}x{size[1]} but its label map is {labels.shape[0]}x{labels.shape[1]} "
+                f"(height x width), by {self.files[0]}; they must be equal"
+            )
+        return labels
+
+
+class ListedScenes:
+    """Scenes of listed pictures at their own resolution, in their order; a `SceneDataset`.
+
+    At construction the labels are read only where instances have to be counted or crops placed. A scene is named as its
+    picture, a crop `<name>@<y>,<x>,<side>`.
+
+    Attributes:
+        max_instances: instances in the fullest scene, or a bound on them.
+    """
+
+    max_instances: int
+
+    def __init__(self, where: Path, pictures: Sequence[Listed], *, largest: int | None = None, **choice: Any) -> None:
+        """Choose the scenes.
+
+        Args:
+            where: the data set's folder or file, for errors.
+            pictures: at least one.
+            largest: so many instances of a scene are kept, those of the largest areas; others are ignored.
+            choice: options of `SceneChoice`.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: an option is unknown or out of range, labels that have to be read cannot be, or no scene is
+                within the limits.
+        """
+        check_keywords(f"scene options of {where}", SceneChoice, choice)
+        if largest is not None and not is_count(largest):
+            raise ValueError(f"largest must be None or an int from 1 on, got {largest!r}")
+        self._choice, self._largest = SceneChoice(**choice), largest
+        check_present(pictures)
+        self._scenes: list[tuple[Listed, Window | None]] = []
+        counts_seen: set[int] = set()
+        most = 0
+        with ThreadPoolExecutor(THREADS) as threads:
+            for picture, (found, seen) in zip(pictures, threads.map(self._look, pictures), strict=True):
+                self._scenes += [(picture, window) for window in found]
+                counts_seen |= seen
+                most = max(most, *found.values(), 0)
+        if not self._scenes:
+            raise self._choice.nothing_left(where, counts_seen)
+        self.max_instances = most if largest is None else min(most, largest)
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> Scene:
+        """Scene `index`, decoded anew; ValueError if a file of it is damaged."""
+        picture, window = self._scenes[index]
+        image, label_map, name = picture.read_image(), self._label_map(picture), picture.name
+        if self._choice.scale != 1:
+            image = resize_image(image, self._choice.scaled(image.shape[1:]))
+        if window is not None:
+            image, label_map = np.ascontiguousarray(window.cut(image)), window.cut(label_map)
+            name += f"@{window.y},{window.x},{window.height}"
+        label_map = relabel(label_map, self._choice.min_area)
+        return Scene(image, label_map if self._largest is None else keep_largest(label_map, self._largest), name)
+
+    def __iter__(self) -> Iterator[Scene]:
+        """All scenes in order."""
+        return (self[index] for index in range(len(self)))
+
+    def _look(self, picture: Listed) -> tuple[_Found, set[int]]:
+        """Scenes of a picture, and the numbers of instances of all parts of it that were looked at."""
+        known = self._known_count(picture) if self._choice.crop is None else None
+        if known is not None:
+            return {None: known} if self._choice.wants(known) else {}, {known}
+        key = (picture.name, picture.variant, repr(self._choice), *map(_stamp, picture.files))
+        if key not in _FOUND:
+            if len(_FOUND) >= MOST_REMEMBERED:
+                _FOUND.clear()
+            _FOUND[key] = self._count(picture)
+        return _FOUND[key]
+
+    def _known_count(self, picture: Listed) -> int | None:
+        """Number of instances of the whole picture, or a bound on it, as far as that is known without its labels."""
+        if picture.areas is not None:
+            return sum(area * self._choice.scale**2 >= self._choice.min_area for area in picture.areas)
+        return picture.count if self._choice.min_area == 1 else None
+
+    def _count(self, picture: Listed) -> tuple[_Found, set[int]]:
+        label_map, seen = self._label_map(picture), set[int]()
+        height, width = label_map.shape
+        found = self._choice.windows(picture.name, (height, width), label_map, seen)
+        is_whole = self._choice.crop is None
+        return {None if is_whole else window: count for window, count in found.items()}, seen
+
+    def _label_map(self, picture: Listed) -> NDArray[np.int32]:
+        """Scaled label map `[H, W]`, labels 1..N without gaps, N of the whole picture; -1 = ignored."""
+        labels = picture.read_labels()
+        is_whole = self._choice.scale == 1
+        return relabel(labels) if is_whole else resize_label_map(labels, self._choice.scaled(labels.shape))
+
+
+def keep_largest(label_map: NDArray[np.int32], number: int) -> NDArray[np.int32]:
+    """`label_map` `[H, W]`, labels 1..N, with the `number` largest instances; the pixels of others are ignored.
+
+    Of equally large ones those of the lower label stay.
+    """
+    areas = label_areas(label_map)[1:]
+    if len(areas) <= number:
+        return label_map
+    dropped = 1 + np.argsort(-areas, kind="stable")[number:]
+    return relabel(np.where(np.isin(label_map, dropped), IGNORED, label_map))
+
+
+def check_present(pictures: Sequence[Listed]) -> None:
+    """Make sure that every picture has a file, by one look into each folder.
+
+    Raises:
+        FileNotFoundError: naming the first that has none, and how many others.
+    """
+    folders = {folder: _names(folder) for folder in {picture.image.parent for picture in pictures}}
+    absent = [picture for picture in pictures if picture.image.name not in folders[picture.image.parent]]
+    if absent:
+        more = f", as {len(absent) - 1} more of {len(pictures)}" if len(absent) > 1 else ""
+        raise FileNotFoundError(f"{absent[0].name} has no image: {absent[0].image} does not exist{more}")
+
+
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()
+
+
+def _stamp(path: Path) -> tuple[str, int, int] | None:
+    """Name, time of the last change and length of a file, which change when it does; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return str(path.absolute()), status.st_mtime_ns, status.st_size
