@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from acis_env.datasets.cvppp_files import Plant, open_release
+from acis_env.datasets.cvppp_files import EXPECTED, Plant, open_release
 from acis_env.datasets.id_lists import is_held_out
 from acis_env.datasets.roots import find_root, named
 from acis_env.datasets.scene import Scene
@@ -18,7 +18,6 @@ from acis_env.datasets.scene import Scene
 SUBSETS = ("A1", "A2", "A3", "A4", "A5")
 """A5 is a mixture of the test images of the others, and has no training images."""
 SPLITS = ("train", "val", "trainval", "test")
-EXPECTED = "training/A1 and testing/A1 of the PNG release, or CVPPP2017_training_images.h5 of the HDF5 release"
 LICENCE = "by agreement: academic, non-commercial use, no redistribution"
 CITATION = (
     "Minervini, Fischbach, Scharr, Tsaftaris: Finely-grained annotated datasets for image-based plant phenotyping. "
@@ -87,7 +86,7 @@ class CvpppScenes:
         self.split = split
         self.subsets = _check_subsets(subsets, split)
         folder = find_root("cvppp", root, EXPECTED, SOURCE)
-        self._release = open_release(folder, "testing" if split == "test" else "training", EXPECTED)
+        self._release = open_release(folder, "testing" if split == "test" else "training")
         self._plants = [Plant(subset, name) for subset in self.subsets for name in self._names(subset, incomplete)]
         if not self._plants:
             raise ValueError(f"{self._release}: split {split!r} of {', '.join(self.subsets)} has no plants")
@@ -154,6 +153,14 @@ class CvpppScenes:
                 named(strangers),
             )
         return [name for name in official if name in names]
+
+
+def recognise_cvppp(root: Path) -> str | None:
+    """Which release `root` is, if it is one."""
+    try:
+        return open_release(root, "training").about
+    except OSError:
+        return None
 
 
 def _check_subsets(subsets: Sequence[str], split: str) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ from acis_env.datasets.scene import Scene
 from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading, colours_as_labels
 
-PLANT = re.compile(r"plant\d+")
+EXPECTED = "training/A1 and testing/A1 of the PNG release, or CVPPP2017_training_images.h5 of the HDF5 release"
+PLANT, SUBSET = re.compile(r"plant\d+"), re.compile(r"A[1-5]")
 READING = Reading(coloured_labels=True)
 """Some tools save labels again in colours, each of which is a leaf."""
 
@@ -43,6 +44,9 @@ class Plant:
 
 class Release(Protocol):
     """One part, training or testing, of a release; its string is the place, for errors."""
+
+    about: str
+    """What it is, in words."""
 
     def names(self, subset: str) -> list[str]:
         """Plants of a subset, sorted.
@@ -65,31 +69,36 @@ class Release(Protocol):
         ...
 
 
-def open_release(root: Path, part: str, expected: str) -> Release:
+def open_release(root: Path, part: str) -> Release:
     """The release that is in `root`.
 
     Args:
         root: folder.
         part: "training" or "testing".
-        expected: what is looked for, for the error.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    found = names_in(root, expected)
+    found = names_in(root, EXPECTED)
     for folder in (root / part, *sorted(root.glob(f"*{part}*/{part}"))):
-        if folder.is_dir():
+        if _has_subsets(folder):
             return PngRelease(folder, part)
     if (root / f"CVPPP2017_{part}_images.h5").is_file():
         return Hdf5Release(root, part)
     # The level of the parts has been left out: these are training images, or the folder says that they are not.
-    if (part == "training" or root.name == part) and any(re.fullmatch(r"A\d", name) for name in found):
+    if (part == "training" or root.name == part) and _has_subsets(root):
         return PngRelease(root, part)
-    raise FileNotFoundError(f"{root}: no {part} images of CVPPP; expected {expected}, found {named(found)}")
+    raise FileNotFoundError(f"{root}: no {part} images of CVPPP; expected {EXPECTED}, found {named(found)}")
+
+
+def _has_subsets(folder: Path) -> bool:
+    return folder.is_dir() and any(SUBSET.fullmatch(name) for name in names_in(folder, "A1 to A5"))
 
 
 class PngRelease:
     """Folders A1 to A5 of PNG files."""
+
+    about = "PNG release of CVPPP: folders A1 to A5"
 
     def __init__(self, folder: Path, part: str) -> None:
         self.folder = folder
@@ -135,6 +144,8 @@ class PngRelease:
 
 class Hdf5Release:
     """Files of all subsets: one of images and foregrounds, and one of labels, which the test set may lack."""
+
+    about = "HDF5 release of CVPPP: CVPPP2017_training_images.h5, CVPPP2017_training_truth.h5"
 
     def __init__(self, root: Path, part: str) -> None:
         self.images = root / f"CVPPP2017_{part}_images.h5"

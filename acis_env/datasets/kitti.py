@@ -156,6 +156,14 @@ class KittiScenes:
         return y, x
 
 
+def recognise_kitti(root: Path) -> str | None:
+    """Which layout `root` has, if it has one."""
+    try:
+        return find_layout(root, {}).about
+    except OSError:
+        return None
+
+
 def _count(label_map: NDArray[Any]) -> int:
     return len(np.unique(label_map[label_map > 0]))
 

@@ -69,6 +69,9 @@ def find_layout(root: Path, ids: Ids) -> Layout:
 class Layout:
     """One layout in the folder `root`; what differs is in the subclasses."""
 
+    about = ""
+    """What it is, in words."""
+
     def __init__(self, root: Path, ids: Ids) -> None:
         self.root = root
         self._ids = ids
@@ -131,13 +134,15 @@ class Layout:
 class ColouredLayout(Layout):
     """Coarse and manual label maps in colours, and lists."""
 
+    about = "cars of KITTI as of Ren and Zemel: images, gt, gt_man and lists of ids"
+
     def __init__(self, root: Path, ids: Ids) -> None:
         super().__init__(root, {"train": "train.txt", "val": "valid_man.txt", "test": "test_man.txt", **ids})
         self._chosen = set(ids)
 
     @staticmethod
     def is_in(root: Path) -> bool:
-        return (root / "images").is_dir()
+        return (root / "images").is_dir() and ((root / "gt").is_dir() or (root / "gt_man").is_dir())
 
     def _images(self, split: str) -> Path:
         return self.root / "images"
@@ -154,6 +159,8 @@ class ColouredLayout(Layout):
 
 class SemanticsLayout(Layout):
     """Classes and instances in 16 bits."""
+
+    about = "semantics release of KITTI: training/image_2 and training/instance"
 
     @staticmethod
     def is_in(root: Path) -> bool:
@@ -184,11 +191,12 @@ class SemanticsLayout(Layout):
 class SplitFolders(Layout):
     """A folder per split, and manual label maps of all splits in another one."""
 
+    about = "cars of KITTI as of Araslanov et al.: <split>/<id>_rgb.png, <id>_labels.png"
     _suffix = "_rgb.png"
 
     @staticmethod
     def is_in(root: Path) -> bool:
-        return any(any((root / split).glob("*_rgb.png")) for split in ("train", "val", "test"))
+        return any(any((root / split).glob("*_labels.png")) for split in ("train", "val", "test"))
 
     def is_listed(self, split: str) -> bool:
         return True

@@ -185,6 +185,7 @@ register_dataset(
     source=cvppp.SOURCE,
     protocol={"threshold": 0.3, "preprocessing": "shorter-side"},
     environment="ACIS/CVPPP-v0",
+    recognise=cvppp.recognise_cvppp,
 )
 register_dataset(
     "kitti",
@@ -195,4 +196,5 @@ register_dataset(
     source=kitti.SOURCE,
     protocol={"threshold": 0.5, "preprocessing": "squeeze"},
     environment="ACIS/KITTI-v0",
+    recognise=kitti.recognise_kitti,
 )

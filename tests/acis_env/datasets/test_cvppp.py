@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acis_env.datasets import CvpppScenes, open_scenes
+from acis_env.datasets import DATASETS, CvpppScenes, open_scenes
 from acis_env.datasets.cvppp import A1_TEST, A1_TRAINING, A1_VAL
 from acis_env.testing.trees import write_cvppp
 
@@ -59,6 +59,10 @@ def test_every_form_gives_the_scenes_that_were_written(tree):
         assert_same(scene, written[scene.name])
     assert training.max_instances == max(scene.label_map.max() for scene in training)
     assert test.max_instances == 0
+
+
+def test_the_folder_is_recognised_for_what_it_is(tree):
+    assert [name for name, known in DATASETS.items() if known.recognise and known.recognise(tree[0])][-1] == "cvppp"
 
 
 @pytest.mark.parametrize("form", ["png", "hdf5"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acis_env.datasets import KittiScenes, open_scenes
+from acis_env.datasets import DATASETS, KittiScenes, open_scenes
 from acis_env.testing.trees import write_kitti
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "kitti_semantics_7"
@@ -53,6 +53,10 @@ def test_every_layout_gives_the_scenes_that_were_written(tree):
         else:
             np.testing.assert_array_equal(scene.label_map, largest_by_hand(truth, 16))
     assert any(scene.num_instances == 16 for scene in scenes if scene.label_map is not None)
+
+
+def test_the_folder_is_recognised_for_what_it_is(tree):
+    assert [name for name, known in DATASETS.items() if known.recognise and known.recognise(tree[1])][-1] == "kitti"
 
 
 def test_every_layout_has_its_own_splits(tree):
