@@ -21,7 +21,7 @@ class SceneBatch:
     """Scenes ready for the networks."""
 
     images: Tensor  # [B, 3, H, W] uint8
-    label_maps: Tensor  # [B, H, W] int64, instances 1..N
+    label_maps: Tensor  # [B, H, W] int64, instances 1..N, -1 = ignored
     indices: Tensor  # [B] int64 on the host, positions in the data set
     augmentation: Tensor  # [B, P] on the host, parameters of `augment`
 

@@ -79,7 +79,8 @@ class FolderScenes:
             min_area: instances of fewer pixels in the scene become background and don't count.
             seed: seed of random crops. Those of an image depend on it and on the image's id alone.
             ids: the images to use; other files are not looked at. All by default.
-            ignore: labels that become background, such as 255, the void of Pascal VOC.
+            ignore: labels of pixels that are neither background nor instance and count for nothing, such as 255, the
+                void of Pascal VOC.
             coloured_labels: whether label maps may be in colours, one per instance, and black the background.
             percentiles: two percentiles of an image's own values that become 0 and 255, such as (0.1, 99.9).
             page: page of images that have several, from 0.
@@ -128,10 +129,10 @@ class FolderScenes:
         for scene_id, pair in self._pairs.items():
             size = self._check_sizes(pair)
             label_map = self._read_label_map(pair)
-            if label_map is not None and self._choice.min_instances > 0 and not label_map.any():
+            if label_map is not None and self._choice.min_instances > 0 and not (label_map > 0).any():
+                found = "background (0) or ignored" if label_map.any() else "background (0)"
                 raise ValueError(
-                    f"{pair.label}: every pixel is background (0); "
-                    "pass min_instances=0 if scenes without instances are wanted"
+                    f"{pair.label}: every pixel is {found}; pass min_instances=0 if scenes without instances are wanted"
                 )
             windows = self._choice.windows(scene_id, self._choice.scaled(size), label_map, counts_seen)
             scenes += [(scene_id, window) for window in windows]

@@ -22,9 +22,9 @@ from acis_env.datasets.kept import KeptScenes
 from acis_env.datasets.preprocessing import Preprocessing, Squeeze
 from acis_env.datasets.scene import PackedScene, Scene, SceneDataset
 from acis_env.datasets.streamed import StreamedScenes
-from acis_env.metrics import check_label_map
+from acis_env.metrics import check_ground_truth
 from acis_env.networks import parse_size
-from acis_env.ops.labels import relabel
+from acis_env.ops.labels import count_instances, relabel
 from acis_env.surroundings import unaffected
 
 
@@ -118,14 +118,14 @@ class PackedScenes:
         for first in range(0, len(self), PART):
             self.expect(range(first, min(first + 2 * PART, len(self))))
             _, label_maps = self._store.gather(torch.arange(first, min(first + PART, len(self)), device="cpu"))
-            counts.append(label_maps.flatten(1).amax(1).cpu().long())
-        return torch.cat(counts).clamp_min(0)
+            counts.append(count_instances(label_maps).cpu().long())
+        return torch.cat(counts)
 
     def scene(self, index: int) -> Scene:
         """Scene `index` of the data set, at its native resolution, with labels 1..N without gaps.
 
         Raises:
-            ValueError: it is no scene, its labels are not integers from 0 on, or they are more than promised.
+            ValueError: it is no scene, its labels are not integers from -1 on, or they are more than promised.
         """
         scene = self.dataset[index]
         if not isinstance(scene, Scene):
@@ -153,7 +153,7 @@ class PackedScenes:
                 brought to it only while scenes are missing, and their range is not checked afterwards.
 
         Returns:
-            images `[B, 3, H, W]` uint8 and label maps `[B, H, W]` int64, both copies on the device.
+            images `[B, 3, H, W]` uint8 and label maps `[B, H, W]` int64, -1 = ignored, both copies on the device.
 
         Raises:
             IndexError: an index is outside [0, S).
@@ -196,10 +196,10 @@ def _consecutive(label_map: Any, name: str) -> NDArray[np.int32]:
     """`label_map` itself if its instances are 1..N, else renamed so.
 
     Raises:
-        ValueError: it is no array of integers from 0 on.
+        ValueError: it is no array of integers from -1 on.
     """
     if not isinstance(label_map, np.ndarray):
         raise ValueError(f"{name} must be a NumPy array of integers, got {type(label_map).__name__}")
-    check_label_map(name, label_map)
+    check_ground_truth(name, label_map)
     renamed = relabel(label_map)
     return label_map if label_map.dtype == np.int32 and np.array_equal(renamed, label_map) else renamed

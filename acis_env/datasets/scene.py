@@ -9,13 +9,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.ops.labels import relabel
+from acis_env.ops.labels import IGNORED, relabel
 
 __all__ = ["IGNORED", "PackedScene", "Scene", "SceneDataset", "relabel"]
-
-IGNORED = -1
-"""Label of pixels that are neither background nor instance, since nobody knows: they count in no reward, loss or
-measure."""
 
 
 @dataclass(frozen=True)
