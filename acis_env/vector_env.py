@@ -326,12 +326,14 @@ class SegmentationVectorEnv(SlotAttributes):
     def _begin(self, slots: Sequence[int], scene_indices: Sequence[int] | None = None) -> None:
         """Begin new episodes in `slots`; all that is random comes from each slot's own generator."""
         samplers = [self.samplers[slot] for slot in slots]
+        is_chosen = scene_indices is not None
         if scene_indices is None:
             scene_indices = [sampler.next() for sampler in samplers]
         generators = [sampler.generator for sampler in samplers]
         state, batch = self.source.begin(scene_indices, generators, self.rules, self._max_steps, self.max_episode_steps)
         self._slots.put(slots, state, batch.indices, batch.augmentation)
-        self.scenes.expect(sampler.peek() for sampler in samplers)
+        if not is_chosen:
+            self.scenes.expect(sampler.peek() for sampler in samplers)
         self._actions.check()
 
     def _begin_after_end(self) -> list[int]:
