@@ -192,7 +192,7 @@ def check_present(pictures: Sequence[Listed]) -> None:
     folders = {folder: _names(folder) for folder in {picture.image.parent for picture in pictures}}
     absent = [picture for picture in pictures if picture.image.name not in folders[picture.image.parent]]
     if absent:
-        more = f", as {len(absent) - 1} more of {len(pictures)}" if len(absent) > 1 else ""
+        more = f"; {len(absent)} of {len(pictures)} images are missing" if len(absent) > 1 else ""
         raise FileNotFoundError(f"{absent[0].name} has no image: {absent[0].image} does not exist{more}")
 
 

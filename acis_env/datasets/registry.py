@@ -115,6 +115,12 @@ def is_folder(scenes: str) -> bool:
     return is_meant
 
 
+def recognise_datasets(root: Path) -> dict[str, str]:
+    """Data sets that a folder may be, each with its layout in words, the most special one first."""
+    layouts = {name: dataset.recognise(root) for name, dataset in DATASETS.items() if dataset.recognise is not None}
+    return {name: layouts[name] or "" for name in reversed(layouts) if layouts[name] is not None}
+
+
 register_dataset(
     "leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.", environment="ACIS/Leaves-v0"
 )
