@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 CACHE_VARIABLE = "ACIS_CACHE"

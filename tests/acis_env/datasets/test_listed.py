@@ -1,6 +1,5 @@
 """Scenes of listed pictures: what is read when, and which are chosen."""
 
-import threading
 from dataclasses import replace
 from functools import partial
 
@@ -87,18 +86,30 @@ def test_known_areas_count_as_far_as_they_are_large_enough_after_scaling(folder)
     assert ListedScenes(folder, pictures, min_area=100, scale=0.5).max_instances == 1
 
 
-def test_labels_are_read_side_by_side_once_per_process(folder):
-    barrier, reads = threading.Barrier(3, timeout=20), []
+def test_labels_are_read_once_per_process(folder):
+    reads = []
 
     def read(picture):
         reads.append(picture.name)
-        barrier.wait()
         return picture.labels()
 
     pictures = [replace(p, labels=partial(read, p), variant="watched") for p in list_pairs(folder, Reading())]
     assert ListedScenes(folder, pictures).max_instances == 5
     assert len(ListedScenes(folder, pictures)) == 3
     assert sorted(reads) == ["a", "b", "c"]
+
+
+def test_scenes_have_another_fingerprint_with_other_options_or_another_file(folder):
+    found = {open_listed(folder, **options).fingerprint for options in ({}, {"largest": 2}, {"min_area": 4})}
+    assert len(found) == 3
+    assert open_listed(folder).fingerprint in found
+    write_pair(folder, "c", squares(3))
+    assert open_listed(folder).fingerprint not in found
+
+
+def test_two_pictures_of_one_name_are_refused(folder):
+    with pytest.raises(ValueError, match="names of images must differ, got 'a' twice"):
+        ListedScenes(folder, 2 * list_pairs(folder, Reading())[:1])
 
 
 def test_a_label_that_has_changed_is_read_again(folder):
