@@ -1,8 +1,8 @@
 """Instance segmentation as a sequential decision process.
 
-Importing the package registers the environments `ACIS/Leaves-v0` (bundled scenes and weights) and
-`ACIS/Scenes-v0` (your own), for `gymnasium.make` and `gymnasium.make_vec`. The names below are imported when they are
-first used, so that what needs only one module does not wait for all.
+Importing the package registers the environments `ACIS/Leaves-v0` (bundled scenes and weights), `ACIS/Scenes-v0` (your
+own) and one for each data set of others, such as `ACIS/CVPPP-v0`, for `gymnasium.make` and `gymnasium.make_vec`. The
+names below are imported when they are first used, so that what needs only one module does not wait for all.
 """
 
 import importlib
@@ -29,7 +29,19 @@ __all__ = [
 
 use_one_thread_in_forks()
 
-for _name, _arguments in {"Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"}, "Scenes": {}}.items():
+_ENVIRONMENTS = {
+    "Scenes": {},
+    "Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"},
+    "Cars": {"scenes": "dataset:cars"},
+    "CVPPP": {"scenes": "dataset:cvppp"},
+    "KITTI": {"scenes": "dataset:kitti"},
+    "BBBC038": {"scenes": "dataset:bbbc038", "weights": "nuclei-64"},
+    "COCO": {"scenes": "dataset:coco"},
+    "Cityscapes": {"scenes": "dataset:cityscapes"},
+}
+"""Arguments of the environments by the name in their id; the scenes are data sets of the registry."""
+
+for _name, _arguments in _ENVIRONMENTS.items():
     gym.register(
         f"ACIS/{_name}-v0",
         entry_point="acis_env.env:SegmentationEnv",

@@ -39,22 +39,19 @@ def find_pairs(root: Path, ids: Collection[str] | None = None, labels_optional: 
     chosen = None if ids is None else set(ids)
     if chosen is not None and not chosen:
         raise ValueError("ids must name at least one image, got none")
-    found = _scan(root, chosen)
+    found = scan_pairs(root, chosen)
     if not found and chosen is None:
         raise FileNotFoundError(f"{root} has no pair <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX}")
     wanted = sorted(found if chosen is None else chosen)
     return {scene_id: _whole(root, scene_id, found.get(scene_id, Pair()), labels_optional) for scene_id in wanted}
 
 
-def has_pairs(root: Path) -> bool:
-    """Whether `root` is a folder with a file of a pair in it."""
-    if not root.is_dir():
-        return False
-    with os.scandir(root) as entries:
-        return any(_part(entry.name) is not None for entry in entries)
+def scan_pairs(root: Path, ids: set[str] | None = None) -> dict[str, Pair]:
+    """Files of `root` by id, all of them or those of `ids`, whether or not pairs are whole.
 
-
-def _scan(root: Path, ids: set[str] | None) -> dict[str, Pair]:
+    Raises:
+        ValueError: two files would be the same part of a pair.
+    """
     found: dict[str, Pair] = {}
     strangers: list[str] = []
     with os.scandir(root) as entries:
@@ -75,6 +72,14 @@ def _scan(root: Path, ids: set[str] | None) -> dict[str, Pair]:
     if strangers:
         _log.warning("%s: %d files are no PNG and left out, such as %s", root, len(strangers), min(strangers))
     return found
+
+
+def has_pairs(root: Path) -> bool:
+    """Whether `root` is a folder with a file of a pair in it."""
+    if not root.is_dir():
+        return False
+    with os.scandir(root) as entries:
+        return any(_part(entry.name) is not None for entry in entries)
 
 
 def _part(name: str) -> tuple[str, str] | None:

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from acis_env.configs import check_keywords, nearest_first
-from acis_env.datasets.folder import open_folder
+from acis_env.datasets import bbbc038, cityscapes, coco, masks
+from acis_env.datasets.choice import SceneChoice
+from acis_env.datasets.folder import FolderScenes, open_folder
 from acis_env.datasets.folder_files import has_pairs
 from acis_env.datasets.leaves import SPLITS, Leaves
+from acis_env.datasets.listed import Listed
+from acis_env.datasets.pairs import list_folder, recognise_folder
 from acis_env.datasets.scene import SceneDataset
 
 PREFIX = "dataset:"
@@ -42,6 +46,14 @@ class RegisteredDataset:
     """Keyword arguments of the environment by which its figures are published, such as threshold, preprocessing."""
     environment: str = ""
     """Id of its environment, such as "ACIS/CVPPP-v0"."""
+    splits: tuple[str, ...] = ("train", "val", "test")
+    """Names of its usual splits."""
+    options: type | None = None
+    """Class whose keyword arguments the loader takes besides its own."""
+    recognise: Callable[[Path], str | None] | None = None
+    """Says in words which of its layouts a folder has, None if it has none."""
+    listing: Callable[..., list[Listed]] | None = None
+    """Called as `listing(split, root=root, **options)`: the pictures of a split, before any of them is decoded."""
 
 
 DATASETS: dict[str, RegisteredDataset] = {}
@@ -103,5 +115,70 @@ def is_folder(scenes: str) -> bool:
     return is_meant
 
 
-register_dataset("leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.")
-register_dataset("folder", open_folder, "Pairs <id>_rgb.png, <id>_label.png below `root`; options of `FolderScenes`.")
+def recognise_datasets(root: Path) -> dict[str, str]:
+    """Data sets that a folder may be, each with its layout in words, the most special one first."""
+    layouts = {name: dataset.recognise(root) for name, dataset in DATASETS.items() if dataset.recognise is not None}
+    return {name: layouts[name] or "" for name in reversed(layouts) if layouts[name] is not None}
+
+
+register_dataset(
+    "leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.", environment="ACIS/Leaves-v0"
+)
+register_dataset(
+    "folder",
+    open_folder,
+    "Pairs <id>_rgb.png, <id>_label.png below `root`; options of `FolderScenes`.",
+    options=FolderScenes,
+    recognise=recognise_folder,
+    listing=list_folder,
+)
+# Of several data sets that recognise a folder, the last one is meant: general ones come first.
+register_dataset(
+    "masks",
+    masks.open_masks,
+    masks.ABOUT,
+    licence=masks.LICENCE,
+    source=masks.SOURCE,
+    options=SceneChoice,
+    recognise=masks.recognise_masks,
+    listing=masks.list_masks,
+)
+register_dataset(
+    "coco",
+    coco.open_coco,
+    coco.ABOUT,
+    licence=coco.LICENCE,
+    citation=coco.CITATION,
+    source=coco.SOURCE,
+    environment="ACIS/COCO-v0",
+    splits=("train", "val"),
+    options=SceneChoice,
+    recognise=coco.recognise_coco,
+    listing=coco.list_coco,
+)
+register_dataset(
+    "cityscapes",
+    cityscapes.open_cityscapes,
+    cityscapes.ABOUT,
+    licence=cityscapes.LICENCE,
+    citation=cityscapes.CITATION,
+    source=cityscapes.SOURCE,
+    environment="ACIS/Cityscapes-v0",
+    splits=("train", "val"),
+    options=SceneChoice,
+    recognise=cityscapes.recognise_cityscapes,
+    listing=cityscapes.list_cityscapes,
+)
+register_dataset(
+    "bbbc038",
+    bbbc038.open_bbbc038,
+    bbbc038.ABOUT,
+    licence=bbbc038.LICENCE,
+    citation=bbbc038.CITATION,
+    source=bbbc038.SOURCE,
+    environment="ACIS/BBBC038-v0",
+    splits=bbbc038.SPLITS,
+    options=SceneChoice,
+    recognise=bbbc038.recognise_bbbc038,
+    listing=bbbc038.list_bbbc038,
+)

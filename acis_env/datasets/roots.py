@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 CACHE_VARIABLE = "ACIS_CACHE"
@@ -42,6 +43,29 @@ def find_root(name: str, root: str | Path | None, expected: str, source: str) ->
             f"Get the data from {source}"
         )
     return folder
+
+
+def names_in(folder: Path, expected: str) -> list[str]:
+    """Names of what is in `folder`, sorted, without hidden files such as the `.DS_Store` of a Mac.
+
+    Args:
+        folder: to look into.
+        expected: what is looked for in it, for the error.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        OSError: it cannot be read.
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise type(error)(f"{folder} cannot be read ({error.strerror}); expected a folder with {expected}") from error
+
+
+def named(names: Collection[str], most: int = 6) -> str:
+    """The first of `names`, for an error."""
+    shown = ", ".join(list(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "nothing"
 
 
 def cache_root() -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from acis_env.datasets.bbbc038 import CROPS, CROPS_PER_IMAGE, SPLITS
 from acis_env.datasets.folder_files import find_pairs
 from acis_env.datasets.registry import PREFIX
 from acis_env.pretraining import PretrainConfig
@@ -236,7 +237,6 @@ small 11 to 19. Older cores took three times that at quick. smoke: to see that a
 
 LEAVES = PREFIX + "leaves"
 _CROWD = {"min_leaves": 7, "max_leaves": 12}
-_NUCLEI = {"crop": "random", "crop_size": [64, 160], "min_instances": 2, "max_instances": 10, "min_area": 30}
 
 
 def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[str, SceneSet]:
@@ -251,7 +251,7 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
     crowded = replace(leaves, name="leaves-crowded", scene_options=_CROWD, val_options=_CROWD, whole=leaves)
     sets = [leaves, crowded]
     if bbbc038 is not None:
-        train, val = ({**_NUCLEI, "crops_per_image": number} for number in (8, 4))
+        train, val = ({**CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
         sets.append(SceneSet("bbbc038", str(bbbc038), train, val))
     if scenes is not None:
         sets.append(SceneSet(scenes.resolve().name, str(scenes)))
