@@ -1,6 +1,8 @@
 """Scenes to segment: procedural leaves, folders of images with label maps, and a registry for further ones."""
 
+from acis_env.datasets.cvppp import CvpppScenes
 from acis_env.datasets.folder import FolderScenes
+from acis_env.datasets.kitti import KittiScenes
 from acis_env.datasets.leaves import Leaves
 from acis_env.datasets.packed import PackedScenes
 from acis_env.datasets.preprocessing import Preprocessing, Squeeze
@@ -9,7 +11,9 @@ from acis_env.datasets.scene import Scene, SceneDataset, relabel
 
 __all__ = [
     "DATASETS",
+    "CvpppScenes",
     "FolderScenes",
+    "KittiScenes",
     "Leaves",
     "PackedScenes",
     "Preprocessing",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.datasets.choice import SceneChoice, Window
-from acis_env.datasets.folder_files import Pair, find_pairs
+from acis_env.datasets.folder_files import PNG, Pair, find_pairs
 from acis_env.datasets.folder_index import FolderIndex, known_or_found
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import Scene
@@ -21,7 +21,6 @@ from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading
 from acis_env.threads import map_in_threads
 
-PNG = ("PNG",)
 LARGEST_LABEL = 255
 """Label maps with none above are counted as they are, which takes half the time of renaming their instances first."""
 

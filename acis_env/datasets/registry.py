@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acis_env.configs import check_keywords, nearest_first
-from acis_env.datasets import bbbc038, cityscapes, coco, masks
+from acis_env.datasets import bbbc038, cityscapes, coco, cvppp, kitti, masks
 from acis_env.datasets.choice import SceneChoice
 from acis_env.datasets.folder import FolderScenes, open_folder
 from acis_env.datasets.folder_files import has_pairs
@@ -181,4 +181,26 @@ register_dataset(
     options=SceneChoice,
     recognise=bbbc038.recognise_bbbc038,
     listing=bbbc038.list_bbbc038,
+)
+register_dataset(
+    "cvppp",
+    cvppp.CvpppScenes,
+    "Rosette plants of the CVPPP Leaf Segmentation Challenge below `root`; options of `CvpppScenes`.",
+    licence=cvppp.LICENCE,
+    citation=cvppp.CITATION,
+    source=cvppp.SOURCE,
+    protocol={"threshold": 0.3, "preprocessing": "shorter-side"},
+    environment="ACIS/CVPPP-v0",
+    recognise=cvppp.recognise_cvppp,
+)
+register_dataset(
+    "kitti",
+    kitti.KittiScenes,
+    "Streets of KITTI and their cars below `root`; options of `KittiScenes`.",
+    licence=kitti.LICENCE,
+    citation=kitti.CITATION,
+    source=kitti.SOURCE,
+    protocol={"threshold": 0.5, "preprocessing": "squeeze"},
+    environment="ACIS/KITTI-v0",
+    recognise=kitti.recognise_kitti,
 )
