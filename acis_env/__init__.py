@@ -1,7 +1,7 @@
 """Instance segmentation as a sequential decision process.
 
-Importing the package registers the environments `ACIS/Leaves-v0` (bundled scenes and weights) and
-`ACIS/Scenes-v0` (your own), for `gymnasium.make` and `gymnasium.make_vec`. The names below are imported when they are
+Importing the package registers the environments `ACIS/Leaves-v0` (bundled scenes and weights), `ACIS/Cars-v0` (bundled
+scenes) and `ACIS/Scenes-v0` (your own), for `gymnasium.make` and `gymnasium.make_vec`. The names below are imported when they are
 first used, so that what needs only one module does not wait for all.
 """
 
@@ -13,6 +13,7 @@ import gymnasium as gym
 from acis_env.forks import use_one_thread_in_forks
 
 __all__ = [
+    "Cars",
     "FolderScenes",
     "Leaves",
     "PackedScenes",
@@ -29,7 +30,12 @@ __all__ = [
 
 use_one_thread_in_forks()
 
-for _name, _arguments in {"Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"}, "Scenes": {}}.items():
+_ENVIRONMENTS = {
+    "Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"},
+    "Cars": {"scenes": "dataset:cars"},
+    "Scenes": {},
+}
+for _name, _arguments in _ENVIRONMENTS.items():
     gym.register(
         f"ACIS/{_name}-v0",
         entry_point="acis_env.env:SegmentationEnv",
@@ -38,7 +44,7 @@ for _name, _arguments in {"Leaves": {"scenes": "dataset:leaves", "weights": "lea
     )
 
 if TYPE_CHECKING:
-    from acis_env.datasets import FolderScenes, Leaves, PackedScenes, Scene, SceneDataset
+    from acis_env.datasets import Cars, FolderScenes, Leaves, PackedScenes, Scene, SceneDataset
     from acis_env.env import SegmentationEnv
     from acis_env.metrics import segmentation_metrics
     from acis_env.testing.checker import VectorEnvError, check_vector_env
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     from acis_env.weights import Pretrained, load_pretrained
 else:
     _MODULES = {
-        "acis_env.datasets": ("FolderScenes", "Leaves", "PackedScenes", "Scene", "SceneDataset"),
+        "acis_env.datasets": ("Cars", "FolderScenes", "Leaves", "PackedScenes", "Scene", "SceneDataset"),
         "acis_env.env": ("SegmentationEnv",),
         "acis_env.metrics": ("segmentation_metrics",),
         "acis_env.testing.checker": ("VectorEnvError", "check_vector_env"),

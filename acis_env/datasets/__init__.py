@@ -1,5 +1,6 @@
-"""Scenes to segment: procedural leaves, folders of images with label maps, and a registry for further ones."""
+"""Scenes to segment: procedural leaves and streets, folders of images with label maps, and a registry for further ones."""
 
+from acis_env.datasets.cars import Cars
 from acis_env.datasets.folder import FolderScenes
 from acis_env.datasets.leaves import Leaves
 from acis_env.datasets.packed import PackedScenes
@@ -9,6 +10,7 @@ from acis_env.datasets.scene import Scene, SceneDataset, relabel
 
 __all__ = [
     "DATASETS",
+    "Cars",
     "FolderScenes",
     "Leaves",
     "PackedScenes",

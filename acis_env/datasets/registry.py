@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acis_env.configs import check_keywords, nearest_first
+from acis_env.datasets.cars import Cars
 from acis_env.datasets.folder import open_folder
 from acis_env.datasets.folder_files import has_pairs
 from acis_env.datasets.leaves import SPLITS, Leaves
@@ -104,4 +105,11 @@ def is_folder(scenes: str) -> bool:
 
 
 register_dataset("leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.")
+register_dataset(
+    "cars",
+    Cars,
+    "Drawn streets with 1 to 16 cars, which hide each other; options of `Cars`.",
+    licence="Apache-2.0, as the package: drawn by it",
+    environment="ACIS/Cars-v0",
+)
 register_dataset("folder", open_folder, "Pairs <id>_rgb.png, <id>_label.png below `root`; options of `FolderScenes`.")
