@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from acis_env.files import write_json
 from agents.benchmark.contender import Contender, Task
 from agents.evaluation.evaluation import count_scenes, evaluate
 from agents.experiments.methods import SceneSet, Variant
-from agents.experiments.provenance import origin
-from agents.experiments.scenes import NUM_PICTURES, open_evaluated, record, scenes_of, write_arrays
+from agents.experiments.provenance import machine, origin
+from agents.experiments.scenes import NUM_PICTURES, checksum, open_evaluated, record, scenes_of, write_arrays
 from agents.experiments.timing import cpu_and_wall, timed
 
 
@@ -52,7 +53,9 @@ class Cell:
     def configuration(self) -> dict[str, Any]:
         """All that decides the result."""
         own = self.agent.configuration(self.task)
-        return {"budget": self.task.budget, "seed": self.task.seed, "scenes": scenes_of(self.scene_set), **own}
+        named = {"budget": self.task.budget, "seed": self.task.seed, "scenes": scenes_of(self.scene_set), **own}
+        found: dict[str, Any] = portable(named, self.task)
+        return found
 
     @property
     def result(self) -> Path:
@@ -85,10 +88,13 @@ class Cell:
             "agent": self.agent_name,
             "about": self.agent.about,
             "kind": self.agent.kind,
+            "is_seeded": self.agent.is_seeded,
+            "budget": self.task.budget,
             "stopping": ready.stopping,
             "foreground": "none",
             "seed": self.task.seed,
             **origin(self.folder),
+            **machine(),
             "cpu_seconds": 0.0,
             "wall_seconds": 0.0,
             "peak_memory": 0.0,
@@ -98,7 +104,21 @@ class Cell:
             "parameters": ready.parameters,
             "facts": dict(ready.facts),
             "num_scenes": count_scenes(core.source),
+            "scenes_sum": checksum(core.source.own_scenes.scene(i) for i in range(count_scenes(core.source))),
             "rows": {"agent": record(evaluation)},
             "order": evaluation.order,
         }
         write_json(self.result, content)
+
+
+def portable(value: Any, task: Task) -> Any:
+    """A configuration in which the places of scenes and networks, which differ between machines, are names."""
+    if isinstance(value, Mapping):
+        return {name: portable(child, task) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(child, task) for child in value]
+    names = {task.scene_set.scenes: f"set {task.scene_set.name}", task.weights: f"weights {Path(task.weights).name}"}
+    root = task.scene_set.scene_options.get("root")
+    if root is not None:
+        names[root] = "root"
+    return names.get(value, value) if isinstance(value, str) else value

@@ -71,8 +71,8 @@ class Contender(Protocol):
         """Whether seeds make a difference; otherwise it is run once, with seed 0."""
 
     @property
-    def variant(self) -> Variant:
-        """Which decoder it needs."""
+    def variant(self) -> Variant | None:
+        """Which decoder of the set it needs; None: it brings networks of its own."""
 
     def configuration(self, task: Task) -> dict[str, Any]:
         """All that decides the result, beside the scenes; as JSON.

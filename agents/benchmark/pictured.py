@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from acis_env.datasets import open_scenes
 from acis_env.files import write_json
 from acis_env.weights import load_pretrained
 from agents.experiments.methods import SceneSet
 from agents.experiments.provenance import origin
-from agents.experiments.scenes import pictured, scenes_of, write_arrays
+from agents.experiments.scenes import pictured, write_arrays
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,10 @@ class Pictured:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """All that decides the result."""
-        return scenes_of(self.scene_set)
+        """All that decides the result, but where the scenes are."""
+        place = f"set {self.scene_set.name}"
+        options = {"val_options": {k: v for k, v in self.scene_set.val_options.items() if k != "root"}}
+        return {"scenes": place, "split": self.scene_set.split, **options}
 
     @property
     def result(self) -> Path:
@@ -52,7 +56,7 @@ class Pictured:
         """Write `scenes.npz`, and what scenes they are."""
         size = load_pretrained(self.weights).size
         scenes = open_scenes(self.scene_set.scenes, self.scene_set.split, size, self.scene_set.val_options)
-        kept = {}
+        kept: dict[str, NDArray[Any]] = {}
         for index in pictured(len(scenes)):
             scene = scenes[index]
             kept |= {f"image-{index}": scene.image, f"truth-{index}": scene.require_label_map()}

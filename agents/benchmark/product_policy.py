@@ -1,4 +1,4 @@
-"""Networks for the TD3 of Stable-Baselines3, which learns here with these and not with its own (docs/plugging_in.md)."""
+"""Networks for TD3 of Stable-Baselines3, which learns here with them and not with its own (docs/plugging_in.md)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class CoarsePlanes(BaseFeaturesExtractor):
     """The planes `[13, H, W]` at a sixteenth of their size, normalised: what a small network can make use of."""
 
     def __init__(self, observation_space: gym.spaces.Box) -> None:
+        assert observation_space.shape is not None
         channels, height, width = observation_space.shape
         super().__init__(observation_space, features_dim=channels * (height // 16) * (width // 16))
         self.normalise = nn.BatchNorm1d(self.features_dim, affine=False, momentum=0.01)
@@ -53,6 +54,7 @@ class ProductCritic(ContinuousCritic):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        assert self.action_space.shape is not None
         sizes = self.features_extractor.features_dim, self.action_space.shape[0]
         self.q_networks = [Product(*sizes) for _ in self.q_networks]
         for index, network in enumerate(self.q_networks):
@@ -65,6 +67,7 @@ class ProductPolicy(TD3Policy):
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         """Make the parent's actor, but let what `tanh` gets have a mean square of 1."""
         actor = super().make_actor(features_extractor)
+        assert actor.action_space.shape is not None
         *layers, squash = actor.mu
         actor.mu = nn.Sequential(*layers, nn.RMSNorm(actor.action_space.shape[0], elementwise_affine=False), squash)
         return actor

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
+
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import load_pretrained
 from agents.benchmark.contender import Kind, Ready, Stopping, Task
@@ -43,7 +45,9 @@ class Reference:
 
 def random_actions(core: SegmentationVectorEnv, seed: int) -> Segmenter:
     """Actions drawn uniformly from their space."""
-    return policy_segmenter(RandomPolicy(core.single_action_space, seed), core)
+    space = core.single_action_space
+    assert isinstance(space, gym.spaces.Box)
+    return policy_segmenter(RandomPolicy(space, seed), core)
 
 
 def random_codes(core: SegmentationVectorEnv, seed: int) -> Segmenter:

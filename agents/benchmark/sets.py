@@ -44,7 +44,7 @@ def _find(name: str, roots: Mapping[str, str]) -> SceneSet:
         return scene_sets()[name]
     if name in DATASETS:
         options = {} if root is None else {"root": root}
-        environment = {k: v for k, v in DATASETS[name].protocol.items()}
+        environment = dict(DATASETS[name].protocol)
         return SceneSet(name, PREFIX + name, options, options, env=environment)
     if Path(name).is_dir():
         return SceneSet(Path(name).resolve().name, str(Path(name).resolve()))

@@ -8,9 +8,12 @@ from pathlib import Path
 from acis_env.configs import check_at_least
 from acis_env.networks import check_device
 from agents.benchmark.cell import Cell
+from agents.benchmark.merge import merge
 from agents.benchmark.plan import describe, plan_cells, stages
 from agents.benchmark.registry import LEADERBOARD, find_agent
+from agents.benchmark.report import write_report
 from agents.benchmark.sets import find_set, named_values
+from agents.experiments.jobs import check_recorded
 from agents.experiments.processes import Processes
 from agents.experiments.running import FailedRunsError, run_stages
 
@@ -36,6 +39,14 @@ class Benchmark:
     """Splits to evaluate on, as SET=SPLIT; by default "test" of leaves and "val" of everything else."""
     plan: bool = False
     """Print the plan, and run nothing."""
+    merge: tuple[Path, ...] = ()
+    """Folders of the same benchmark on other machines, whose results are copied to OUT first."""
+    report_only: bool = False
+    """Run nothing, and write the report of the results that there are."""
+    reference: str = "best"
+    """Agent that the others are compared with, paired by seed."""
+    leaderboard: Path | None = None
+    """Markdown file to write the report to once more, such as docs/leaderboard.md."""
     jobs: int = 1
     """Number of runs at a time, each in a process with one thread."""
     out: Path = Path("runs/benchmark")
@@ -50,19 +61,46 @@ class Benchmark:
 
         Raises:
             ValueError: an unknown name, or a result in OUT that has another configuration.
+            FileNotFoundError: a folder to merge holds no results, or there is nothing to report.
             FailedRunsError: some failed; the others are finished and reported.
         """
         check_device(self.device)
         check_at_least(0, self, "seeds")
         check_at_least(1, self, "jobs")
         cells = self._cells()
+        check_recorded(cells)
+        for folder in self.merge:
+            print(f"{merge(folder, self.out)} results copied from {folder}")
         print(describe(cells, self.jobs), flush=True)
         if self.plan:
             return
-        with Processes(self.jobs) as executor:
-            failed = run_stages(stages(cells), executor)
+        failed = [] if self.report_only else self._run(cells)
+        self._report(cells)
         if failed:
             raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
+
+    def _run(self, cells: list[Cell]) -> list[str]:
+        """Run what is missing; returns the names of those that failed."""
+        with Processes(self.jobs) as executor:
+            return run_stages(stages(cells), executor)
+
+    def _report(self, cells: list[Cell]) -> None:
+        """Write the report of all sets that have results."""
+        names = dict.fromkeys(cell.scene_set.name for cell in cells)
+        folders = [self.out / name for name in names if list((self.out / name).glob("*/seed-*/result.json"))]
+        if not folders:
+            raise FileNotFoundError(f"{self.out}: no finished run to report")
+        for path in (self.out / "report.md", self.leaderboard):
+            if path is not None:
+                write_report(folders, path, self.reference, self._command())
+                print(f"report in {path} and {path.with_suffix('.html')}")
+
+    def _command(self) -> str:
+        """The command, with the names of folders left open."""
+        options = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds, "budget": (self.budget,)}
+        text = " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in options.items())
+        places = [text.partition("=")[0] + "=FOLDER" for text in self.roots]
+        return f"acis benchmark {text}" + (f" --roots {' '.join(places)}" if places else "")
 
     def _cells(self) -> list[Cell]:
         named = (named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits"))

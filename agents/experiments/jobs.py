@@ -1,4 +1,4 @@
-"""Jobs of `acis reproduce` and `acis benchmark`: whose results are in a folder, which networks come first, how one runs.
+"""Jobs of `acis reproduce` and `acis benchmark`: whose results a folder holds, which networks come first, how one runs.
 
 Each job has a folder, a configuration that decides its result, and a result file that is written at the very end.
 """

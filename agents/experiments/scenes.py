@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,12 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays to an npz file, whole or not at all."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
+
+
+def checksum(scenes: Iterable[Scene]) -> str:
+    """Checksum of the images and label maps of scenes, in eight hexadecimal digits."""
+    found = 0
+    for scene in scenes:
+        for array in (scene.image, scene.require_label_map()):
+            found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
+    return f"{found:08x}"
