@@ -142,6 +142,8 @@ class Reading:
                 raise ValueError(f"{path} must hold whole numbers as labels, got {_odd_one(labels)}")
             labels = labels.astype(np.int64)
         ignored = [self.ignore] if isinstance(self.ignore, int) else list(self.ignore)
+        if not ignored and labels.dtype.kind == "u":
+            return labels
         is_ignored = np.isin(labels, ignored)
         if (lowest := labels.min(initial=0, where=~is_ignored)) < 0:
             raise ValueError(

@@ -23,7 +23,7 @@ from acis_env.context import ContextConfig, ContextNetwork, context_loss, quanti
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import AutoencoderConfig
 from acis_env.ops.labels import IGNORED, count_instances
-from acis_env.sampling import SceneBatch, draw_batch, iteration_generator, load_batch
+from acis_env.sampling import SceneBatch, draw_batch, draw_indices, iteration_generator, load_batch
 from acis_env.surroundings import unaffected
 from acis_env.weights import save_weights
 
@@ -171,7 +171,10 @@ def evaluate_autoencoder(
 def iterate(scenes: PackedScenes, batch_size: int = 32) -> Iterator[SceneBatch]:
     """Yield all scenes once, in order and without augmentation."""
     for start in range(0, len(scenes), batch_size):
-        yield load_batch(scenes, range(start, min(start + batch_size, len(scenes))))
+        end = min(start + batch_size, len(scenes))
+        batch = load_batch(scenes, range(start, end))
+        scenes.expect(range(end, min(end + batch_size, len(scenes))))
+        yield batch
 
 
 @torch.enable_grad()
@@ -198,7 +201,10 @@ def _fit(
         optimizer.param_groups[0]["lr"] = config.learning_rate * decay
         network.train()
         generator = iteration_generator(config.seed, iteration)
-        value = loss(draw_batch(train, config.batch_size, config.augmentation, generator, usable), iteration)
+        batch = draw_batch(train, config.batch_size, config.augmentation, generator, usable)
+        following = iteration_generator(config.seed, iteration + 1)
+        train.expect(draw_indices(len(train), config.batch_size, following, usable))
+        value = loss(batch, iteration)
         if not torch.isfinite(value):
             raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
         optimizer.zero_grad(set_to_none=True)

@@ -1,5 +1,6 @@
-"""Scenes to segment: procedural leaves, folders of images with label maps, and a registry for further ones."""
+"""Scenes to segment: drawn leaves and streets, published data sets, folders, and a registry for further ones."""
 
+from acis_env.datasets.cars import Cars
 from acis_env.datasets.cvppp import CvpppScenes
 from acis_env.datasets.folder import FolderScenes
 from acis_env.datasets.kitti import KittiScenes
@@ -11,6 +12,7 @@ from acis_env.datasets.scene import Scene, SceneDataset, relabel
 
 __all__ = [
     "DATASETS",
+    "Cars",
     "CvpppScenes",
     "FolderScenes",
     "KittiScenes",

@@ -96,7 +96,7 @@ class SceneChoice:
         return height, width
 
     def windows(
-        self, scene_id: str, size: tuple[int, int], label_map: NDArray[np.int32] | None, counts_seen: set[int]
+        self, scene_id: str, size: tuple[int, int], label_map: NDArray[Any] | None, counts_seen: set[int]
     ) -> dict[Window, int]:
         """Windows of one picture within the limits, each with its number of instances, 0 where that is not known.
 

@@ -5,7 +5,7 @@ Minervini et al., "Finely-grained annotated datasets for image-based plant pheno
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,19 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.datasets.choice import SceneChoice, Window
-from acis_env.datasets.folder_files import PNG, Pair, check_same_size, find_pairs
+from acis_env.datasets.folder_files import PNG, Pair, find_pairs
+from acis_env.datasets.folder_index import FolderIndex, known_or_found
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import Scene
 from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading
+from acis_env.threads import map_in_threads
 
-MOST_INDICES = 16
-"""Folders of which a process remembers the scenes, so that many environments read the label maps once."""
-
-
-_Index = tuple[list[tuple[str, Window]], int]
-"""Scenes of a folder, and the number of instances in the fullest."""
-_INDICES: dict[tuple[Any, ...], _Index] = {}
+LARGEST_LABEL = 255
+"""Label maps with none above are counted as they are, which takes half the time of renaming their instances first."""
 
 
 class FolderScenes:
@@ -37,8 +34,10 @@ class FolderScenes:
 
     Attributes:
         max_instances: instances in the fullest scene; not the limit given to the constructor.
+        fingerprint: of names, times and lengths of all files, and of the options.
     """
 
+    is_thread_safe = True
     max_instances: int
 
     def __init__(
@@ -99,9 +98,10 @@ class FolderScenes:
         self._labels_optional = labels == "optional"
         self._reading = Reading(percentiles, page, ignore, coloured_labels)
         self._pairs = find_pairs(self.root, ids, self._labels_optional)
-        stamps = hashlib.sha256(repr([pair.stamps for pair in self._pairs.values()]).encode()).digest()
-        key = (self.root.resolve(), repr(self._choice), labels, repr(self._reading), stamps)
-        self._scenes, self.max_instances = _known_or_chosen(key, self._choose_scenes)
+        stamps = [sorted(pair.stamps) for pair in self._pairs.values()]
+        parts = (str(self.root.resolve()), labels, self._choice, self._reading, stamps)
+        self.fingerprint = hashlib.sha256(repr(parts).encode(errors="backslashreplace")).hexdigest()
+        self._scenes, self.max_instances = known_or_found(self.fingerprint, len(self._pairs), self._find_scenes)
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -111,9 +111,10 @@ class FolderScenes:
         """Scene `index`, decoded anew; ValueError if its image is corrupt."""
         scene_id, window = self._scenes[index]
         pair = self._pairs[scene_id]
-        image, label_map = self._read_image(pair), self._read_label_map(pair)
-        if label_map is not None:
-            label_map = relabel(window.cut(label_map), self._choice.min_area)
+        image, label_map = self._read_image(pair), None
+        if pair.label is not None:
+            labels = self._scaled_labels(self._reading.label_map(pair.label, PNG))
+            label_map = relabel(window.cut(labels), self._choice.min_area)
         suffix = "" if self._choice.crop is None else f"@{window.y},{window.x},{window.height}"
         return Scene(np.ascontiguousarray(window.cut(image)), label_map, scene_id + suffix)
 
@@ -121,25 +122,41 @@ class FolderScenes:
         """All scenes in order."""
         return (self[index] for index in range(len(self)))
 
-    def _choose_scenes(self) -> _Index:
+    def _find_scenes(self) -> FolderIndex:
         scenes: list[tuple[str, Window]] = []
         counts_seen: set[int] = set()
         most = 0
-        for scene_id, pair in self._pairs.items():
-            assert pair.image is not None
-            size = check_same_size(pair.image, pair.label, reading=self._reading)
-            label_map = self._read_label_map(pair)
-            if label_map is not None and self._choice.min_instances > 0 and not (label_map > 0).any():
+        found = map_in_threads(self._look_at, list(self._pairs.items()))
+        for scene_id, (windows, seen) in zip(self._pairs, found, strict=True):
+            scenes += [(scene_id, window) for window in windows]
+            counts_seen |= seen
+            most = max(most, *windows.values(), 0)
+        if not scenes:
+            raise self._choice.nothing_left(self.root, counts_seen)
+        return FolderIndex(scenes, most)
+
+    def _look_at(self, item: tuple[str, Pair]) -> tuple[dict[Window, int], set[int]]:
+        """Scenes of one pair with their numbers of instances, and the numbers of all parts that were looked at."""
+        scene_id, pair = item
+        assert pair.image is not None
+        size = self._reading.size(pair.image, PNG)  # by its header, so that a wrong one is found before it is needed
+        label_map = None
+        if pair.label is not None:
+            labels = self._reading.label_map(pair.label, PNG)
+            if labels.shape != size:
+                raise ValueError(
+                    f"{pair.image} is {size[0]}x{size[1]} but its label map is "
+                    f"{labels.shape[0]}x{labels.shape[1]} (height x width); they must be equal"
+                )
+            is_plain = self._choice.scale == 1 and labels.max(initial=0) <= LARGEST_LABEL
+            label_map = labels if is_plain else self._scaled_labels(labels)
+            if self._choice.min_instances > 0 and not (label_map > 0).any():
                 found = "background (0) or ignored" if label_map.any() else "background (0)"
                 raise ValueError(
                     f"{pair.label}: every pixel is {found}; pass min_instances=0 if scenes without instances are wanted"
                 )
-            windows = self._choice.windows(scene_id, self._choice.scaled(size), label_map, counts_seen)
-            scenes += [(scene_id, window) for window in windows]
-            most = max(most, *windows.values(), 0)
-        if not scenes:
-            raise self._choice.nothing_left(self.root, counts_seen)
-        return scenes, most
+        seen: set[int] = set()
+        return self._choice.windows(scene_id, self._choice.scaled(size), label_map, seen), seen
 
     def _read_image(self, pair: Pair) -> NDArray[np.uint8]:
         """Scaled image `[3, H, W]` uint8."""
@@ -147,11 +164,8 @@ class FolderScenes:
         image = np.ascontiguousarray(self._reading.picture(pair.image, PNG).transpose(2, 0, 1))
         return image if self._choice.scale == 1 else resize_image(image, self._choice.scaled(image.shape[1:]))
 
-    def _read_label_map(self, pair: Pair) -> NDArray[np.int32] | None:
-        """Scaled label map `[H, W]`, labels 1..N without gaps, N of the whole picture; None if it has no file."""
-        if pair.label is None:
-            return None
-        labels = self._reading.label_map(pair.label, PNG)
+    def _scaled_labels(self, labels: NDArray[Any]) -> NDArray[np.int32]:
+        """A label map at the size of scaled pictures `[H, W]`, labels 1..N without gaps, N of the whole picture."""
         return (
             relabel(labels) if self._choice.scale == 1 else resize_label_map(labels, self._choice.scaled(labels.shape))
         )
@@ -175,12 +189,3 @@ def open_folder(split: str, size: tuple[int, int], root: str | Path, **options: 
     if root.is_dir() and split != "train":
         raise FileNotFoundError(f"scenes {str(root)!r}: expected a subfolder {split!r} with the scenes of that split")
     return FolderScenes(root, **options)
-
-
-def _known_or_chosen(key: tuple[Any, ...], choose: Callable[[], _Index]) -> _Index:
-    """What `choose` finds in the label maps of a folder, from memory if nothing has changed since it was last asked."""
-    if key not in _INDICES:
-        if len(_INDICES) >= MOST_INDICES:
-            del _INDICES[next(iter(_INDICES))]
-        _INDICES[key] = choose()
-    return _INDICES[key]

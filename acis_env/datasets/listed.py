@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,15 @@ from numpy.typing import NDArray
 
 from acis_env.configs import check_keywords, is_count
 from acis_env.datasets.choice import SceneChoice, Window
+from acis_env.datasets.folder_index import FolderIndex, known_or_found
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import IGNORED, Scene
 from acis_env.ops.labels import label_areas, relabel
 from acis_env.pictures import FORMATS, Reading
+from acis_env.threads import map_in_threads
 
-THREADS = min(8, (os.cpu_count() or 1) + 2)
-"""Label maps that are read side by side, where instances have to be counted; decoding leaves the interpreter free."""
-MOST_REMEMBERED = 2**17
-"""Pictures of which a process remembers the scenes, so that many environments read the label maps once."""
-
-_Found = dict[Window | None, int]
-"""Windows of a picture that are scenes, None for all of it, each with its number of instances or a bound on it."""
-_FOUND: dict[tuple[Any, ...], tuple[_Found, set[int]]] = {}
+_WHOLE = Window(0, 0, 0, 0)
+"""Stands for all of a picture, whose size need not be known."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ class ListedScenes:
         max_instances: instances in the fullest scene, or a bound on them.
     """
 
+    is_thread_safe = True
     max_instances: int
 
     def __init__(self, where: Path, pictures: Sequence[Listed], *, largest: int | None = None, **choice: Any) -> None:
@@ -93,31 +92,38 @@ class ListedScenes:
 
         Args:
             where: the data set's folder or file, for errors.
-            pictures: at least one.
+            pictures: at least one; their names differ.
             largest: so many instances of a scene are kept, those of the largest areas; others are ignored.
             choice: options of `SceneChoice`.
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: an option is unknown or out of range, labels that have to be read cannot be, or no scene is
-                within the limits.
+            ValueError: an option is unknown or out of range, two pictures have one name, labels that have to be read
+                cannot be, or no scene is within the limits.
         """
         check_keywords(f"scene options of {where}", SceneChoice, choice)
         if largest is not None and not is_count(largest):
             raise ValueError(f"largest must be None or an int from 1 on, got {largest!r}")
-        self._choice, self._largest = SceneChoice(**choice), largest
+        self._where, self._choice, self._largest = where, SceneChoice(**choice), largest
+        self._pictures = {picture.name: picture for picture in pictures}
+        if len(self._pictures) < len(pictures):
+            twice = next(name for name, count in Counter(picture.name for picture in pictures).items() if count > 1)
+            raise ValueError(f"{where}: names of images must differ, got {twice!r} twice")
         check_present(pictures)
-        self._scenes: list[tuple[Listed, Window | None]] = []
-        counts_seen: set[int] = set()
-        most = 0
-        with ThreadPoolExecutor(THREADS) as threads:
-            for picture, (found, seen) in zip(pictures, threads.map(self._look, pictures), strict=True):
-                self._scenes += [(picture, window) for window in found]
-                counts_seen |= seen
-                most = max(most, *found.values(), 0)
-        if not self._scenes:
-            raise self._choice.nothing_left(where, counts_seen)
-        self.max_instances = most if largest is None else min(most, largest)
+        is_known = self._choice.crop is None and all(self._known_count(picture) is not None for picture in pictures)
+        index = self._choose() if is_known else known_or_found(self.fingerprint, len(pictures), self._choose)
+        self._scenes = index.scenes
+        self.max_instances = index.max_instances if largest is None else min(index.max_instances, largest)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of names, times and lengths of all files, and of the options."""
+        stamp = cache(_stamp)  # many pictures may have their labels in one file
+        parts: list[Any] = [self._choice, self._largest]
+        for picture in self._pictures.values():
+            parts.append((picture.name, picture.variant, picture.reading, stamp(picture.image)))
+            parts += map(stamp, picture.files)
+        return hashlib.sha256(repr(parts).encode(errors="backslashreplace")).hexdigest()
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -125,11 +131,12 @@ class ListedScenes:
 
     def __getitem__(self, index: int) -> Scene:
         """Scene `index`, decoded anew; ValueError if a file of it is damaged."""
-        picture, window = self._scenes[index]
-        image, label_map, name = picture.read_image(), self._label_map(picture), picture.name
+        name, window = self._scenes[index]
+        picture = self._pictures[name]
+        image, label_map = picture.read_image(), self._label_map(picture)
         if self._choice.scale != 1:
             image = resize_image(image, self._choice.scaled(image.shape[1:]))
-        if window is not None:
+        if self._choice.crop is not None:
             image, label_map = np.ascontiguousarray(window.cut(image)), window.cut(label_map)
             name += f"@{window.y},{window.x},{window.height}"
         label_map = relabel(label_map, self._choice.min_area)
@@ -139,30 +146,33 @@ class ListedScenes:
         """All scenes in order."""
         return (self[index] for index in range(len(self)))
 
-    def _look(self, picture: Listed) -> tuple[_Found, set[int]]:
-        """Scenes of a picture, and the numbers of instances of all parts of it that were looked at."""
+    def _choose(self) -> FolderIndex:
+        scenes: list[tuple[str, Window]] = []
+        counts_seen: set[int] = set()
+        most = 0
+        found = map_in_threads(self._look_at, list(self._pictures.values()))
+        for name, (windows, seen) in zip(self._pictures, found, strict=True):
+            scenes += [(name, window) for window in windows]
+            counts_seen |= seen
+            most = max(most, *windows.values(), 0)
+        if not scenes:
+            raise self._choice.nothing_left(self._where, counts_seen)
+        return FolderIndex(scenes, most)
+
+    def _look_at(self, picture: Listed) -> tuple[dict[Window, int], set[int]]:
+        """Scenes of a picture with their numbers of instances, and the numbers of all parts that were looked at."""
         known = self._known_count(picture) if self._choice.crop is None else None
         if known is not None:
-            return {None: known} if self._choice.wants(known) else {}, {known}
-        key = (picture.name, picture.variant, repr(self._choice), *map(_stamp, picture.files))
-        if key not in _FOUND:
-            if len(_FOUND) >= MOST_REMEMBERED:
-                _FOUND.clear()
-            _FOUND[key] = self._count(picture)
-        return _FOUND[key]
+            return {_WHOLE: known} if self._choice.wants(known) else {}, {known}
+        label_map, seen = self._label_map(picture), set[int]()
+        height, width = label_map.shape
+        return self._choice.windows(picture.name, (height, width), label_map, seen), seen
 
     def _known_count(self, picture: Listed) -> int | None:
         """Number of instances of the whole picture, or a bound on it, as far as that is known without its labels."""
         if picture.areas is not None:
             return sum(area * self._choice.scale**2 >= self._choice.min_area for area in picture.areas)
         return picture.count if self._choice.min_area == 1 else None
-
-    def _count(self, picture: Listed) -> tuple[_Found, set[int]]:
-        label_map, seen = self._label_map(picture), set[int]()
-        height, width = label_map.shape
-        found = self._choice.windows(picture.name, (height, width), label_map, seen)
-        is_whole = self._choice.crop is None
-        return {None if is_whole else window: count for window, count in found.items()}, seen
 
     def _label_map(self, picture: Listed) -> NDArray[np.int32]:
         """Scaled label map `[H, W]`, labels 1..N without gaps, N of the whole picture; -1 = ignored."""
@@ -192,7 +202,7 @@ def check_present(pictures: Sequence[Listed]) -> None:
     folders = {folder: _names(folder) for folder in {picture.image.parent for picture in pictures}}
     absent = [picture for picture in pictures if picture.image.name not in folders[picture.image.parent]]
     if absent:
-        more = f", as {len(absent) - 1} more of {len(pictures)}" if len(absent) > 1 else ""
+        more = f"; {len(absent)} of {len(pictures)} images are missing" if len(absent) > 1 else ""
         raise FileNotFoundError(f"{absent[0].name} has no image: {absent[0].image} does not exist{more}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from acis_env.configs import check_keywords, nearest_first
 from acis_env.datasets import bbbc038, cityscapes, coco, cvppp, kitti, masks
+from acis_env.datasets.cars import Cars
 from acis_env.datasets.choice import SceneChoice
 from acis_env.datasets.folder import FolderScenes, open_folder
 from acis_env.datasets.folder_files import has_pairs
@@ -115,8 +116,21 @@ def is_folder(scenes: str) -> bool:
     return is_meant
 
 
+def recognise_datasets(root: Path) -> dict[str, str]:
+    """Data sets that a folder may be, each with its layout in words, the most special one first."""
+    layouts = {name: dataset.recognise(root) for name, dataset in DATASETS.items() if dataset.recognise is not None}
+    return {name: layouts[name] or "" for name in reversed(layouts) if layouts[name] is not None}
+
+
 register_dataset(
     "leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.", environment="ACIS/Leaves-v0"
+)
+register_dataset(
+    "cars",
+    Cars,
+    "Drawn streets with 1 to 16 cars, which hide each other; options of `Cars`.",
+    licence="Apache-2.0, as the package: drawn by it",
+    environment="ACIS/Cars-v0",
 )
 register_dataset(
     "folder",

@@ -1,10 +1,14 @@
-"""Where data sets that are not in the package lie: `root`, or an environment variable."""
+"""Where data sets that are not in the package lie, by `root` or an environment variable, and where caches are kept."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
+
+CACHE_VARIABLE = "ACIS_CACHE"
+"""Environment variable that holds the folder of all caches."""
 
 
 def root_variable(name: str) -> str:
@@ -62,3 +66,20 @@ def named(names: Collection[str], most: int = 6) -> str:
     """The first of `names`, for an error."""
     shown = ", ".join(list(names)[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "nothing"
+
+
+def cache_root() -> Path:
+    """The folder of all caches, which may be removed at any time: that of `ACIS_CACHE`, or the platform's.
+
+    Raises:
+        RuntimeError: the system knows of no home for this user, and no folder is named.
+    """
+    if place := os.environ.get(CACHE_VARIABLE):
+        return Path(place).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "acis-env"

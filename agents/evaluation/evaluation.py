@@ -101,6 +101,7 @@ def iterate(
     for start in range(0, total, size):
         indices = list(range(start, min(start + size, total)))
         state, _ = source.begin(indices)
+        source.own_scenes.expect(range(start + size, min(start + 2 * size, total)))
         yield state, indices
 
 

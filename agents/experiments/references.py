@@ -56,12 +56,17 @@ class References:
         rows = json.loads(self.result.read_text())["rows"] if self.result.exists() else {}
         return [variant for variant in self.weights if variant not in rows]
 
+    @property
+    def is_resumable(self) -> bool:
+        """The folder is that of the cells, and there is nothing to resume."""
+        return False
+
     def run(self) -> None:
         """Evaluate and measure what is missing."""
         known = json.loads(self.result.read_text()) if self.result.exists() else {"rows": {}}
         for variant in self.missing:
             pretrained = load_pretrained(self.weights[variant])
-            source = open_evaluated(self.scene_set, pretrained, EnvConfig("ACIS/Scenes-v0"))
+            source = open_evaluated(self.scene_set, pretrained, EnvConfig("ACIS/Scenes-v0")).source
             segmenters = {
                 "random": random_segmenter(pretrained, source.own_scenes.max_instances),
                 "reconstruction": reconstruction_segmenter(pretrained),

@@ -1,17 +1,23 @@
-"""Small trees of files in exactly the forms in which data sets are published.
+"""Tiny trees of files in the formats in which data sets are published, with the traits that loaders must survive.
 
-They have drawn pictures, so that every loader, command and training can be tried without a download. A writer takes a
-folder that is new or empty, and options, and returns what a loader has to find there: scenes by name."""
+They have drawn pictures, so that every loader, command and training can be tried without a download. Each function
+writes one into a folder that is new or empty, and returns the scenes that have to be read from it."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-
-from acis_env.datasets.scene import Scene
+from acis_env.testing.trees.bbbc038 import write_bbbc038
+from acis_env.testing.trees.cityscapes import write_cityscapes
+from acis_env.testing.trees.coco import write_coco
 from acis_env.testing.trees.cvppp import write_cvppp
 from acis_env.testing.trees.kitti import write_kitti
+from acis_env.testing.trees.masks import write_masks
 
-WRITERS: Mapping[str, Callable[..., dict[str, Scene]]] = {"cvppp": write_cvppp, "kitti": write_kitti}
-"""Writers by the name of the data set, called as `writer(folder, **options)`."""
+WRITERS = {
+    "cvppp": write_cvppp,
+    "kitti": write_kitti,
+    "bbbc038": write_bbbc038,
+    "coco": write_coco,
+    "cityscapes": write_cityscapes,
+    "masks": write_masks,
+}
+"""By the name of the data set; each is called as `writer(folder, **options)`."""
 
-__all__ = ["WRITERS", "write_cvppp", "write_kitti"]
+__all__ = ["WRITERS", "write_bbbc038", "write_cityscapes", "write_coco", "write_cvppp", "write_kitti", "write_masks"]

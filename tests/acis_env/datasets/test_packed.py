@@ -74,7 +74,7 @@ def test_changing_a_gathered_batch_leaves_the_packed_scenes_alone():
 @pytest.mark.parametrize(("instances", "dtype"), [(127, torch.int8), (128, torch.int16)])
 def test_labels_take_the_smallest_type_that_holds_them_all(instances, dtype):
     packed = PackedScenes(Scenes([blocks(64, 4, instances)]), (64, 64))
-    assert packed.label_maps.dtype == dtype
+    assert packed.label_dtype == dtype
     assert packed.gather([0])[1].unique().numel() == packed.max_instances + 1
 
 

@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from acis_env.datasets import DATASETS, FolderScenes, Leaves, Scene, open_scenes, register_dataset
+from acis_env.datasets.registry import PREFIX, recognise_datasets
+from acis_env.testing.trees import WRITERS
 
 
 class Stripes:
@@ -91,9 +93,11 @@ def test_the_error_about_a_folder_says_where_it_was_looked_for(folder, monkeypat
 
 
 def test_an_unknown_name_lists_the_known_ones_nearest_first():
-    with pytest.raises(FileNotFoundError, match=r"scenes 'leafs': expected a folder or .* data sets 'leaves', "):
+    with pytest.raises(
+        FileNotFoundError, match=r"scenes 'leafs': expected a folder or .* data sets 'leaves', .*'folder'"
+    ):
         open_scenes("leafs", "train", (32, 32))
-    with pytest.raises(FileNotFoundError, match=r"data sets 'folder', "):
+    with pytest.raises(FileNotFoundError, match=r"data sets 'folder', .*'leaves'"):
         open_scenes("folders", "train", (32, 32))
 
 
@@ -128,3 +132,36 @@ def test_every_registered_data_set_says_in_a_line_what_it_holds():
     for dataset in DATASETS.values():
         assert dataset.about
         assert "\n" not in dataset.about
+
+
+def test_the_environment_that_a_data_set_names_shows_that_data_set():
+    named = {name: dataset.environment for name, dataset in DATASETS.items() if dataset.environment}
+    assert {"leaves", "bbbc038", "coco", "cityscapes"} <= set(named)
+    for name, environment in named.items():
+        assert gym.spec(environment).kwargs["scenes"] == PREFIX + name
+
+
+def test_the_data_set_that_an_environment_shows_names_that_environment():
+    specs = {spec.kwargs["scenes"]: name for name, spec in gym.registry.items() if "scenes" in spec.kwargs}
+    for scenes, environment in specs.items():
+        assert DATASETS[scenes.removeprefix(PREFIX)].environment == environment
+
+
+def test_a_published_data_set_says_its_licence_what_to_cite_and_where_to_get_it():
+    for name, dataset in DATASETS.items():
+        if dataset.environment and dataset.source:
+            assert dataset.licence, name
+            assert dataset.citation, name
+            assert "https://" in dataset.source, name
+
+
+@pytest.mark.parametrize(("name", "options"), [(name, {}) for name in WRITERS] + [("bbbc038", {"layout": "pairs"})])
+def test_a_tree_of_files_is_recognised_as_its_data_set(tmp_path, name, options):
+    assert recognise_datasets(tmp_path) == {}
+    WRITERS[name](tmp_path, **options)
+    assert next(iter(recognise_datasets(tmp_path))) == name
+
+
+def test_a_folder_of_pairs_is_recognised(folder):
+    assert recognise_datasets(folder) == {"folder": "pairs <split>/<id>_rgb.png, <id>_label.png"}
+    assert recognise_datasets(folder / "val") == {"folder": "pairs <id>_rgb.png, <id>_label.png"}
