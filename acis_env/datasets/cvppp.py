@@ -4,6 +4,7 @@ Minervini et al., "Finely-grained annotated datasets for image-based plant pheno
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ from acis_env.datasets.cvppp_files import EXPECTED, Plant, open_release
 from acis_env.datasets.id_lists import is_held_out
 from acis_env.datasets.roots import find_root, named
 from acis_env.datasets.scene import Scene
+from acis_env.threads import map_in_threads
 
 SUBSETS = ("A1", "A2", "A3", "A4", "A5")
 """A5 is a mixture of the test images of the others, and has no training images."""
@@ -58,6 +60,8 @@ class CvpppScenes:
     A1 is split as E2E does (103 plants for training, 25 for validation); of the other subsets every fifth plant is for
     validation (see `is_held_out`).
     """
+
+    is_thread_safe = True
 
     def __init__(
         self,
@@ -108,7 +112,13 @@ class CvpppScenes:
     @cached_property
     def max_instances(self) -> int:
         """Leaves of the plant that has the most of them, 0 where no label map is known; reads all label maps."""
-        return max(self._count(plant) for plant in self._plants)
+        return max(map_in_threads(self._count, self._plants))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of names, times and lengths of all files."""
+        files = [(str(plant), self._release.stamps(plant)) for plant in self._plants]
+        return hashlib.sha256(repr(files).encode(errors="backslashreplace")).hexdigest()
 
     def _count(self, plant: Plant) -> int:
         label_map = self._release.label_map(plant)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import PNG, Pair, check_same_size, find_pairs
+from acis_env.datasets.listed import stamp_of
 from acis_env.datasets.roots import named, names_in
 from acis_env.datasets.scene import Scene
 from acis_env.ops.labels import relabel
@@ -66,6 +67,10 @@ class Release(Protocol):
 
     def promised_count(self, plant: Plant) -> int | None:
         """Number of its leaves by the tables of the release; None where these do not say."""
+        ...
+
+    def stamps(self, plant: Plant) -> tuple[Any, ...]:
+        """What changes when a file of the plant does."""
         ...
 
 
@@ -124,7 +129,7 @@ class PngRelease:
     def scene(self, plant: Plant) -> Scene:
         pair = self._pairs[plant.subset][plant.name]
         assert pair.image is not None
-        foreground = self.folder / plant.subset / f"{plant.name}_fg.png"
+        foreground = self._foreground(plant)
         check_same_size(pair.image, pair.label)
         check_same_size(pair.image, foreground if foreground.is_file() else None, "foreground")
         return Scene(
@@ -134,12 +139,19 @@ class PngRelease:
             READING.label_map(foreground, PNG) > 0 if foreground.is_file() else None,
         )
 
+    def _foreground(self, plant: Plant) -> Path:
+        return self.folder / plant.subset / f"{plant.name}_fg.png"
+
     def label_map(self, plant: Plant) -> NDArray[np.int32] | None:
         label = self._pairs[plant.subset][plant.name].label
         return None if label is None else relabel(READING.label_map(label, PNG))
 
     def promised_count(self, plant: Plant) -> int | None:
         return self._counts[plant.subset].get(plant.name)
+
+    def stamps(self, plant: Plant) -> tuple[Any, ...]:
+        pair = self._pairs[plant.subset][plant.name]
+        return (*sorted(pair.stamps), stamp_of(self._foreground(plant)), str(self.folder.absolute()))
 
 
 class Hdf5Release:
@@ -197,6 +209,9 @@ class Hdf5Release:
 
     def promised_count(self, plant: Plant) -> int | None:
         return None
+
+    def stamps(self, plant: Plant) -> tuple[Any, ...]:
+        return stamp_of(self.images), stamp_of(self.truth)
 
     def _plants_in(self, path: Path, subset: str) -> list[str]:
         with _opened(path) as file:
