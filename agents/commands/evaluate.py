@@ -27,6 +27,7 @@ from agents.evaluation import (
     write_report,
 )
 from agents.evaluation.policy_files import CARD
+from agents.evaluation.variants import Variant
 from agents.models.agent import Agent
 from agents.training.trainer import load_config
 
@@ -49,6 +50,9 @@ class Evaluate:
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`); by default the run's, if its scenes are used."""
     num_scenes: int | None = None
     """Number of scenes to evaluate on, from the first; by default all."""
+    variant: tuple[Variant, ...] = ()
+    """Published scripts whose measures are added to the table, such as "codalab.best_dice": "codalab", "lsc-matlab" or
+    "e2e", several apart by spaces (see acis_env.metric_variants)."""
     out: Path | None = None
     """Folder of the report; by default `evaluation-<split>` in the run's."""
     device: str = "cpu"
@@ -78,7 +82,14 @@ class Evaluate:
         initial = self.run_folder / "initial.pt"
         segmenters = {"initialised": agent_segmenter(Agent.load(initial, self.device))} if initial.exists() else {}
         segmenters["agent"] = agent_segmenter(agent)
-        evaluations = compare(segmenters, agent.pretrained, core.source, agent.threshold, num_scenes=self.num_scenes)
+        evaluations = compare(
+            segmenters,
+            agent.pretrained,
+            core.source,
+            agent.threshold,
+            num_scenes=self.num_scenes,
+            variants=self.variant,
+        )
         return core.source, {**_about(core.arguments), "config": asdict(config)}, evaluations
 
     def _evaluate_policy(self) -> Evaluated:
@@ -90,7 +101,9 @@ class Evaluate:
         recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})
         core = core_of(recipe.make_evaluation(self.split, **self._changes(kept.get("scenes"))))
         segmenters = {"agent": policy_segmenter(policy, core)}
-        evaluations = compare(segmenters, pretrained, core.source, core.threshold, num_scenes=self.num_scenes)
+        evaluations = compare(
+            segmenters, pretrained, core.source, core.threshold, num_scenes=self.num_scenes, variants=self.variant
+        )
         return core.source, {**_about(core.arguments), "arguments": arguments}, evaluations
 
     def _changes(self, own_scenes: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ All measures are computed at each scene's own resolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from acis_env.ops.labels import IGNORED, label_areas
 from acis_env.surroundings import unaffected
 from acis_env.weights import Pretrained
 from agents.evaluation.segmenters import Segmenter, random_segmenter, reconstruction_segmenter
+from agents.evaluation.variants import Variant, variant_columns
 from agents.models.composition import compose_at
 
 
@@ -30,7 +31,7 @@ class Evaluation:
     name: str
     scenes: list[dict[str, float]]
     """Measures of each scene: those of `segmentation_metrics` with own stopping, and with the true count
-    `sbd_gt_stop` and `dice_star`."""
+    `sbd_gt_stop` and `dice_star`; and those of `variant_columns`, if there are any."""
     dice_per_step: list[list[float]]
     """For each scene the Dice of its first N masks with their instances, in the order of prediction (Fig. 3)."""
     label_maps: dict[int, NDArray[np.int32]]
@@ -57,6 +58,7 @@ def evaluate(
     threshold: float = 0.5,
     num_pictures: int = 0,
     num_scenes: int | None = None,
+    variants: Sequence[Variant] = (),
 ) -> Evaluation:
     """Measure `segmenter` on every scene.
 
@@ -67,6 +69,7 @@ def evaluate(
         threshold: probability below which a pixel of a label map is background.
         num_pictures: number of label maps to keep.
         num_scenes: only the first so many scenes.
+        variants: published scripts whose measures are added, with own stopping; see `acis_env.metric_variants`.
     """
     total = count_scenes(source, num_scenes)
     shown = set(np.linspace(0, total - 1, min(num_pictures, total)).round().astype(int).tolist())
@@ -80,6 +83,7 @@ def evaluate(
             own_stop, _ = compose_at(scene_masks[:count], scene.image.shape[1:], threshold)
             gt_stop, masks = compose_at(scene_masks[: scene.num_instances], scene.image.shape[1:], threshold)
             evaluation.scenes.append(_measure(own_stop, gt_stop, masks, label_map))
+            evaluation.scenes[-1] |= variant_columns(variants, own_stop, label_map)
             evaluation.dice_per_step.append(matched_dice(masks, label_map).tolist())
             evaluation.order.append(order_correlations(masks, label_map))
             if index in shown:
@@ -151,6 +155,7 @@ def compare(
     num_pictures: int = 8,
     num_scenes: int | None = None,
     seed: int = 0,
+    variants: Sequence[Variant] = (),
 ) -> list[Evaluation]:
     """The rows of the table: `segmenters` between a random agent and the bound above all agents.
 
@@ -162,7 +167,8 @@ def compare(
         num_pictures: number of scenes to keep label maps of.
         num_scenes: only the first so many scenes.
         seed: seed of the random agent.
+        variants: published scripts whose measures are added.
     """
     random = random_segmenter(pretrained, source.own_scenes.max_instances, seed)
     rows = {"random": random, **segmenters, "reconstruction": reconstruction_segmenter(pretrained)}
-    return [evaluate(name, made, source, threshold, num_pictures, num_scenes) for name, made in rows.items()]
+    return [evaluate(name, made, source, threshold, num_pictures, num_scenes, variants) for name, made in rows.items()]

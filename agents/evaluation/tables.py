@@ -13,18 +13,20 @@ from acis_env.episode_source import EpisodeSource
 from acis_env.files import write_json
 from acis_env.rendering import Picture, colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
 from agents.evaluation.evaluation import Evaluation
+from agents.evaluation.variants import variant_names
 
 TABLE = ("sbd", "abs_dic", "sbd_gt_stop", "dice_star", "fbd", "mucov", "mwcov", "avg_fp", "avg_fn")
-"""Columns of the printed table."""
+"""Columns of the printed table; after them come those of published variants, if they were measured."""
 
 
 def format_table(evaluations: Sequence[Evaluation]) -> str:
     """The evaluations as an aligned text table, one row each."""
     width = max(len(e.name) for e in evaluations)
-    lines = ["  ".join([" " * width, *(f"{column:>11}" for column in TABLE)])]
+    columns = (*TABLE, *variant_names(evaluations[0].mean))
+    lines = ["  ".join([" " * width, *(f"{column:>11}" for column in columns)])]
     for evaluation in evaluations:
         mean = evaluation.mean
-        lines.append("  ".join([f"{evaluation.name:<{width}}", *(f"{mean[column]:>11.3f}" for column in TABLE)]))
+        lines.append("  ".join([f"{evaluation.name:<{width}}", *(f"{mean[c]:>{max(len(c), 11)}.3f}" for c in columns)]))
     return "\n".join(lines)
 
 

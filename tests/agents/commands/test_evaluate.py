@@ -66,6 +66,26 @@ def test_a_policy_must_name_its_scenes_and_weights(mistake, tmp_path, arguments)
     assert "policy.json: arguments must name" in mistake("evaluate", tmp_path, "--trust")
 
 
+def test_measures_of_published_variants_are_columns_with_their_names(acis, run, tmp_path):
+    out = tmp_path / "report"
+    plain = acis("evaluate", run.folder, "--num-scenes", 2, "--out", out).splitlines()
+    assert not any("." in column for column in plain[2].split())
+    printed = acis("evaluate", run.folder, "--num-scenes", 2, "--variant", "codalab", "e2e", "--out", out).splitlines()
+    columns = printed[2].split()
+    added = [column for column in columns if "." in column]
+    assert added[:2] == ["codalab.best_dice", "codalab.sbd"]
+    assert {column.split(".")[0] for column in added} == {"codalab", "e2e"}
+    rows = json.loads((out / "evaluation.json").read_text())["rows"]
+    agent = next(line for line in printed if line.startswith("agent")).split()
+    for column in added:
+        assert float(agent[1 + columns.index(column)]) == pytest.approx(rows["agent"]["mean"][column], abs=5.1e-4)
+        assert all(column in scene for row in rows.values() for scene in row["scenes"])
+    assert rows["agent"]["mean"]["e2e.mucov"] == rows["agent"]["mean"]["mucov"]
+    assert rows["agent"]["mean"]["codalab.dic"] == rows["agent"]["mean"]["dic"]  # labels were made consecutive
+    with pytest.raises(SystemExit, match="2"):
+        acis("evaluate", run.folder, "--variant", "coco")
+
+
 def test_evaluation_on_a_folder_of_scenes_reports_beside_the_run(acis, run, tmp_path):
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
