@@ -68,7 +68,7 @@ class CvpppScenes:
         split: Literal["train", "val", "trainval", "test"] = "train",
         size: tuple[int, int] = (224, 224),
         root: str | Path | None = None,
-        subsets: Sequence[str] = ("A1",),
+        subsets: Sequence[str] | None = ("A1",),
         incomplete: bool = False,
     ) -> None:
         """Find the plants of a split; of their files the names only.
@@ -78,7 +78,7 @@ class CvpppScenes:
             size: not used, as scenes keep their resolution; loaders of data sets get it.
             root: folder of the PNG release, with or without its level `training`, or of the files of the HDF5 release;
                 None for the folder in the environment variable ACIS_CVPPP_ROOT.
-            subsets: of "A1" to "A4", in the split "test" also "A5".
+            subsets: of "A1" to "A4", in the split "test" also "A5"; None for all that are there.
             incomplete: accept an A1 of which plants are missing, and warn of it.
 
         Raises:
@@ -88,9 +88,10 @@ class CvpppScenes:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         self.split = split
-        self.subsets = _check_subsets(subsets, split)
+        chosen = None if subsets is None else _check_subsets(subsets, split)
         folder = find_root("cvppp", root, EXPECTED, SOURCE)
         self._release = open_release(folder, "testing" if split == "test" else "training")
+        self.subsets = tuple(self._release.subsets()) if chosen is None else chosen
         self._plants = [Plant(subset, name) for subset in self.subsets for name in self._names(subset, incomplete)]
         if not self._plants:
             raise ValueError(f"{self._release}: split {split!r} of {', '.join(self.subsets)} has no plants")

@@ -49,6 +49,10 @@ class Release(Protocol):
     about: str
     """What it is, in words."""
 
+    def subsets(self) -> list[str]:
+        """The subsets that are there, sorted."""
+        ...
+
     def names(self, subset: str) -> list[str]:
         """Plants of a subset, sorted.
 
@@ -114,6 +118,9 @@ class PngRelease:
     def __str__(self) -> str:
         return str(self.folder)
 
+    def subsets(self) -> list[str]:
+        return [name for name in names_in(self.folder, "A1 to A5") if SUBSET.fullmatch(name)]
+
     def names(self, subset: str) -> list[str]:
         folder, expected = self.folder / subset, "plantNNN_rgb.png and plantNNN_label.png"
         if not folder.is_dir():
@@ -166,6 +173,10 @@ class Hdf5Release:
 
     def __str__(self) -> str:
         return str(self.images)
+
+    def subsets(self) -> list[str]:
+        with _opened(self.images) as file:
+            return sorted(name for name in file if SUBSET.fullmatch(name))
 
     def names(self, subset: str) -> list[str]:
         names = self._plants_in(self.images, subset)
@@ -231,10 +242,7 @@ def _opened(path: Path) -> Iterator[Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or h5py is not installed.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ValueError(f"{path}: reading HDF5 needs h5py: pip install 'acis-env[data]'") from error
+    h5py = import_h5py(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it is a part of the HDF5 release of CVPPP")
     try:
@@ -243,6 +251,19 @@ def _opened(path: Path) -> Iterator[Any]:
         raise _damaged(path, error) from error
     with file:
         yield file
+
+
+def import_h5py(path: Path) -> Any:
+    """The library, which `path` needs.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ValueError(f"{path}: HDF5 needs h5py: pip install 'acis-env[data]'") from error
+    return h5py
 
 
 def _member(file: Any, plant: Plant, name: str, path: Path, optional: bool = False) -> Any:

@@ -48,6 +48,7 @@ class KittiScenes:
 
     Attributes:
         max_instances: the limit on cars.
+        label_suffix: what follows the id in the names of label maps of this layout.
     """
 
     is_thread_safe = True
@@ -96,6 +97,7 @@ class KittiScenes:
             raise ValueError(f"max_cars must be at least 1, got {max_cars}")
         self.split, self.max_instances, self._seed = split, max_cars, seed
         layout = find_layout(find_root("kitti", root, EXPECTED, SOURCE), ids or {})
+        self.label_suffix = layout.label_suffix
         files = layout.files(split)
         if min_cars is None:
             min_cars = 0 if split == "test" or layout.is_listed(split) else 1

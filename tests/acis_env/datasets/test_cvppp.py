@@ -234,7 +234,7 @@ def test_labels_that_hdf5_lacks_are_named(tmp_path):
 def test_without_h5py_the_error_names_the_extra(tmp_path, monkeypatch):
     write_cvppp(tmp_path, "hdf5", **SMALL)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(ValueError, match=r"needs h5py: pip install 'acis-env\[data\]'"):
+    with pytest.raises(ValueError, match=r"HDF5 needs h5py: pip install 'acis-env\[data\]'"):
         load(tmp_path)
 
 
