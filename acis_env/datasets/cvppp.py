@@ -4,6 +4,7 @@ Minervini et al., "Finely-grained annotated datasets for image-based plant pheno
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ from acis_env.datasets.cvppp_files import EXPECTED, Plant, open_release
 from acis_env.datasets.id_lists import is_held_out
 from acis_env.datasets.roots import find_root, named
 from acis_env.datasets.scene import Scene
+from acis_env.threads import map_in_threads
 
 SUBSETS = ("A1", "A2", "A3", "A4", "A5")
 """A5 is a mixture of the test images of the others, and has no training images."""
@@ -59,12 +61,14 @@ class CvpppScenes:
     validation (see `is_held_out`).
     """
 
+    is_thread_safe = True
+
     def __init__(
         self,
         split: Literal["train", "val", "trainval", "test"] = "train",
         size: tuple[int, int] = (224, 224),
         root: str | Path | None = None,
-        subsets: Sequence[str] = ("A1",),
+        subsets: Sequence[str] | None = ("A1",),
         incomplete: bool = False,
     ) -> None:
         """Find the plants of a split; of their files the names only.
@@ -74,7 +78,7 @@ class CvpppScenes:
             size: not used, as scenes keep their resolution; loaders of data sets get it.
             root: folder of the PNG release, with or without its level `training`, or of the files of the HDF5 release;
                 None for the folder in the environment variable ACIS_CVPPP_ROOT.
-            subsets: of "A1" to "A4", in the split "test" also "A5".
+            subsets: of "A1" to "A4", in the split "test" also "A5"; None for all that are there.
             incomplete: accept an A1 of which plants are missing, and warn of it.
 
         Raises:
@@ -84,9 +88,10 @@ class CvpppScenes:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         self.split = split
-        self.subsets = _check_subsets(subsets, split)
+        chosen = None if subsets is None else _check_subsets(subsets, split)
         folder = find_root("cvppp", root, EXPECTED, SOURCE)
         self._release = open_release(folder, "testing" if split == "test" else "training")
+        self.subsets = tuple(self._release.subsets()) if chosen is None else chosen
         self._plants = [Plant(subset, name) for subset in self.subsets for name in self._names(subset, incomplete)]
         if not self._plants:
             raise ValueError(f"{self._release}: split {split!r} of {', '.join(self.subsets)} has no plants")
@@ -108,7 +113,13 @@ class CvpppScenes:
     @cached_property
     def max_instances(self) -> int:
         """Leaves of the plant that has the most of them, 0 where no label map is known; reads all label maps."""
-        return max(self._count(plant) for plant in self._plants)
+        return max(map_in_threads(self._count, self._plants))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of names, times and lengths of all files."""
+        files = [(str(plant), self._release.stamps(plant)) for plant in self._plants]
+        return hashlib.sha256(repr(files).encode(errors="backslashreplace")).hexdigest()
 
     def _count(self, plant: Plant) -> int:
         label_map = self._release.label_map(plant)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import PNG, Pair, check_same_size, find_pairs
+from acis_env.datasets.listed import stamp_of
 from acis_env.datasets.roots import named, names_in
 from acis_env.datasets.scene import Scene
 from acis_env.ops.labels import relabel
@@ -48,6 +49,10 @@ class Release(Protocol):
     about: str
     """What it is, in words."""
 
+    def subsets(self) -> list[str]:
+        """The subsets that are there, sorted."""
+        ...
+
     def names(self, subset: str) -> list[str]:
         """Plants of a subset, sorted.
 
@@ -66,6 +71,10 @@ class Release(Protocol):
 
     def promised_count(self, plant: Plant) -> int | None:
         """Number of its leaves by the tables of the release; None where these do not say."""
+        ...
+
+    def stamps(self, plant: Plant) -> tuple[Any, ...]:
+        """What changes when a file of the plant does."""
         ...
 
 
@@ -109,6 +118,9 @@ class PngRelease:
     def __str__(self) -> str:
         return str(self.folder)
 
+    def subsets(self) -> list[str]:
+        return [name for name in names_in(self.folder, "A1 to A5") if SUBSET.fullmatch(name)]
+
     def names(self, subset: str) -> list[str]:
         folder, expected = self.folder / subset, "plantNNN_rgb.png and plantNNN_label.png"
         if not folder.is_dir():
@@ -124,7 +136,7 @@ class PngRelease:
     def scene(self, plant: Plant) -> Scene:
         pair = self._pairs[plant.subset][plant.name]
         assert pair.image is not None
-        foreground = self.folder / plant.subset / f"{plant.name}_fg.png"
+        foreground = self._foreground(plant)
         check_same_size(pair.image, pair.label)
         check_same_size(pair.image, foreground if foreground.is_file() else None, "foreground")
         return Scene(
@@ -134,12 +146,19 @@ class PngRelease:
             READING.label_map(foreground, PNG) > 0 if foreground.is_file() else None,
         )
 
+    def _foreground(self, plant: Plant) -> Path:
+        return self.folder / plant.subset / f"{plant.name}_fg.png"
+
     def label_map(self, plant: Plant) -> NDArray[np.int32] | None:
         label = self._pairs[plant.subset][plant.name].label
         return None if label is None else relabel(READING.label_map(label, PNG))
 
     def promised_count(self, plant: Plant) -> int | None:
         return self._counts[plant.subset].get(plant.name)
+
+    def stamps(self, plant: Plant) -> tuple[Any, ...]:
+        pair = self._pairs[plant.subset][plant.name]
+        return (*sorted(pair.stamps), stamp_of(self._foreground(plant)), str(self.folder.absolute()))
 
 
 class Hdf5Release:
@@ -154,6 +173,10 @@ class Hdf5Release:
 
     def __str__(self) -> str:
         return str(self.images)
+
+    def subsets(self) -> list[str]:
+        with _opened(self.images) as file:
+            return sorted(name for name in file if SUBSET.fullmatch(name))
 
     def names(self, subset: str) -> list[str]:
         names = self._plants_in(self.images, subset)
@@ -198,6 +221,9 @@ class Hdf5Release:
     def promised_count(self, plant: Plant) -> int | None:
         return None
 
+    def stamps(self, plant: Plant) -> tuple[Any, ...]:
+        return stamp_of(self.images), stamp_of(self.truth)
+
     def _plants_in(self, path: Path, subset: str) -> list[str]:
         with _opened(path) as file:
             if subset not in file:
@@ -216,10 +242,7 @@ def _opened(path: Path) -> Iterator[Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or h5py is not installed.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ValueError(f"{path}: reading HDF5 needs h5py: pip install 'acis-env[data]'") from error
+    h5py = import_h5py(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it is a part of the HDF5 release of CVPPP")
     try:
@@ -228,6 +251,19 @@ def _opened(path: Path) -> Iterator[Any]:
         raise _damaged(path, error) from error
     with file:
         yield file
+
+
+def import_h5py(path: Path) -> Any:
+    """The library, which `path` needs.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ValueError(f"{path}: HDF5 needs h5py: pip install 'acis-env[data]'") from error
+    return h5py
 
 
 def _member(file: Any, plant: Plant, name: str, path: Path, optional: bool = False) -> Any:

@@ -5,21 +5,24 @@ of Ren and Zemel, CVPR 2017, and Araslanov et al., CVPR 2019: training on crops,
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import PNG, check_same_size
 from acis_env.datasets.kitti_layouts import EXPECTED, CarFiles, find_layout
-from acis_env.datasets.listed import keep_largest
+from acis_env.datasets.listed import keep_largest, stamp_of
 from acis_env.datasets.roots import find_root
 from acis_env.datasets.scene import Scene
 from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading
+from acis_env.threads import map_in_threads
 
 SPLITS = ("train", "val", "trainval", "test")
 MOST_CARS = 16
@@ -45,7 +48,10 @@ class KittiScenes:
 
     Attributes:
         max_instances: the limit on cars.
+        label_suffix: what follows the id in the names of label maps of this layout.
     """
+
+    is_thread_safe = True
 
     def __init__(
         self,
@@ -91,11 +97,13 @@ class KittiScenes:
             raise ValueError(f"max_cars must be at least 1, got {max_cars}")
         self.split, self.max_instances, self._seed = split, max_cars, seed
         layout = find_layout(find_root("kitti", root, EXPECTED, SOURCE), ids or {})
+        self.label_suffix = layout.label_suffix
         files = layout.files(split)
         if min_cars is None:
             min_cars = 0 if split == "test" or layout.is_listed(split) else 1
         if min_cars > 0:
-            files = [file for file in files if file.label is None or _count(self._whole_label_map(file)) >= min_cars]
+            counts = map_in_threads(self._count, files)
+            files = [file for file, count in zip(files, counts, strict=True) if count is None or count >= min_cars]
         if not files:
             raise ValueError(f"{layout.root}: split {split!r} has no image with at least {min_cars} cars")
         self._files = [file for file in files for _ in range(crops_per_image if self._crop else 1)]
@@ -110,7 +118,7 @@ class KittiScenes:
         """Scene `index`, decoded anew; ValueError if a file of it is corrupt."""
         file = self._files[index]
         image = Reading().picture(file.image, PNG).transpose(2, 0, 1)
-        label_map = None if file.label is None else self._whole_label_map(file)
+        label_map = None if file.label is None else file.read(file.label)
         name = file.id
         if self._crop is not None:
             y, x = self._place(file, image.shape[1:], label_map, index % self._crops_per_image)
@@ -125,9 +133,22 @@ class KittiScenes:
     def __iter__(self) -> Iterator[Scene]:
         return (self[index] for index in range(len(self)))
 
-    def _whole_label_map(self, file: CarFiles) -> NDArray[np.int32]:
-        assert file.label is not None
-        return file.read(file.label)
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of names, times and lengths of all files, and of the options."""
+        files = [
+            (file.id, file.read.__name__, stamp_of(file.image), file.label and stamp_of(file.label))
+            for file in self._files
+        ]
+        options = (self._crop, self._crops_per_image, self.max_instances, self._seed)
+        return hashlib.sha256(repr((options, files)).encode(errors="backslashreplace")).hexdigest()
+
+    def _count(self, file: CarFiles) -> int | None:
+        """Number of cars of a whole image; None if it has no label map."""
+        if file.label is None:
+            return None
+        label_map = file.read(file.label)
+        return len(np.unique(label_map[label_map > 0]))
 
     def _check(self, file: CarFiles) -> None:
         height, width = check_same_size(file.image, file.label)
@@ -162,10 +183,6 @@ def recognise_kitti(root: Path) -> str | None:
         return find_layout(root, {}).about
     except OSError:
         return None
-
-
-def _count(label_map: NDArray[Any]) -> int:
-    return len(np.unique(label_map[label_map > 0]))
 
 
 def _check_crop(crop: Sequence[int]) -> tuple[int, int]:

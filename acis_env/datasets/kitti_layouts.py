@@ -71,6 +71,8 @@ class Layout:
 
     about = ""
     """What it is, in words."""
+    label_suffix = ".png"
+    """What follows the id in the name of a label map."""
 
     def __init__(self, root: Path, ids: Ids) -> None:
         self.root = root
@@ -192,6 +194,7 @@ class SplitFolders(Layout):
     """A folder per split, and manual label maps of all splits in another one."""
 
     about = "cars of KITTI as of Araslanov et al.: <split>/<id>_rgb.png, <id>_labels.png"
+    label_suffix = "_labels.png"
     _suffix = "_rgb.png"
 
     @staticmethod

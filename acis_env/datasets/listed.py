@@ -118,7 +118,7 @@ class ListedScenes:
     @cached_property
     def fingerprint(self) -> str:
         """Of names, times and lengths of all files, and of the options."""
-        stamp = cache(_stamp)  # many pictures may have their labels in one file
+        stamp = cache(stamp_of)  # many pictures may have their labels in one file
         parts: list[Any] = [self._choice, self._largest]
         for picture in self._pictures.values():
             parts.append((picture.name, picture.variant, picture.reading, stamp(picture.image)))
@@ -210,7 +210,7 @@ def _names(folder: Path) -> set[str]:
     return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
-def _stamp(path: Path) -> tuple[str, int, int] | None:
+def stamp_of(path: Path) -> tuple[str, int, int] | None:
     """Name, time of the last change and length of a file, which change when it does; None if there is none."""
     try:
         status = path.stat()

@@ -234,7 +234,7 @@ def test_labels_that_hdf5_lacks_are_named(tmp_path):
 def test_without_h5py_the_error_names_the_extra(tmp_path, monkeypatch):
     write_cvppp(tmp_path, "hdf5", **SMALL)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(ValueError, match=r"needs h5py: pip install 'acis-env\[data\]'"):
+    with pytest.raises(ValueError, match=r"HDF5 needs h5py: pip install 'acis-env\[data\]'"):
         load(tmp_path)
 
 
@@ -302,3 +302,13 @@ def test_without_a_root_the_error_says_where_the_data_come_from(monkeypatch):
         FileNotFoundError, match=r"set ACIS_CVPPP_ROOT, .* Get them from https://www\.plant-phenotyping"
     ):
         open_scenes("cvppp", "train", (64, 64))
+
+
+@pytest.mark.parametrize(("form", "changed"), [("png", "training/A1/plant001_fg.png"), ("hdf5", "CVPPP2017_training_truth.h5")])
+def test_the_fingerprint_changes_with_the_files(form, changed, tmp_path):
+    write_cvppp(tmp_path, form, **SMALL)
+    first = load(tmp_path).fingerprint
+    assert load(tmp_path).fingerprint == first != load(tmp_path, subsets=("A2",)).fingerprint
+    with (tmp_path / changed).open("ab") as file:
+        file.write(b"\0")
+    assert load(tmp_path).fingerprint != first

@@ -303,3 +303,17 @@ def test_the_registry_opens_it_by_an_environment_variable(semantics, monkeypatch
     monkeypatch.setenv("ACIS_KITTI_ROOT", str(semantics[0] / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"ACIS_KITTI_ROOT must be a folder .* Get the data from https://www"):
         open_scenes("kitti", "val", (64, 64))
+
+
+def test_the_fingerprint_is_of_files_and_options(semantics):
+    root, _ = semantics
+    plain = KittiScenes(root=root).fingerprint
+    assert plain == KittiScenes(root=root).fingerprint
+    others = [
+        KittiScenes(root=root, **options).fingerprint
+        for options in ({"crop": CROP}, {"crop": CROP, "seed": 1}, {"max_cars": 3}, {"split": "val"})
+    ]
+    label = root / "training" / "instance" / "000000_10.png"
+    with Image.open(label) as image:
+        image.save(label, compress_level=0)
+    assert len({plain, *others, KittiScenes(root=root).fingerprint}) == 6
