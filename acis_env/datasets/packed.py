@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.augment import label_dtype
-from acis_env.datasets.preprocessing import Preprocessing, Squeeze
+from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
 from acis_env.datasets.scene import Scene, SceneDataset
+from acis_env.datasets.tiles import windowed
 from acis_env.metrics import check_label_map
 from acis_env.networks import parse_size
 from acis_env.ops.labels import relabel
@@ -28,7 +29,7 @@ class PackedScenes:
     gathering a batch by indices that lie on the device makes the host wait for nothing.
 
     Attributes:
-        dataset: the scenes at their native resolution.
+        dataset: the scenes at their native resolution; the windows of these (`TiledScenes`) where they are tiled.
         preprocessing: how scenes become pictures of that size, and masks return to theirs.
         images: `[S, 3, H, W]` uint8; zero for scenes not asked for yet, so read it through `gather`.
         label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps; zero for scenes without a label map; also
@@ -43,6 +44,7 @@ class PackedScenes:
         size: tuple[int, int],
         device: str | torch.device = "cpu",
         min_area: int = 4,
+        preprocessing: str | Preprocessing = "squeeze",
     ) -> None:
         """Reserve memory for `dataset`; nothing is decoded yet.
 
@@ -52,28 +54,29 @@ class PackedScenes:
             device: where the tensors live.
             min_area: instances of fewer pixels after resizing become background, unless that would take
                 the last one: then the largest stays.
+            preprocessing: how scenes become pictures of that size (see `parse_preprocessing`).
 
         Raises:
-            ValueError: `size` is not two positive multiples of 32, or the data set is empty, or promises no count.
+            ValueError: `size` is not two positive multiples of 32, or the data set is empty, or promises no count, or
+                `preprocessing` is unknown or for another size.
         """
         if len(dataset) == 0:
             raise ValueError("dataset must hold at least one scene, got none")
         promised: Any = dataset.max_instances
         if not isinstance(promised, Integral) or int(promised) < 0:
             raise ValueError(f"max_instances of the data set must be an int from 0 on, got {promised!r}")
-        self.dataset = dataset
         self.size = parse_size(size)
-        self.preprocessing: Preprocessing = Squeeze(self.size)
+        self.dataset, self.preprocessing = windowed(dataset, parse_preprocessing(preprocessing, self.size))
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = max(int(promised), 1)
-        self.images = torch.zeros(len(dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
+        self.images = torch.zeros(len(self.dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
         self.label_maps = torch.zeros(
-            len(dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
+            len(self.dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
         )
         # The name of a scene is known once it is packed, so it also tells which scenes are.
-        self._names: list[str | None] = [None] * len(dataset)
-        self._num_missing = len(dataset)
+        self._names: list[str | None] = [None] * len(self.dataset)
+        self._num_missing = len(self.dataset)
 
     def __len__(self) -> int:
         """Number of scenes `S`."""
