@@ -17,12 +17,17 @@ def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
     printed = acis("evaluate", run.folder, "--split", "test", "--num-scenes", 3, "--out", tmp_path / "report")
     assert "split test, 3 scenes" in printed
     report = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert list(report["rows"]) == ["random", "initialised", "agent", "reconstruction"]
+    assert list(report["rows"]) == ["random actions", "random codes", "initialised", "agent", "reconstruction"]
     assert report["num_scenes"] == 3
     assert report["about"]["split"] == "test"
     for name, row in report["rows"].items():
         line = next(line for line in printed.splitlines() if line.startswith(name))
-        assert f"{row['mean']['sbd']:.3f}" == line.split()[1]
+        numbers = line.removeprefix(name).split()
+        assert numbers[0] == f"{row['mean']['sbd']:.3f}"
+        assert line.endswith(f"{row['foreground']:>11}  {row['preprocessing']:>13}  {row['threshold']:>11}")
+        stopping = "true count" if name == "reconstruction" else "own"
+        assert row["stopping"] == stopping
+        assert (row["foreground"], row["preprocessing"], row["threshold"]) == ("none", "squeeze", 0.5)
 
 
 def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that_it_had(acis, run, tmp_path):
@@ -46,7 +51,7 @@ def test_a_policy_of_another_library_is_evaluated_as_a_run_is_once_it_is_trusted
     printed = acis("evaluate", tmp_path, "--split", "test", "--num-scenes", 3, "--trust", *options)
     assert "split test, 3 scenes" in printed
     report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
-    assert list(report["rows"]) == ["random", "agent", "reconstruction"]
+    assert list(report["rows"]) == ["random actions", "random codes", "agent", "reconstruction"]
     assert report["about"]["options"] == {"max_leaves": 3}
     assert report["about"]["arguments"]["obs"] == "coarse"
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from acis_env import SegmentationEnv, SegmentationVectorEnv, dynamics
-from acis_env.datasets.preprocessing import resize_masks
+from acis_env.datasets.preprocessing import Squeeze, resize_masks
 from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
 from agents.models.agent import Agent, load_checkpoint, save_checkpoint
-from agents.models.composition import compose_at, compose_label_map
+from agents.models.composition import compose_label_map, compose_windows
 
 ODD = (50, 70)
 
@@ -202,7 +202,7 @@ def test_soft_masks_are_returned_on_request_and_hard_ones_are_where_they_reach_t
 def test_masks_enlarged_one_at_a_time_make_the_label_map_of_all_together(count, threshold):
     masks = np.random.default_rng(0).integers(0, 6, (count, 4, 6)).astype(np.float32) / 5  # with ties
     resized = resize_masks(masks, (9, 7))
-    label_map, hard = compose_at(masks, (9, 7), threshold)
+    label_map, hard = compose_windows([masks], (9, 7), Squeeze((4, 6)), threshold)
     np.testing.assert_array_equal(label_map, compose_label_map(resized, threshold))
     np.testing.assert_array_equal(hard, resized >= threshold)
     assert label_map.dtype == np.int32
