@@ -80,7 +80,9 @@ class Pretrain:
         print(f"weights of the {self.network} network are in {self.out}")
 
     def _open(self, split: str, options: Mapping[str, Any]) -> PackedScenes:
-        preprocessing = self.preprocessing or protocol_of(self.scenes).get("preprocessing", "squeeze")
+        preprocessing = self.preprocessing
+        if preprocessing is None:
+            preprocessing = protocol_of(self.scenes).get("preprocessing", "squeeze")
         scenes = open_scenes(self.scenes, split, self.size, options)
         return PackedScenes(scenes, self.size, self.device, preprocessing=preprocessing)
 
