@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from acis_env.datasets.folder_files import Pair, find_pairs
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import Scene
-from acis_env.datasets.windows import Window, centred
 from acis_env.ops.labels import label_areas, relabel
 from acis_env.pictures import Reading
 
@@ -27,7 +27,21 @@ MOST_INDICES = 16
 PNG = ("PNG",)
 
 
-_Index = tuple[list[tuple[str, Window]], int]
+@dataclass(frozen=True)
+class _Window:
+    """The part of a (scaled) picture that is one scene."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+    def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """Pixels of `picture` `[..., H, W]` inside of the window."""
+        return picture[..., self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+_Index = tuple[list[tuple[str, _Window]], int]
 """Scenes of a folder, and the number of instances in the fullest."""
 _INDICES: dict[tuple[Any, ...], _Index] = {}
 
@@ -131,13 +145,8 @@ class FolderScenes:
         """All scenes in order."""
         return (self[index] for index in range(len(self)))
 
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Height and width of every scene; no image is decoded for it."""
-        return [window.size for _, window in self._scenes]
-
     def _choose_scenes(self) -> _Index:
-        scenes: list[tuple[str, Window]] = []
+        scenes: list[tuple[str, _Window]] = []
         counts_seen: set[int] = set()
         most = 0
         for scene_id, pair in self._pairs.items():
@@ -172,10 +181,10 @@ class FolderScenes:
 
     def _choose_windows(
         self, scene_id: str, size: tuple[int, int], label_map: NDArray[np.int32] | None, counts_seen: set[int]
-    ) -> dict[Window, int]:
+    ) -> dict[_Window, int]:
         """Windows of one picture within the limits, each with its number of instances, 0 where that is not known."""
         generator = np.random.default_rng([self._seed, zlib.crc32(scene_id.encode())])
-        chosen: dict[Window, int] = {}
+        chosen: dict[_Window, int] = {}
         for _ in range(self._crops_per_image):
             for _ in range(TRIES_PER_CROP if self._crop == "random" else 1):
                 window = self._place_window(scene_id, size, generator)
@@ -194,10 +203,10 @@ class FolderScenes:
         too_many = self._instance_limit is not None and count > self._instance_limit
         return count >= self._min_instances and not too_many
 
-    def _place_window(self, scene_id: str, shape: tuple[int, ...], generator: np.random.Generator) -> Window:
+    def _place_window(self, scene_id: str, shape: tuple[int, ...], generator: np.random.Generator) -> _Window:
         height, width = shape
         if self._crop is None:
-            return Window(0, 0, height, width)
+            return _Window(0, 0, height, width)
         smallest, largest = self._sides
         if smallest > min(height, width):
             raise ValueError(
@@ -205,10 +214,10 @@ class FolderScenes:
                 f"(height x width, after scale={self._scale}); choose a smaller crop_size"
             )
         if self._crop == "centre":
-            return centred((height, width), (smallest, smallest))
+            return _Window((height - smallest) // 2, (width - smallest) // 2, smallest, smallest)
         side = int(generator.integers(smallest, min(largest, height, width) + 1))
         y, x = (int(generator.integers(length - side + 1)) for length in (height, width))
-        return Window(y, x, side, side)
+        return _Window(y, x, side, side)
 
     def _read_image(self, pair: Pair) -> NDArray[np.uint8]:
         """Scaled image `[3, H, W]` uint8."""

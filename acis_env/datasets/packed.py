@@ -66,17 +66,18 @@ class PackedScenes:
         if not isinstance(promised, Integral) or int(promised) < 0:
             raise ValueError(f"max_instances of the data set must be an int from 0 on, got {promised!r}")
         self.size = parse_size(size)
-        self.dataset, self.preprocessing = windowed(dataset, parse_preprocessing(preprocessing, self.size))
+        dataset, self.preprocessing = windowed(dataset, parse_preprocessing(preprocessing, self.size))
+        self.dataset = dataset
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = max(int(promised), 1)
-        self.images = torch.zeros(len(self.dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
+        self.images = torch.zeros(len(dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
         self.label_maps = torch.zeros(
-            len(self.dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
+            len(dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
         )
         # The name of a scene is known once it is packed, so it also tells which scenes are.
-        self._names: list[str | None] = [None] * len(self.dataset)
-        self._num_missing = len(self.dataset)
+        self._names: list[str | None] = [None] * len(dataset)
+        self._num_missing = len(dataset)
 
     def __len__(self) -> int:
         """Number of scenes `S`."""
