@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acis_env.ops.labels import IGNORED
+
 NUM_PARAMETERS = 7
 """`P`: flip in {0, 1}, quarter turns in {0, 1, 2, 3}, rotation in radians, zoom, and the factors of
 brightness, contrast and saturation."""
@@ -96,7 +98,7 @@ def augment(
 
     Args:
         images: `[B, 3, H, W]` in [0, 255], uint8.
-        label_maps: `[B, H, W]` in [0, max_instances], int64.
+        label_maps: `[B, H, W]` in [-1, max_instances], int64, -1 = ignored.
         parameters: `[B, P]`, rows of `Augmentation.draw`, on any device.
         max_instances: largest label that may occur; without it the host waits for the device to look it up.
 
@@ -109,7 +111,7 @@ def augment(
     """
     _check_batch(images, label_maps, parameters)
     if max_instances is None:
-        max_instances = int(label_maps.max()) if label_maps.numel() else 0
+        max_instances = max(int(label_maps.max()), 0) if label_maps.numel() else 0
     parameters = parameters.to(images.device, torch.float32)
     grid = _sampling_grid(parameters[:, :4], images.shape[2], images.shape[3])
     pixels = F.grid_sample(images.float(), grid, "bilinear", "reflection", align_corners=False)
@@ -118,7 +120,7 @@ def augment(
     warped_maps = labels[:, 0].round().long()
     warped_images = _change_colours(pixels, parameters[:, 4:]).round().clamp(0, 255).to(torch.uint8)
 
-    lost_all = (label_maps.flatten(1) != 0).any(1) & (warped_maps.flatten(1) == 0).all(1)
+    lost_all = (label_maps.flatten(1) > 0).any(1) & (warped_maps.flatten(1) <= 0).all(1)
     augmented_images = torch.where(lost_all[:, None, None, None], images, warped_images)
     augmented_maps = torch.where(lost_all[:, None, None], label_maps, warped_maps)
     return augmented_images, compact_labels(augmented_maps, max_instances)
@@ -128,23 +130,24 @@ def compact_labels(label_maps: Tensor, max_instances: int) -> Tensor:
     """Rename the instances of each label map to 1..N in the order of the old ones, without a host sync.
 
     Args:
-        label_maps: `[B, H, W]` in [0, max_instances], int64, 0 = background.
+        label_maps: `[B, H, W]` in [-1, max_instances], int64; background (0) and ignored pixels (-1) stay so.
         max_instances: largest label that may occur; a larger one in the maps is an indexing error.
 
     Returns:
         `[B, H, W]` int64.
     """
-    labels = label_maps.flatten(1)
-    is_present = torch.zeros(len(labels), max_instances + 1, dtype=torch.int64, device=labels.device)
-    is_present.scatter_(1, labels, 1)
-    is_present[:, 0] = 0
+    places = label_maps.flatten(1) + 1
+    is_present = torch.zeros(len(places), max_instances + 2, dtype=torch.int64, device=places.device)
+    is_present.scatter_(1, places, 1)
+    is_present[:, :2] = 0
     new_labels = is_present.cumsum(1) * is_present
-    return new_labels.gather(1, labels).view_as(label_maps)
+    new_labels[:, 0] = IGNORED
+    return new_labels.gather(1, places).view_as(label_maps)
 
 
 def label_dtype(largest: int) -> torch.dtype:
-    """The smallest integer type that holds labels up to `largest`: uint8, int16 or int32."""
-    return next(t for t in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(t).max)
+    """The smallest integer type that holds -1 and labels up to `largest`: int8, int16 or int32."""
+    return next(t for t in (torch.int8, torch.int16, torch.int32) if largest <= torch.iinfo(t).max)
 
 
 def _sampling_grid(geometry: Tensor, height: int, width: int) -> Tensor:

@@ -28,7 +28,9 @@ class MaskAutoencoder(nn.Module):
         decoder = self.decoder.freeze()
         return RefiningDecoder(self.encoder, decoder) if refine else decoder
 
-    def loss(self, context: Tensor, masks: Tensor, noise: Tensor, kl_weight: float = 1.0) -> Tensor:
+    def loss(
+        self, context: Tensor, masks: Tensor, noise: Tensor, kl_weight: float = 1.0, is_known: Tensor | None = None
+    ) -> Tensor:
         """Negative evidence lower bound: cross-entropy summed over pixels plus KL, averaged over `B`.
 
         Args:
@@ -36,11 +38,13 @@ class MaskAutoencoder(nn.Module):
             masks: `[B, 1, H, W]` in {0, 1}.
             noise: `[B, l]` standard normal.
             kl_weight: factor of the KL divergence.
+            is_known: `[B, 1, H, W]` bool, False at ignored pixels, where the masks do not count; None for none.
         """
         mean, log_variance = self.encoder(context, masks)
         latent = mean + noise * torch.exp(0.5 * log_variance)
+        weight = None if is_known is None else is_known.to(masks.dtype)
         logits = self.decoder.logits(latent, self.decoder.condition(context))
-        reconstruction = F.binary_cross_entropy_with_logits(logits, masks, reduction="sum") / len(masks)
+        reconstruction = F.binary_cross_entropy_with_logits(logits, masks, weight, reduction="sum") / len(masks)
         return reconstruction + kl_weight * kl_to_prior(mean, log_variance).mean()
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from acis_env.configs import check_positive, check_sizes
 from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS, channels_last, parse_size
+from acis_env.ops.labels import IGNORED
 
 
 def quantise_angles(label_maps: Tensor, max_instances: int) -> Tensor:
@@ -27,14 +28,14 @@ def quantise_angles(label_maps: Tensor, max_instances: int) -> Tensor:
     `floor((angle + pi) * 8 / (2 pi)) mod 8`.
 
     Args:
-        label_maps: `[B, H, W]` int64 in 0..max_instances.
+        label_maps: `[B, H, W]` int64 in -1..max_instances.
         max_instances: largest label there can be.
 
     Returns:
-        `[B, 8, H, W]` float32, one-hot on instances and zero on background.
+        `[B, 8, H, W]` float32, one-hot on instances and zero on background and ignored pixels.
     """
     batch, height, width = label_maps.shape
-    labels = label_maps.flatten(1)
+    labels = label_maps.flatten(1).clamp_min(0)
     rows = torch.arange(height, device=labels.device)[:, None].expand(height, width)
     columns = torch.arange(width, device=labels.device)[None, :].expand(height, width)
 
@@ -59,7 +60,7 @@ def oracle_context(images: Tensor, label_maps: Tensor, max_instances: int) -> Te
 
     Args:
         images: `[B, 3, H, W]` uint8.
-        label_maps: `[B, H, W]` int64 in 0..max_instances.
+        label_maps: `[B, H, W]` int64 in -1..max_instances; ignored pixels are no foreground.
         max_instances: largest label there can be.
 
     Returns:
@@ -147,13 +148,22 @@ class ContextNetwork(nn.Module):
 
 
 def context_loss(logits: tuple[Tensor, Tensor], label_maps: Tensor, max_instances: int) -> Tensor:
-    """Mean cross-entropy of the foreground over all pixels, and of the angles over instance pixels."""
+    """Mean cross-entropy of the foreground over all pixels but ignored ones, and of the angles over instance pixels.
+
+    Args:
+        logits: foreground `[B, 1, H, W]` and angles `[B, 8, H, W]`.
+        label_maps: `[B, H, W]` int64 in -1..max_instances, -1 = ignored.
+        max_instances: largest label there can be.
+    """
     foreground_logit, angle_logits = logits
     foreground = (label_maps > 0).float()[:, None]
     angles = quantise_angles(label_maps, max_instances)
     angle_terms = -(torch.log_softmax(angle_logits, dim=1) * angles).sum(1)
     angle_loss = angle_terms.sum() / foreground.sum().clamp_min(1)
-    return F.binary_cross_entropy_with_logits(foreground_logit, foreground) + angle_loss
+    is_known = (label_maps != IGNORED)[:, None]
+    over_all = F.binary_cross_entropy_with_logits(foreground_logit, foreground, weight=is_known.float())
+    share = is_known.sum() / is_known.numel()
+    return over_all / share.clamp_min(1e-9) + angle_loss
 
 
 class _ConvBlock(nn.Sequential):

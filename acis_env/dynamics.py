@@ -18,6 +18,7 @@ from acis_env.augment import compact_labels, label_dtype
 from acis_env.configs import is_count, is_number
 from acis_env.decoder import Conditioning, Decoder
 from acis_env.matching import from_scratch, match
+from acis_env.ops.labels import count_instances
 from acis_env.ops.owners import claim
 from acis_env.ops.sums import KnownRuns
 from acis_env.precision import to_float32
@@ -80,9 +81,9 @@ class EnvState:
 
     context: Tensor  # [B, 12, H, W] in [0, 1]: image, foreground, angles
     conditioning: Conditioning  # what the decoder made of the context, a tree of tensors [B, ...]
-    label_map: Tensor  # [B, H, W] of `label_dtype`, ground truth, 0 = background
+    label_map: Tensor  # [B, H, W] of `label_dtype`, ground truth, -1 = ignored, 0 = background
     areas: Tensor  # [B, N] pixels of each instance, zero for padding
-    num_instances: Tensor  # [B] int64
+    num_instances: Tensor  # [B] int64, 0 where every pixel is background or ignored
     accumulated_mask: Tensor  # [B, 1, H, W] in [0, 1], M_t
     predicted_mask: Tensor  # [B, 1, H, W] in [0, 1], m_t; zero before the first step
     owner: Tensor  # [B, H, W] of `label_dtype`, the prediction (1..t) that is largest at a pixel, 0 = none yet
@@ -109,7 +110,7 @@ class EnvState:
     def write(self, index: Tensor, other: EnvState) -> None:
         """Put the `K` episodes of `other` in place of those at `index` `[K]` int64, in the same memory."""
         for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
-            mine.index_copy_(0, index, theirs)
+            mine.index_copy_(0, index, theirs.to(mine.dtype))  # a state of an older version has other types
         self.runs.clear()
 
     def tensors(self) -> list[Tensor]:
@@ -131,7 +132,7 @@ def reset(
 
     Args:
         context: `[B, 12, H, W]` in [0, 1].
-        label_map: `[B, H, W]` int64, instances 1..N.
+        label_map: `[B, H, W]` int64, instances 1..N, -1 = ignored.
         decoder: frozen.
         max_instances: capacity `N` for instances.
         max_steps: capacity `T` for predictions.
@@ -146,7 +147,7 @@ def reset(
     with torch.no_grad():
         conditioning = decoder.condition(context)
     tree.check_batch(conditioning, batch, "decoder.condition")
-    num_instances, runs = label_map.flatten(1).amax(1), KnownRuns()
+    num_instances, runs = count_instances(label_map), KnownRuns()
     label_map = label_map.to(label_dtype(max_instances))
     return EnvState(
         context=context,
@@ -171,22 +172,23 @@ def prefill(label_map: Tensor, remaining: int | Tensor, priority: Tensor) -> tup
     """Give away all but `remaining` instances of each scene (the curriculum of the paper's code).
 
     Args:
-        label_map: `[B, H, W]` int64, instances 1..N.
+        label_map: `[B, H, W]` int64, instances 1..N, -1 = ignored.
         remaining: instances still to be found, where there are as many; one number or `[B]` int64.
         priority: `[B, N]`, random numbers; the instances with the largest remain.
 
     Returns:
-        Label map of the remaining instances, renamed to 1..N, and `M_1` `[B, 1, H, W]`, the others' union.
+        Label map of the remaining instances, renamed to 1..N, and `M_1` `[B, 1, H, W]`, the others' union. Ignored
+        pixels stay ignored and are in no mask.
     """
     capacity = priority.shape[1]
     labels = torch.arange(1, capacity + 1, device=label_map.device)
-    counts = label_map.flatten(1).amax(1, keepdim=True)
+    counts = count_instances(label_map)[:, None]
     rank = priority.masked_fill(labels > counts, -torch.inf).argsort(1, descending=True).argsort(1)
     limit = remaining[:, None] if isinstance(remaining, Tensor) else remaining
-    given = torch.nn.functional.pad(rank >= limit, (1, 0))  # the background is nobody's to give
-    is_given = given.gather(1, label_map.flatten(1)).view_as(label_map)
+    given = torch.nn.functional.pad(rank >= limit, (2, 0))  # ignored pixels and the background are nobody's to give
+    is_given = given.gather(1, label_map.flatten(1) + 1).view_as(label_map)
     others = compact_labels(label_map.masked_fill(is_given, 0), capacity)
-    return others, (is_given & (label_map > 0)).float()[:, None]
+    return others, is_given.float()[:, None]
 
 
 MaskFunction = Callable[[Tensor, Conditioning], Tensor]

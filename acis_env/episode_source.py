@@ -17,6 +17,7 @@ from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import Decoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from acis_env.networks import CONTEXT_CHANNELS
+from acis_env.ops.labels import count_instances
 from acis_env.precision import Precision, autocast, to_float32
 from acis_env.sampling import SceneBatch, load_batch
 from acis_env.surroundings import unaffected
@@ -147,7 +148,7 @@ class EpisodeSource:
         Args:
             context: `[B, 12, H, W]` in [0, 1].
             accumulated_mask: `[B, 1, H, W]` in [0, 1], `M_1`.
-            label_map: `[B, H, W]`, the instances to be found, 1..N.
+            label_map: `[B, H, W]`, the instances to be found, 1..N, and -1 = ignored.
             step_limit: `[B]` int64, steps after which each episode is truncated; None is none.
         """
         capacity = self.own_scenes.max_instances
@@ -225,7 +226,7 @@ def _device(*frozen: object) -> torch.device:
 def _give_away(label_map: Tensor, rules: Rules, drawn: Tensor) -> tuple[Tensor, Tensor]:
     """The curriculum: label maps of the instances that remain, and `M_1`, by `drawn` `[B, N + 1]` in [0, 1)."""
     length = rules.sequence_length or 0
-    surplus = (label_map.flatten(1).amax(1) - length).clamp_min(0)
+    surplus = (count_instances(label_map) - length).clamp_min(0)
     remaining = torch.full_like(surplus, length)
     if rules.prefill == "random":
         remaining += (drawn[:, 0] * (surplus + 1)).long()

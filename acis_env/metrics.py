@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import pad
 
-from acis_env.ops.labels import relabel
+from acis_env.ops.labels import IGNORED, relabel
 
 METRIC_NAMES = (
     "sbd",
@@ -35,7 +35,8 @@ def segmentation_metrics(prediction: NDArray[Any], ground_truth: NDArray[Any]) -
     """Every measure of one image (Sec. 6 of the paper).
 
     Both maps hold 0 for the background and a positive label per instance. Labels need not be consecutive and
-    their order plays no part. A mean over no labels is 0, so the measures are finite for every image:
+    their order plays no part. Pixels that the ground truth ignores (-1) do not count: predictions are cut to the
+    others, and one that has no other is none. A mean over no labels is 0, so the measures are finite for every image:
 
     | key | meaning | range | no prediction | no instance | neither |
     | --- | --- | --- | --- | --- | --- |
@@ -55,13 +56,13 @@ def segmentation_metrics(prediction: NDArray[Any], ground_truth: NDArray[Any]) -
 
     Args:
         prediction: `[H, W]`, any integer dtype, not negative.
-        ground_truth: `[H, W]`, any integer dtype, not negative.
+        ground_truth: `[H, W]`, any integer dtype, -1 = ignored.
 
     Returns:
         The ten measures by name, in the order of `METRIC_NAMES`.
 
     Raises:
-        ValueError: a map is not a matrix of non-negative integers, or the two differ in shape.
+        ValueError: a map is not a matrix of integers as above, or the two differ in shape.
     """
     table = torch.from_numpy(contingency_table(prediction, ground_truth))
     values = torch.cat(list(_table_metrics(table[None], torch.float64).values())).tolist()
@@ -78,7 +79,7 @@ def batch_metrics(
 
     Args:
         predictions: `[B, H, W]` in 0..max_predictions, any integer dtype; 0 is background.
-        label_maps: `[B, H, W]` in 0..max_instances, any integer dtype, on the same device.
+        label_maps: `[B, H, W]` in -1..max_instances, any integer dtype, on the same device; -1 = ignored.
         max_predictions: largest label there can be in a prediction, `T`.
         max_instances: largest label there can be in a label map, `N`.
 
@@ -97,11 +98,11 @@ def batch_metrics(
         raise ValueError(
             f"predictions must have the shape of label_maps, {list(label_maps.shape)}, got {list(predictions.shape)}"
         )
-    shape = len(predictions), max_predictions + 1, max_instances + 1
-    pairs = (predictions.long() * shape[2] + label_maps).flatten(1)
+    shape = len(predictions), max_predictions + 1, max_instances + 2  # the first column are ignored pixels
+    pairs = (predictions.long() * shape[2] + label_maps + 1).flatten(1)
     counts = torch.zeros(shape, dtype=torch.int64, device=pairs.device).flatten(1)
     tables = counts.scatter_add(1, pairs, torch.ones_like(counts[:, :1]).expand_as(pairs)).view(shape)
-    return _table_metrics(tables, torch.float32)  # the widest that every device has
+    return _table_metrics(tables[:, :, 1:], torch.float32)  # the widest that every device has
 
 
 def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -132,13 +133,14 @@ def matched_dice(masks: NDArray[Any], label_map: NDArray[Any]) -> NDArray[np.flo
 
     Args:
         masks: `[T, H, W]` in [0, 1], in the order of prediction, soft (floating) or hard (bool, integer).
-        label_map: `[H, W]`, any integer dtype, with `N` instances; 0 is background.
+        label_map: `[H, W]`, any integer dtype, with `N` instances; 0 is background, and -1 ignored: masks do not count
+            there.
 
     Returns:
         `[T]` in [0, 1]; 0 for a mask without an instance.
 
     Raises:
-        ValueError: shapes do not fit, a mask leaves [0, 1], or `label_map` is not of non-negative integers.
+        ValueError: shapes do not fit, a mask leaves [0, 1], or `label_map` is not of integers from -1 on.
     """
     dice = _dice_matrix(masks, label_map)
     matched = np.zeros(len(dice))
@@ -153,8 +155,8 @@ def dice_star(masks: NDArray[Any], label_map: NDArray[Any]) -> float:
     Only the first `N` masks are matched, and the sum of their Dice is divided by `N`: a missing mask counts 0.
     An image without instances has 0. Arguments and errors are those of `matched_dice`.
     """
-    check_label_map("label_map", label_map)
-    num_instances = len(np.setdiff1d(label_map, [0]))
+    check_ground_truth("label_map", label_map)
+    num_instances = len(np.unique(label_map[label_map > 0]))
     matched = matched_dice(masks[:num_instances], label_map)
     return float(matched.sum()) / num_instances if num_instances else 0.0
 
@@ -162,50 +164,63 @@ def dice_star(masks: NDArray[Any], label_map: NDArray[Any]) -> float:
 def contingency_table(prediction: NDArray[Any], ground_truth: NDArray[Any]) -> NDArray[np.int64]:
     """Pixels shared by every label of `prediction` and every label of `ground_truth`, both `[H, W]`.
 
+    Ignored pixels (-1) of the ground truth are left out of both.
+
     Returns:
         `[T + 1, N + 1]` int64, labels in increasing order. Row 0 and column 0 are the background, whether or
         not it occurs; each other row and column has a positive sum.
 
     Raises:
-        ValueError: labels are not integers of at least 0, or the two differ in shape.
+        ValueError: labels are not integers of at least 0, or -1 in the ground truth, or the two differ in shape.
     """
     check_label_map("prediction", prediction)
-    check_label_map("ground_truth", ground_truth)
+    check_ground_truth("ground_truth", ground_truth)
     if prediction.shape != ground_truth.shape:
         raise ValueError(
             f"prediction must have the shape of ground_truth, {list(ground_truth.shape)}, "
             f"got {list(prediction.shape)}; resize it to the ground truth first"
         )
-    rows, num_predictions = _consecutive(prediction)
-    columns, num_instances = _consecutive(ground_truth)
+    is_known = ground_truth != IGNORED
+    rows, num_predictions = _consecutive(prediction[is_known])
+    columns, num_instances = _consecutive(ground_truth[is_known])
     shape = num_predictions + 1, num_instances + 1
     return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def check_label_map(name: str, label_map: NDArray[Any]) -> None:
     """Raise `ValueError`, with `name`, unless `label_map` is `[H, W]` of non-negative integers."""
+    _check_labels(name, label_map, 0, "0 = background")
+
+
+def check_ground_truth(name: str, label_map: NDArray[Any]) -> None:
+    """Raise `ValueError`, with `name`, unless `label_map` is `[H, W]` of integers from -1 on, -1 for ignored pixels."""
+    _check_labels(name, label_map, IGNORED, f"0 = background, {IGNORED} = ignored")
+
+
+def _check_labels(name: str, label_map: NDArray[Any], lowest: int, meaning: str) -> None:
     if label_map.ndim != 2:
         raise ValueError(f"{name} must be [H, W], got {list(label_map.shape)}")
     if not np.issubdtype(label_map.dtype, np.integer):
         raise ValueError(f"{name} must have an integer dtype, got {label_map.dtype}")
-    if label_map.min(initial=0) < 0:
-        raise ValueError(f"{name} must hold labels >= 0 (0 = background), got {label_map.min()}")
+    if label_map.min(initial=0) < lowest:
+        raise ValueError(f"{name} must hold labels >= {lowest} ({meaning}), got {label_map.min()}")
 
 
 def _dice_matrix(masks: NDArray[Any], label_map: NDArray[Any]) -> NDArray[np.float64]:
     """Dice `[T, N]` of every mask `[T, H, W]` with every instance of `label_map` `[H, W]`; 0 if empty."""
-    check_label_map("label_map", label_map)
+    check_ground_truth("label_map", label_map)
     _check_masks(masks, label_map.shape)
     labels, num_instances = _consecutive(label_map)
-    true_area = np.bincount(labels, minlength=num_instances + 1)[1:]
-    # Row 0 of the sums is the background: it counts for the area of a mask, not for an overlap.
-    sums = np.array([np.bincount(labels, mask.ravel(), num_instances + 1) for mask in masks])
-    sums = sums.reshape(len(masks), num_instances + 1)  # keeps the second axis where there is no mask
+    bins, places = num_instances + 2, labels + 1  # the first bin takes ignored pixels, and is dropped
+    true_area = np.bincount(places, minlength=bins)[2:]
+    # Column 0 of the sums is the background: it counts for the area of a mask, not for an overlap.
+    sums = np.array([np.bincount(places, mask.ravel(), bins) for mask in masks])
+    sums = sums.reshape(len(masks), bins)[:, 1:]  # keeps the second axis where there is no mask
     return np.asarray(2 * sums[:, 1:] / (sums.sum(axis=1)[:, None] + true_area))
 
 
 def _consecutive(label_map: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
-    """The pixels of `label_map` `[H, W]` with labels renamed to 1..N, `[H * W]` int64, and `N`; 0 stays 0."""
+    """The pixels of a label map with labels renamed to 1..N, flat, int64, and `N`; 0 and -1 stay what they are."""
     labels = relabel(label_map).ravel()
     return labels.astype(np.int64), int(labels.max(initial=0))
 

@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from acis_env.ops.labels import IGNORED
+
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read; none of them starts another program."""
 ORIENTATION = 0x0112
@@ -53,7 +55,7 @@ class Reading:
     page: int | None = None
     """Page of a picture that has several, from 0."""
     ignore: int | Collection[int] = ()
-    """Labels that become background, such as 255, the void of Pascal VOC."""
+    """Labels of pixels that are neither background nor instance, and become -1; such as 255, the void of Pascal VOC."""
     coloured_labels: bool = False
     """Whether label maps may be in colours, each of which is one instance, R + 256 G + 65536 B, and black the
     background."""
@@ -96,7 +98,7 @@ class Reading:
         return np.ascontiguousarray(np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels)
 
     def label_map(self, path: Path, formats: Sequence[str] = FORMATS) -> NDArray[Any]:
-        """A label map `[H, W]` of integers from 0 on, 0 = background, with gaps where the file has them.
+        """A label map `[H, W]` of integers, 0 = background, -1 = ignored, with gaps where the file has them.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -140,12 +142,17 @@ class Reading:
                 raise ValueError(f"{path} must hold whole numbers as labels, got {_odd_one(labels)}")
             labels = labels.astype(np.int64)
         ignored = [self.ignore] if isinstance(self.ignore, int) else list(self.ignore)
-        if ignored:
-            labels = np.where(np.isin(labels, ignored), 0, labels)
-        if (lowest := labels.min(initial=0)) < 0:
+        if not ignored and labels.dtype.kind == "u":
+            return labels
+        is_ignored = np.isin(labels, ignored)
+        if (lowest := labels.min(initial=0, where=~is_ignored)) < 0:
             raise ValueError(
-                f"{path} must hold labels from 0 on (0 = background), got {lowest}; ignore={lowest} makes it background"
+                f"{path} must hold labels from 0 on (0 = background), got {lowest}; with ignore={lowest} its pixels "
+                "do not count"
             )
+        if is_ignored.any():
+            labels = labels.astype(np.promote_types(labels.dtype, np.int8))  # has room for -1
+            labels[is_ignored] = IGNORED
         return labels
 
 

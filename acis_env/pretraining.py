@@ -22,7 +22,8 @@ from acis_env.configs import check_at_least, check_positive
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import AutoencoderConfig
-from acis_env.sampling import SceneBatch, draw_batch, iteration_generator, load_batch
+from acis_env.ops.labels import IGNORED, count_instances
+from acis_env.sampling import SceneBatch, draw_batch, draw_indices, iteration_generator, load_batch
 from acis_env.surroundings import unaffected
 from acis_env.weights import save_weights
 
@@ -94,7 +95,8 @@ def evaluate_context(network: ContextNetwork, scenes: PackedScenes) -> dict[str,
     common = total = correct = pixels = 0.0
     for batch in iterate(scenes):
         context = network.context(batch.images)
-        truth, guess = batch.label_maps > 0, context[:, 3] >= 0.5
+        truth, is_known = batch.label_maps > 0, batch.label_maps != IGNORED
+        guess = (context[:, 3] >= 0.5) & is_known
         common += float((truth & guess).sum())
         total += float(truth.sum() + guess.sum())
         angles = quantise_angles(batch.label_maps, scenes.max_instances)
@@ -130,12 +132,13 @@ def pretrain_autoencoder(
         generator = iteration_generator(config.seed, iteration, stream=1)
         share = torch.from_numpy(generator.random(len(batch.images), dtype="float32")).to(train.device)
         noise = torch.from_numpy(generator.standard_normal((len(share), network_config.latent_size), dtype="float32"))
-        counts = batch.label_maps.flatten(1).amax(1)
+        counts = count_instances(batch.label_maps)
         # Instances 1..N, equally often; where augmentation has lost all, instance 1 is the empty mask.
         chosen = (share * counts).long().minimum(counts - 1).clamp_min(0) + 1
         masks = (batch.label_maps == chosen[:, None, None]).float()[:, None]
         context = context_network.context(batch.images)
-        return autoencoder.loss(context, masks, noise.to(train.device), config.kl_weight)
+        is_known = (batch.label_maps != IGNORED)[:, None]
+        return autoencoder.loss(context, masks, noise.to(train.device), config.kl_weight, is_known)
 
     measure = partial(evaluate_autoencoder, autoencoder, context_network, val)
     _fit(autoencoder, loss, measure, train, config, folder, usable)
@@ -153,11 +156,12 @@ def evaluate_autoencoder(
     for batch in iterate(scenes):
         contexts = context_network.context(batch.images)
         for context, label_map in zip(contexts, batch.label_maps, strict=True):
-            labels = torch.arange(1, int(label_map.max()) + 1, device=label_map.device)
+            labels = torch.arange(1, int(count_instances(label_map[None])) + 1, device=label_map.device)
             if len(labels) == 0:
                 continue
             masks = (label_map == labels[:, None, None]).float()[:, None]
-            guess = autoencoder.reconstruct(context.expand(len(labels), -1, -1, -1), masks) >= 0.5
+            soft = autoencoder.reconstruct(context.expand(len(labels), -1, -1, -1), masks)
+            guess = (soft >= 0.5) & (label_map != IGNORED)
             common = (guess * masks).sum((1, 2, 3))
             dice.append(2 * common / (guess.sum((1, 2, 3)) + masks.sum((1, 2, 3))))
     values = torch.cat(dice) if dice else torch.zeros(1)
@@ -167,7 +171,10 @@ def evaluate_autoencoder(
 def iterate(scenes: PackedScenes, batch_size: int = 32) -> Iterator[SceneBatch]:
     """Yield all scenes once, in order and without augmentation."""
     for start in range(0, len(scenes), batch_size):
-        yield load_batch(scenes, range(start, min(start + batch_size, len(scenes))))
+        end = min(start + batch_size, len(scenes))
+        batch = load_batch(scenes, range(start, end))
+        scenes.expect(range(end, min(end + batch_size, len(scenes))))
+        yield batch
 
 
 @torch.enable_grad()
@@ -194,7 +201,10 @@ def _fit(
         optimizer.param_groups[0]["lr"] = config.learning_rate * decay
         network.train()
         generator = iteration_generator(config.seed, iteration)
-        value = loss(draw_batch(train, config.batch_size, config.augmentation, generator, usable), iteration)
+        batch = draw_batch(train, config.batch_size, config.augmentation, generator, usable)
+        following = iteration_generator(config.seed, iteration + 1)
+        train.expect(draw_indices(len(train), config.batch_size, following, usable))
+        value = loss(batch, iteration)
         if not torch.isfinite(value):
             raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
         optimizer.zero_grad(set_to_none=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from acis_env.ops.agreement import agreement
+from acis_env.ops.labels import IGNORED
 from acis_env.ops.sums import KnownRuns, sum_by_label
 
 ScoreName = Literal["dice", "iou"]
@@ -19,7 +20,8 @@ SCORES: tuple[ScoreName, ...] = ("dice", "iou")
 
 ScoreFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A score of one's own: takes masks `[B, H, W]`, label maps `[B, H, W]` and areas `[B, N]` as `score` does, and
-returns the agreement of each mask with each instance, `[B, N]` in [0, 1]. `overlap` helps to write one."""
+returns the agreement of each mask with each instance, `[B, N]` in [0, 1]. `overlap` helps to write one. It need not
+know of ignored pixels: masks are zero there, and label maps background."""
 
 
 def instance_areas(label_maps: Tensor, max_instances: int, known: KnownRuns | None = None) -> Tensor:
@@ -32,7 +34,7 @@ def overlap(masks: Tensor, label_maps: Tensor, max_instances: int, known: KnownR
 
     Args:
         masks: `[B, H, W]` in [0, 1].
-        label_maps: `[B, H, W]`, integers in 0..max_instances.
+        label_maps: `[B, H, W]`, integers in -1..max_instances.
         max_instances: `N`, the capacity.
         known: what is known of these label maps from other masks; saves time on a CPU.
 
@@ -52,8 +54,8 @@ def score(
     """Agreement `F` of one mask per scene with every instance: soft Dice, soft IoU or a function of one's own.
 
     Args:
-        masks: `[B, H, W]` in [0, 1].
-        label_maps: `[B, H, W]`, integers.
+        masks: `[B, H, W]` in [0, 1]; their values at ignored pixels do not count.
+        label_maps: `[B, H, W]`, integers, -1 = ignored.
         areas: `[B, N]`, pixels of each instance, zero for padding.
         function: "dice", "iou" or a `ScoreFunction`.
         known: as for `overlap`; not handed to a function of one's own.
@@ -65,8 +67,21 @@ def score(
         ValueError: the function of one's own returned another shape or, on the CPU, a value outside of [0, 1].
     """
     if callable(function):
-        return _check_scores(function(masks, label_maps.long(), areas.clone()), areas)
+        return _check_scores(function(*without_ignored(masks, label_maps), areas.clone()), areas)
     return agreement(sum_by_label(masks, label_maps, areas.shape[1], known), areas, function)
+
+
+def without_ignored(masks: Tensor, label_maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks and label maps as a `ScoreFunction` gets them: zero and background where pixels are ignored.
+
+    Args:
+        masks: `[B, H, W]` in [0, 1].
+        label_maps: `[B, H, W]`, integers, -1 = ignored.
+
+    Returns:
+        Masks `[B, H, W]` and label maps `[B, H, W]` int64, both in memory of their own.
+    """
+    return masks.masked_fill(label_maps == IGNORED, 0), label_maps.long().clamp_min(0)
 
 
 def greedy(step_scores: Tensor, assignment: Tensor, step_count: Tensor) -> tuple[Tensor, Tensor]:

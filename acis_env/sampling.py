@@ -21,7 +21,7 @@ class SceneBatch:
     """Scenes ready for the networks."""
 
     images: Tensor  # [B, 3, H, W] uint8
-    label_maps: Tensor  # [B, H, W] int64, instances 1..N
+    label_maps: Tensor  # [B, H, W] int64, instances 1..N, -1 = ignored
     indices: Tensor  # [B] int64 on the host, positions in the data set
     augmentation: Tensor  # [B, P] on the host, parameters of `augment`
 
@@ -76,15 +76,31 @@ class SceneSampler:
 
     def next(self) -> int:
         """Choose the next scene."""
-        if self.name == "random":
-            return int(self.generator.integers(self.num_scenes))
         if self.name == "sequential":
             index = self._following
             self._following = (index + 1) % self.num_scenes
             return index
         if not self._queue:
-            self._queue = self.generator.permutation(self.num_scenes).tolist()
+            self._queue = self._draw()
         return self._queue.pop()
+
+    def peek(self) -> int:
+        """The scene that `next` chooses if nothing is drawn before; draws nothing itself."""
+        if self.name == "sequential":
+            return self._following
+        if self._queue:
+            return self._queue[-1]
+        state = self.generator.bit_generator.state
+        index = self._draw()[-1]
+        self.generator.bit_generator.state = state
+        return index
+
+    def _draw(self) -> list[int]:
+        """Scenes that are shown from the last to the first."""
+        if self.name == "random":
+            return [int(self.generator.integers(self.num_scenes))]
+        order: list[int] = self.generator.permutation(self.num_scenes).tolist()
+        return order
 
     def get_state(self) -> dict[str, Any]:
         """Everything that decides what comes next."""
@@ -117,6 +133,14 @@ def draw_batch(
 
     Without replacement, as far as there are so many.
     """
-    choices = range(len(scenes)) if usable is None else usable
+    indices = draw_indices(len(scenes), batch_size, generator, usable)
+    return load_batch(scenes, indices, augmentation, [generator] * batch_size)
+
+
+def draw_indices(
+    num_scenes: int, batch_size: int, generator: np.random.Generator, usable: Sequence[int] | None = None
+) -> list[int]:
+    """The scenes of `draw_batch`, which are what it draws first."""
+    choices = range(num_scenes) if usable is None else usable
     drawn = generator.choice(len(choices), batch_size, replace=batch_size > len(choices))
-    return load_batch(scenes, [choices[place] for place in drawn.tolist()], augmentation, [generator] * batch_size)
+    return [choices[place] for place in drawn.tolist()]

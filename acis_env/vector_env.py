@@ -25,7 +25,7 @@ from acis_env.augment import Augmentation
 from acis_env.autoreset import Autoreset
 from acis_env.context import ContextPredictor
 from acis_env.datasets import Preprocessing, Scene, SceneDataset, open_scenes
-from acis_env.datasets.packed import PackedScenes
+from acis_env.datasets.packed import MEMORY_BUDGET, PackedScenes
 from acis_env.datasets.registry import protocol_of
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
@@ -96,6 +96,7 @@ class SegmentationVectorEnv(SlotAttributes):
         preprocessing: str | Preprocessing | None = None,
         precision: Precision = "float32",
         compile: bool = False,
+        memory_budget: int = MEMORY_BUDGET,
         **rules: Any,
     ) -> None:
         """Open the scenes and load the frozen networks.
@@ -130,6 +131,8 @@ class SegmentationVectorEnv(SlotAttributes):
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.
             compile: pass the decoder through `torch.compile`, which takes half a minute once.
+            memory_budget: bytes of packed scenes that are kept on the device; a data set that takes more is streamed
+                (see docs/data.md).
             rules: the fields of `Rules`: `score`, `reward`, `matching_noise`, `stop`, `count_penalty`,
                 `sequence_length`, `prefill`.
 
@@ -149,7 +152,8 @@ class SegmentationVectorEnv(SlotAttributes):
         if isinstance(scenes, str | Path):
             options = {**(scene_options or {}), **({} if root is None else {"root": root})}
             scenes = open_scenes(str(scenes), split, size, options)
-        self.scenes = PackedScenes(scenes, size, device, preprocessing=arguments["preprocessing"])
+        preprocessing = arguments["preprocessing"]
+        self.scenes = PackedScenes(scenes, size, device, preprocessing=preprocessing, memory_budget=memory_budget)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
         self.source = EpisodeSource(predictor, self.decoder, self.scenes, changes, precision)
         self._decode = torch.compile(self.decoder) if compile else self.decoder
@@ -304,12 +308,13 @@ class SegmentationVectorEnv(SlotAttributes):
         snapshots.put_back(self._slots, parse_env_ids(env_ids, self.num_envs), snapshot, sizes, self.decoder)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Forget the episodes; called once, by `close`.
+        """Forget the episodes and end the threads that stream scenes; called once, by `close`.
 
         Raises:
             ValueError: an action since the last reset was not finite.
         """
         self._slots.forget()
+        self.scenes.close()
         self.closed = True  # also if the next line raises
         self._actions.check()
 
@@ -328,11 +333,14 @@ class SegmentationVectorEnv(SlotAttributes):
     def _begin(self, slots: Sequence[int], scene_indices: Sequence[int] | None = None) -> None:
         """Begin new episodes in `slots`; all that is random comes from each slot's own generator."""
         samplers = [self.samplers[slot] for slot in slots]
+        is_chosen = scene_indices is not None
         if scene_indices is None:
             scene_indices = [sampler.next() for sampler in samplers]
         generators = [sampler.generator for sampler in samplers]
         state, batch = self.source.begin(scene_indices, generators, self.rules, self._max_steps, self.max_episode_steps)
         self._slots.put(slots, state, batch.indices, batch.augmentation)
+        if not is_chosen:
+            self.scenes.expect(sampler.peek() for sampler in samplers)
         self._actions.check()
 
     def _begin_after_end(self) -> list[int]:

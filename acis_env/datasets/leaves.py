@@ -53,6 +53,8 @@ class Leaves:
         ValueError: an argument is outside of these ranges.
     """
 
+    is_thread_safe = True
+
     def __init__(
         self,
         split: str = "train",

@@ -1,40 +1,53 @@
-"""A data set as tensors of one size on one device, ready for batches without a trip to the host."""
+"""A data set as pictures of one size, in batches on one device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass, replace
 from numbers import Integral
 from typing import Any
 
+import cv2
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.augment import label_dtype
+from acis_env.configs import is_count
+from acis_env.datasets.cache import SceneCache, open_cache
+from acis_env.datasets.kept import KeptScenes
 from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
-from acis_env.datasets.scene import Scene, SceneDataset
+from acis_env.datasets.scene import PackedScene, Scene, SceneDataset
+from acis_env.datasets.streamed import StreamedScenes
 from acis_env.datasets.tiles import windowed
-from acis_env.metrics import check_label_map
+from acis_env.metrics import check_ground_truth
 from acis_env.networks import parse_size
-from acis_env.ops.labels import relabel
+from acis_env.ops.labels import count_instances, relabel
 from acis_env.surroundings import unaffected
 
 
-class PackedScenes:
-    """All scenes of a data set, resized to one picture size and kept on a device.
+MEMORY_BUDGET = 2**31
+"""Bytes of packed scenes that are kept on the device, unless told otherwise."""
+PART = 64
+"""Scenes that are looked at together where all are."""
 
-    A scene is decoded, resized and copied the first time it is asked for. Once every scene has been,
-    gathering a batch by indices that lie on the device makes the host wait for nothing.
+
+class PackedScenes:
+    """All scenes of a data set, resized to one picture size.
+
+    Scenes that fit the budget are kept on the device: one is decoded, resized and copied the first time it is asked
+    for, and once every scene has been, gathering a batch by indices that lie on the device makes the host wait for
+    nothing. Those of a larger data set are streamed: see `StreamedScenes`. Both give the same batches.
 
     Attributes:
         dataset: the scenes at their native resolution; the windows of these (`TiledScenes`) where they are tiled.
         preprocessing: how scenes become pictures of that size, and masks return to theirs.
-        images: `[S, 3, H, W]` uint8; zero for scenes not asked for yet, so read it through `gather`.
-        label_maps: `[S, H, W]`, of `label_dtype`, labels 1..N without gaps; zero for scenes without a label map; also
-            filled on demand.
         max_instances: that of `dataset`, at least 1; small instances are lost in resizing, none are added.
+        label_dtype: type in which label maps are kept.
+        is_streamed: whether the scenes do not fit the budget.
     """
 
     @unaffected
@@ -45,62 +58,77 @@ class PackedScenes:
         device: str | torch.device = "cpu",
         min_area: int = 4,
         preprocessing: str | Preprocessing = "squeeze",
+        *,
+        memory_budget: int = MEMORY_BUDGET,
     ) -> None:
-        """Reserve memory for `dataset`; nothing is decoded yet.
+        """Reserve memory for `dataset`, or open its cache; nothing is decoded yet.
 
         Args:
             dataset: S scenes of any sizes.
             size: height and width of the packed pictures, multiples of 32.
-            device: where the tensors live.
+            device: where batches are, and all scenes if they fit the budget.
             min_area: instances of fewer pixels after resizing become background, unless that would take
                 the last one: then the largest stays.
             preprocessing: how scenes become pictures of that size (see `parse_preprocessing`).
+            memory_budget: bytes that all packed scenes may take on the device; if they take more, they are streamed.
 
         Raises:
             ValueError: `size` is not two positive multiples of 32, or the data set is empty, or promises no count, or
-                `preprocessing` is unknown or for another size.
+                `preprocessing` is unknown or for another size, or the budget is no number of bytes.
         """
         if len(dataset) == 0:
             raise ValueError("dataset must hold at least one scene, got none")
         promised: Any = dataset.max_instances
         if not isinstance(promised, Integral) or int(promised) < 0:
             raise ValueError(f"max_instances of the data set must be an int from 0 on, got {promised!r}")
+        if not is_count(memory_budget, least=0, most=sys.maxsize):
+            raise ValueError(f"memory_budget must be a number of bytes from 0 on, got {memory_budget!r}")
         self.size = parse_size(size)
         dataset, self.preprocessing = windowed(dataset, parse_preprocessing(preprocessing, self.size))
-        self.dataset = dataset
+        self.dataset, self._num_scenes = dataset, len(dataset)
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = max(int(promised), 1)
-        self.images = torch.zeros(len(dataset), 3, *self.size, dtype=torch.uint8, device=self.device)
-        self.label_maps = torch.zeros(
-            len(dataset), *self.size, dtype=label_dtype(self.max_instances), device=self.device
-        )
-        # The name of a scene is known once it is packed, so it also tells which scenes are.
-        self._names: list[str | None] = [None] * len(dataset)
-        self._num_missing = len(dataset)
+        self.label_dtype = label_dtype(self.max_instances)
+        self._host_dtype = torch.empty(0, dtype=self.label_dtype, device="cpu").numpy().dtype
+        self.is_streamed = self.nbytes > memory_budget
+        in_threads = getattr(dataset, "is_thread_safe", False) is True
+        layout = (self._num_scenes, self.size, self.label_dtype, self.device, in_threads)
+        self._store: KeptScenes | StreamedScenes
+        if self.is_streamed:
+            self._store = StreamedScenes(self._pack, *layout, self._open_cache())
+        else:
+            self._store = KeptScenes(self._pack, *layout)
 
     def __len__(self) -> int:
         """Number of scenes `S`."""
-        return len(self._names)
+        return self._num_scenes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all packed scenes."""
+        return len(self) * self.size[0] * self.size[1] * (3 + self.label_dtype.itemsize)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all scenes; the first use packs every scene."""
-        self._fill(range(len(self)))
-        return tuple(name for name in self._names if name is not None)
+        return self._store.names()
 
     @property
     def num_instances(self) -> Tensor:
         """Instances of every scene, `[S]` int64 on the host; the first use packs every scene."""
-        self._fill(range(len(self)))
-        counts: Tensor = self.label_maps.flatten(1).amax(1).cpu().long()
-        return counts
+        counts = []
+        for first in range(0, len(self), PART):
+            self.expect(range(first, min(first + 2 * PART, len(self))))
+            _, label_maps = self._store.gather(torch.arange(first, min(first + PART, len(self)), device="cpu"))
+            counts.append(count_instances(label_maps).cpu().long())
+        return torch.cat(counts)
 
     def scene(self, index: int) -> Scene:
         """Scene `index` of the data set, at its native resolution, with labels 1..N without gaps.
 
         Raises:
-            ValueError: it is no scene, its labels are not integers from 0 on, or they are more than promised.
+            ValueError: it is no scene, its labels are not integers from -1 on, or they are more than promised.
         """
         scene = self.dataset[index]
         if not isinstance(scene, Scene):
@@ -115,6 +143,11 @@ class PackedScenes:
             )
         return scene if label_map is scene.label_map else replace(scene, label_map=label_map)
 
+    def expect(self, indices: Iterable[int]) -> None:
+        """Have the scenes `indices` made ahead of need, where they are streamed; otherwise they are not looked at."""
+        if isinstance(self._store, StreamedScenes):
+            self._store.expect(indices)
+
     def gather(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
         """Batch of the scenes `indices`, which may repeat.
 
@@ -123,42 +156,53 @@ class PackedScenes:
                 brought to it only while scenes are missing, and their range is not checked afterwards.
 
         Returns:
-            images `[B, 3, H, W]` uint8 and label maps `[B, H, W]` int64, both copies on the device.
+            images `[B, 3, H, W]` uint8 and label maps `[B, H, W]` int64, -1 = ignored, both copies on the device.
 
         Raises:
             IndexError: an index is outside [0, S).
             ValueError: a scene has more instances than its data set promised.
         """
-        wanted = torch.as_tensor(indices, dtype=torch.int64)
-        if self._num_missing or wanted.device.type == "cpu":
-            self._fill(wanted.tolist())
-        wanted = wanted.to(self.device)
-        return self.images[wanted], self.label_maps[wanted].long()
+        images, label_maps = self._store.gather(torch.as_tensor(indices, dtype=torch.int64))
+        return images, label_maps.long()
 
-    def _fill(self, indices: Sequence[int]) -> None:
-        for index in indices:
-            if not 0 <= index < len(self):
-                raise IndexError(f"scene index must be in [0, {len(self)}), got {index}")
-            if self._names[index] is None:
-                self._pack(index)
+    def close(self) -> None:
+        """End the threads that make scenes ahead of need; they begin again if scenes are asked for."""
+        if isinstance(self._store, StreamedScenes):
+            self._store.close()
 
-    def _pack(self, index: int) -> None:
+    def _pack(self, index: int) -> PackedScene:
+        """Scene `index` at the size of the networks; several threads may call it if they may call the data set."""
         scene = self.scene(index)
-        self.images[index] = torch.from_numpy(self.preprocessing.image(scene.image))
-        if scene.label_map is not None:
-            self.label_maps[index] = torch.from_numpy(self.preprocessing.label_map(scene.label_map, self.min_area))
-        self._names[index] = scene.name
-        self._num_missing -= 1
+        image = self.preprocessing.image(scene.image)
+        if scene.label_map is None:
+            label_map = np.zeros(self.size, np.int32)
+        else:
+            label_map = self.preprocessing.label_map(scene.label_map, self.min_area)
+        return PackedScene(image, label_map.astype(self._host_dtype), scene.name)
+
+    def _open_cache(self) -> SceneCache | None:
+        """Where packed scenes are on disk, if data set and preprocessing say what they are."""
+        fingerprint = getattr(self.dataset, "fingerprint", None)
+        if not isinstance(fingerprint, str) or not is_dataclass(self.preprocessing):
+            return None
+        about = {
+            "fingerprint": fingerprint,
+            "preprocessing": repr(self.preprocessing),
+            "min_area": self.min_area,
+            "opencv": cv2.__version__,  # which may round otherwise in another version
+            "pillow": PIL.__version__,
+        }
+        return open_cache(about, len(self), self.size, self._host_dtype)
 
 
 def _consecutive(label_map: Any, name: str) -> NDArray[np.int32]:
     """`label_map` itself if its instances are 1..N, else renamed so.
 
     Raises:
-        ValueError: it is no array of integers from 0 on.
+        ValueError: it is no array of integers from -1 on.
     """
     if not isinstance(label_map, np.ndarray):
         raise ValueError(f"{name} must be a NumPy array of integers, got {type(label_map).__name__}")
-    check_label_map(name, label_map)
+    check_ground_truth(name, label_map)
     renamed = relabel(label_map)
     return label_map if label_map.dtype == np.int32 and np.array_equal(renamed, label_map) else renamed

@@ -240,7 +240,7 @@ def resize_label_map(label_map: NDArray[Any], size: tuple[int, int], min_area: i
     """Resize `label_map` `[h, w]` to `size` by the nearest pixel centre and rename its instances to 1..N.
 
     Args:
-        label_map: `[h, w]` integers, 0 = background.
+        label_map: `[h, w]` integers, 0 = background, -1 = ignored.
         size: `(H, W)`.
         min_area: instances of fewer pixels at the new size become background.
 
@@ -252,7 +252,7 @@ def resize_label_map(label_map: NDArray[Any], size: tuple[int, int], min_area: i
     rows = (2 * np.arange(size[0]) + 1) * height // (2 * size[0])
     columns = (2 * np.arange(size[1]) + 1) * width // (2 * size[1])
     resized = relabel(label_map[rows[:, None], columns], min_area)
-    if resized.any() or not label_map.any():
+    if (resized > 0).any() or not (label_map > 0).any():
         return resized
     touched_rows, touched_columns = np.nonzero(label_map == _largest_label(label_map))
     resized[touched_rows * size[0] // height, touched_columns * size[1] // width] = 1
@@ -268,7 +268,7 @@ def resize_masks(masks: NDArray[np.float32], size: tuple[int, int]) -> NDArray[n
 
 
 def _largest_label(label_map: NDArray[Any]) -> int:
-    labels, areas = np.unique(label_map[label_map != 0], return_counts=True)
+    labels, areas = np.unique(label_map[label_map > 0], return_counts=True)
     return int(labels[areas.argmax()])
 
 

@@ -1,9 +1,13 @@
-"""Where data sets that are not in the package lie: `root`, or an environment variable."""
+"""Where data sets that are not in the package lie, by `root` or an environment variable, and where caches are kept."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+
+CACHE_VARIABLE = "ACIS_CACHE"
+"""Environment variable that holds the folder of all caches."""
 
 
 def root_variable(name: str) -> str:
@@ -38,3 +42,20 @@ def find_root(name: str, root: str | Path | None, expected: str, source: str) ->
             f"Get the data from {source}"
         )
     return folder
+
+
+def cache_root() -> Path:
+    """The folder of all caches, which may be removed at any time: that of `ACIS_CACHE`, or the platform's.
+
+    Raises:
+        RuntimeError: the system knows of no home for this user, and no folder is named.
+    """
+    if place := os.environ.get(CACHE_VARIABLE):
+        return Path(place).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "acis-env"

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.ops.labels import relabel
+from acis_env.ops.labels import IGNORED, relabel
 
-__all__ = ["IGNORED", "Scene", "SceneDataset", "relabel"]
-
-IGNORED = -1
-"""Label of pixels that are neither background nor instance, since nobody knows: they count in no reward, loss or
-measure."""
+__all__ = ["IGNORED", "PackedScene", "Scene", "SceneDataset", "relabel"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,23 @@ class Scene:
         return int(self.require_label_map().max(initial=0))
 
 
+class PackedScene(NamedTuple):
+    """A scene as it is packed: at the size of the networks, its labels in the smallest type for the data set."""
+
+    image: NDArray[np.uint8]  # [3, H, W] in [0, 255], RGB
+    label_map: NDArray[Any]  # [H, W], -1 = ignored, 0 = background or not known, instances 1..N
+    name: str
+
+
 class SceneDataset(Protocol):
-    """A sized, indexable collection of scenes. `dataset[i]` is the same scene at every call."""
+    """A sized, indexable collection of scenes. `dataset[i]` is the same scene at every call.
+
+    A data set may promise more, by two further attributes, and is then faster where scenes are streamed:
+
+    - `is_thread_safe = True`: several threads may ask for scenes at once, so they are decoded ahead of need.
+    - `fingerprint`, a str: data sets with the same one have the same scenes, in every process, so scenes that were
+      packed are kept on disk. It has to change with the files and options that scenes are made of.
+    """
 
     @property
     def max_instances(self) -> int:

@@ -59,6 +59,17 @@ class TiledScenes:
         """All windows in order."""
         return (self[index] for index in range(len(self)))
 
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may ask for windows at once: as those of the data set may."""
+        return getattr(self.pictures, "is_thread_safe", False) is True
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data set and its windows; None if the data set has none."""
+        own = getattr(self.pictures, "fingerprint", None)
+        return f"{own} {self.tile!r}" if isinstance(own, str) else None
+
     def picture(self, number: int) -> Scene:
         """The whole picture at its own size, with labels 1..N without gaps."""
         scene = self.pictures[number]

@@ -178,6 +178,18 @@ class RandomCrops:
         """All crops in order."""
         return (self[index] for index in range(len(self)))
 
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may ask for crops at once: as those of the data set may."""
+        return getattr(self.dataset, "is_thread_safe", False) is True
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data set and its crops; None if the data set has none."""
+        own = getattr(self.dataset, "fingerprint", None)
+        options = self.size, self.crops_per_image, self.min_instances, self.min_area, self.seed
+        return f"{own} {options}" if isinstance(own, str) else None
+
     def _place(self, scene: Scene, number: int) -> Window:
         """The first window with instances enough, or the fullest."""
         generator = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode()), number])

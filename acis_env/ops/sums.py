@@ -1,4 +1,6 @@
-"""Sums of masks over the instances of label maps."""
+"""Sums of masks over the instances of label maps.
+
+Ignored pixels have an address of their own before the background's, whose sum is dropped."""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acis_env.ops.labels import IGNORED
 from acis_env.precision import widest_float
 
 
@@ -17,7 +20,7 @@ class Runs(NamedTuple):
     """Stretches of one label in a batch of label maps, row by row."""
 
     starts: NDArray[np.int64]  # [R], of the flattened batch
-    addresses: NDArray[np.int64]  # [R], scene * (N + 1) + label
+    addresses: NDArray[np.int64]  # [R], scene * (N + 2) + label + 1
 
 
 class KnownRuns:
@@ -53,12 +56,12 @@ def sum_by_label(masks: Tensor, label_maps: Tensor, max_instances: int, known: K
 
     Args:
         masks: `[B, H, W]` in [0, 1].
-        label_maps: `[B, H, W]`, integers in 0..max_instances.
+        label_maps: `[B, H, W]`, integers in -1..max_instances.
         max_instances: `N`, the capacity.
         known: of these label maps, for a CPU, which then looks at them only once.
 
     Returns:
-        `[B, N + 1]` float32.
+        `[B, N + 1]` float32; ignored pixels (-1) are in no sum.
 
     Raises:
         ValueError: on a CPU, a label is out of range.
@@ -74,20 +77,22 @@ def sum_by_pixel(masks: Tensor, label_maps: Tensor, max_instances: int) -> Tenso
     batch, pixels = len(masks), masks[0].numel()
     # In blocks first: a running sum over 10^5 pixels loses digits in float32, one over 128 does not.
     block = math.gcd(pixels, 128)
-    sums = torch.zeros(batch, pixels // block, max_instances + 1, device=masks.device)
-    sums.scatter_add_(2, label_maps.reshape(batch, -1, block).long(), masks.reshape(batch, -1, block).float())
-    return sums.sum(1, dtype=widest_float(masks.device)).float()
+    sums = torch.zeros(batch, pixels // block, max_instances + 2, device=masks.device)
+    one = torch.ones(1, dtype=torch.int64, device=masks.device)  # a tensor with an axis makes the sum int64 at once
+    addresses = label_maps.reshape(batch, -1, block) + one
+    sums.scatter_add_(2, addresses, masks.reshape(batch, -1, block).float())
+    return sums.sum(1, dtype=widest_float(masks.device))[:, 1:].float()
 
 
 def sum_by_run(masks: Tensor, runs: Runs, max_instances: int) -> Tensor:
     """`sum_by_label` where neighbours, most of which have one label, are summed before an address is looked up."""
     run_sums = np.add.reduceat(masks.float().numpy(force=True).reshape(-1), runs.starts)
-    sums = np.bincount(runs.addresses, run_sums, minlength=len(masks) * (max_instances + 1))  # in float64
-    return torch.from_numpy(sums.reshape(len(masks), -1).astype(np.float32))
+    sums = np.bincount(runs.addresses, run_sums, minlength=len(masks) * (max_instances + 2))  # in float64
+    return torch.from_numpy(sums.reshape(len(masks), -1)[:, 1:].astype(np.float32, order="C"))
 
 
 def find_runs(label_maps: Tensor, max_instances: int) -> Runs:
-    """The runs of label maps `[B, H, W]` with labels in 0..max_instances.
+    """The runs of label maps `[B, H, W]` with labels in -1..max_instances.
 
     Raises:
         ValueError: a label is out of range.
@@ -100,6 +105,6 @@ def find_runs(label_maps: Tensor, max_instances: int) -> Runs:
     starts = np.flatnonzero(begins)
     run_labels = labels[starts].astype(np.int64)
     lowest, highest = run_labels.min(), run_labels.max()
-    if lowest < 0 or highest > max_instances:
-        raise ValueError(f"label_maps must hold 0..{max_instances}, got {lowest} to {highest}")
-    return Runs(starts, starts // pixels * (max_instances + 1) + run_labels)
+    if lowest < IGNORED or highest > max_instances:
+        raise ValueError(f"label_maps must hold {IGNORED}..{max_instances}, got {lowest} to {highest}")
+    return Runs(starts, starts // pixels * (max_instances + 2) + run_labels + 1)

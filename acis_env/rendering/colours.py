@@ -12,12 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.metrics import check_label_map
+from acis_env.metrics import check_ground_truth, check_label_map
+from acis_env.ops.labels import IGNORED
 from acis_env.rendering.pictures import Picture, check_count, check_image
 
 ORDER_ANCHORS = ((30, 60, 255), (0, 205, 255), (40, 200, 60), (255, 225, 0), (255, 140, 0), (230, 15, 25))
 ROWS = 256
 """Rows that are painted at a time."""
+HATCHING = (150, 150, 150)  # stripes over ignored pixels, on
+HATCHED = (70, 70, 70)
 SURPLUS = (255, 255, 255)  # a prediction beyond the number of instances
 
 
@@ -64,19 +67,24 @@ def colour_by_order(label_map: NDArray[Any], num_colours: int | None = None) -> 
 
 
 def colour_instances(label_map: NDArray[Any]) -> Picture:
-    """Colour true instances in muted colours, the background black.
+    """Colour true instances in muted colours, the background black, and hatch ignored pixels in grey.
 
     Args:
-        label_map: `[H, W]`, any integer dtype, 0 = background. A label has the same colour in every label map.
+        label_map: `[H, W]`, any integer dtype, 0 = background, -1 = ignored. A label has the same colour in every
+            label map.
 
     Returns:
         `[H, W, 3]` uint8.
 
     Raises:
-        ValueError: `label_map` is not a matrix of non-negative integers.
+        ValueError: `label_map` is not a matrix of integers from -1 on.
     """
-    check_label_map("label_map", label_map)
-    return _paint(label_map, instance_colours(int(label_map.max(initial=0))))
+    check_ground_truth("label_map", label_map)
+    painted = _paint(label_map, instance_colours(int(label_map.max(initial=0))))
+    ignored = label_map == IGNORED
+    if ignored.any():
+        painted[ignored] = _hatching(label_map.shape)[ignored]
+    return painted
 
 
 def overlay(image: Picture, label_map: NDArray[Any], alpha: float = 0.5, num_colours: int | None = None) -> Picture:
@@ -113,8 +121,16 @@ def _paint(label_map: NDArray[Any], colours: Picture) -> Picture:
     painted = np.empty((*label_map.shape, 3), np.uint8)
     for first in range(0, len(painted), ROWS):
         rows = slice(first, first + ROWS)
-        painted[rows] = palette[np.minimum(label_map[rows].astype(np.int64), len(colours) + 1)]
+        painted[rows] = palette[np.clip(label_map[rows].astype(np.int64), 0, len(colours) + 1)]
     return painted
+
+
+def _hatching(shape: tuple[int, ...]) -> Picture:
+    """Diagonal stripes `[H, W, 3]`, wider in larger pictures."""
+    width = 2 + min(shape) // 150
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    is_stripe = (rows + columns) // width % 2 == 0
+    return np.where(is_stripe[..., None], np.array(HATCHING, np.uint8), np.array(HATCHED, np.uint8))
 
 
 def _is_border(label_map: NDArray[Any]) -> NDArray[np.bool_]:

@@ -28,7 +28,7 @@ def episode_frame(
 
     Args:
         image: `[3, H, W]` uint8, RGB.
-        ground_truth: `[H, W]`, any integer dtype, 0 = background.
+        ground_truth: `[H, W]`, any integer dtype, 0 = background, -1 = ignored, which is hatched.
         prediction: `[H, W]`, any integer dtype; label = step of the prediction, 0 = background.
         step: number of masks predicted so far, at least 0.
         num_instances: number of true instances `N`, at least 0.
@@ -42,7 +42,7 @@ def episode_frame(
     Raises:
         ValueError: an argument breaks the above.
     """
-    check_image(image, ground_truth, "ground_truth")
+    check_image(image, ground_truth, "ground_truth", is_ground_truth=True)
     check_image(image, prediction, "prediction")
     check_count("step", step)
     check_count("num_instances", num_instances)

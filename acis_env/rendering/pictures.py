@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.metrics import check_label_map
+from acis_env.metrics import check_ground_truth, check_label_map
 
 Picture = NDArray[np.uint8]  # [H, W, 3] in [0, 255], RGB
 
@@ -17,8 +17,10 @@ def check_picture(name: str, picture: Picture) -> None:
         raise ValueError(f"{name} must be uint8 [H, W, 3] with pixels, got {picture.dtype} {list(picture.shape)}")
 
 
-def check_image(image: Picture, label_map: NDArray[Any], name: str = "label_map") -> None:
-    check_label_map(name, label_map)
+def check_image(
+    image: Picture, label_map: NDArray[Any], name: str = "label_map", *, is_ground_truth: bool = False
+) -> None:
+    (check_ground_truth if is_ground_truth else check_label_map)(name, label_map)
     if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"image must be uint8 [3, H, W] with pixels, got {image.dtype} {list(image.shape)}")
     if label_map.shape != image.shape[1:]:

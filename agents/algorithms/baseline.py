@@ -92,7 +92,8 @@ class Baseline(Algorithm):
         steps = range(len(episodes.steps))
         if self.config.objective == "score":
             return [episodes.scores(t, self.learner.core.rules.score) for t in steps]
-        return [-cross_entropy(episodes.steps[t].predicted_mask, episodes.targets(t)) for t in steps]
+        masks = (step.predicted_mask for step in episodes.steps)
+        return [-cross_entropy(mask, episodes.targets(t), episodes.ignored(t)) for t, mask in enumerate(masks)]
 
 
 def step_actor(
@@ -129,7 +130,7 @@ def draw_noise(state: EnvState, learner: Learner, generator: torch.Generator) ->
     return torch.randn(len(state), state.scores.shape[1], learner.core.decoder.latent_size, generator=generator)
 
 
-def cross_entropy(masks: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of `masks` with `targets`, both `[k, 1, H, W]`, summed over pixels: `[k]`."""
+def cross_entropy(masks: Tensor, targets: Tensor, ignored: Tensor) -> Tensor:
+    """Binary cross-entropy of `masks` with `targets`, both `[k, 1, H, W]`, summed over pixels not `ignored`: `[k]`."""
     clamped = masks.clamp(1e-6, 1 - 1e-6)
-    return F.binary_cross_entropy(clamped, targets, reduction="none").sum((1, 2, 3))
+    return F.binary_cross_entropy(clamped, targets, reduction="none").masked_fill(ignored, 0).sum((1, 2, 3))

@@ -19,7 +19,7 @@ class Transitions:
     """`S` steps of `E` episodes. Contexts and masks are kept as uint8 in [0, 255], as observations are."""
 
     context: Tensor  # [E, 12, H, W] uint8, once per episode
-    label_map: Tensor  # [E, H, W] integers
+    label_map: Tensor  # [E, H, W] integers, -1 = ignored
     scene: Tensor  # [S] int64 on the host, the step's row in `context`
     step: Tensor  # [S] int64 on the host, t from 0 on
     mask: Tensor  # [S, 1, H, W] uint8, M_t

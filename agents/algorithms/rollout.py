@@ -16,8 +16,9 @@ from torch import Tensor
 from acis_env import dynamics
 from acis_env.decoder import Decoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
+from acis_env.ops.labels import IGNORED
 from acis_env.precision import Precision, autocast
-from acis_env.reward import ScoreFunction, ScoreName
+from acis_env.reward import ScoreFunction, ScoreName, without_ignored
 from agents.models.actor import Actor, ActorOutput
 
 
@@ -73,7 +74,7 @@ class Episodes:
     """Whole episodes of `B` scenes, sorted by falling length."""
 
     context: Tensor  # [B, 12, H, W]
-    label_map: Tensor  # [B, H, W] integers
+    label_map: Tensor  # [B, H, W] integers, -1 = ignored
     areas: Tensor  # [B, N] pixels of each instance
     steps: list[Step]  # T
     assignment: Tensor  # [B, T] int64, instance of each prediction, -1 = none or not taken
@@ -94,6 +95,10 @@ class Episodes:
         """The instance that prediction `t` is assigned in the end, `[k, 1, H, W]` in {0, 1}."""
         k = len(self.steps[t].mask)
         return instance_masks(self.label_map[:k], self.assignment[:k, t])
+
+    def ignored(self, t: int) -> Tensor:
+        """The pixels that do not count in the scenes of step `t`, `[k, 1, H, W]` bool."""
+        return (self.label_map[: len(self.steps[t].mask)] == IGNORED)[:, None]
 
     def scores(self, t: int, score: ScoreName | ScoreFunction) -> Tensor:
         """Differentiable score of prediction `t` with the instance it is assigned in the end: `[k]`."""
@@ -218,15 +223,16 @@ def assigned_scores(
     """Differentiable score of each mask with the instance that it is assigned: `[k]`, zero where there is none.
 
     Args:
-        masks: `[k, 1, H, W]` in [0, 1].
-        label_map: `[k, H, W]` integers.
+        masks: `[k, 1, H, W]` in [0, 1]; there is no gradient to them at ignored pixels.
+        label_map: `[k, H, W]` integers, -1 = ignored.
         areas: `[k, N]`, pixels of each instance.
         instance: `[k]` int64, -1 = none.
         score: "dice", "iou" or a function of one's own, which has to be differentiable.
     """
     if not callable(score):
-        return soft_score(masks, instance_masks(label_map, instance), score)
-    scores = score(masks[:, 0], label_map.long(), areas)
+        counted = masks.masked_fill((label_map == IGNORED)[:, None], 0)
+        return soft_score(counted, instance_masks(label_map, instance), score)
+    scores = score(*without_ignored(masks[:, 0], label_map), areas)
     return scores.gather(1, instance.clamp_min(0)[:, None])[:, 0] * (instance >= 0)
 
 

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from acis_env.datasets.scene import Scene
 from acis_env.episode_source import EpisodeSource
 from acis_env.metrics import dice_star, matched_dice, mean_metrics, segmentation_metrics
+from acis_env.ops.labels import IGNORED, label_areas
 from acis_env.surroundings import unaffected
 from acis_env.weights import Pretrained
 from agents.evaluation.segmenters import (
@@ -151,7 +152,7 @@ def order_correlations(
 
     Args:
         masks: `[T, h, w]` bool, in the order of prediction.
-        label_map: `[h, w]`, labels 1..N.
+        label_map: `[h, w]`, labels 1..N, -1 = ignored.
         least_dice: smallest Dice of a mask with its assigned instance for this to count as found.
 
     Returns:
@@ -160,7 +161,8 @@ def order_correlations(
     """
     if len(masks) == 0:
         return {}
-    areas = np.bincount(label_map.ravel())[1:]
+    areas = label_areas(label_map)[1:]
+    masks = masks & (label_map != IGNORED)
     common = np.stack([np.bincount(label_map[mask], minlength=len(areas) + 1)[1:] for mask in masks])
     dice = 2 * common / (masks.sum((1, 2))[:, None] + areas)
     steps, instances = linear_sum_assignment(dice, maximize=True)

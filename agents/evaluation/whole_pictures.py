@@ -68,6 +68,7 @@ class WholePictures:
         stopping: Stopping = "own"
         for start in range(0, len(windows), BATCH):
             state, _ = self.source.begin(windows[start : start + BATCH])
+            self.source.own_scenes.expect(range(windows.start + start + BATCH, windows.stop))
             prediction = segmenter(state)
             own += prediction.counted()
             true += prediction.counted(state.num_instances)
@@ -83,4 +84,5 @@ def iterate(
     for start in range(0, total, size):
         indices = list(range(start, min(start + size, total)))
         state, _ = source.begin(indices)
+        source.own_scenes.expect(range(start + size, min(start + 2 * size, total)))
         yield state, indices

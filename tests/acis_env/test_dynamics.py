@@ -89,7 +89,7 @@ def test_a_new_episode_has_seen_nothing(play, batch):
     assert state.num_instances.tolist() == [2, 3, 1, 4, 3]
     assert state.areas[2].tolist() == [17 * 21, 0, 0, 0]
     torch.testing.assert_close(state.context, context)
-    assert state.label_map.dtype == state.owner.dtype == torch.uint8
+    assert state.label_map.dtype == state.owner.dtype == torch.int8
     assert torch.equal(state.label_map.long(), label_maps)
     for empty in (state.accumulated_mask, state.predicted_mask, state.owner, state.scores, state.potential):
         assert not empty.any()

@@ -250,7 +250,8 @@ def test_measures_come_in_the_documented_order_as_floats():
         (EMPTY, EMPTY[0], r"ground_truth must be \[H, W\], got \[5\]"),
         (EMPTY, EMPTY.T, r"\[5, 4\], got \[4, 5\]"),
         (EMPTY - 3, EMPTY, "prediction must hold labels >= 0 .* got -3"),
-        (EMPTY, EMPTY - 1, "ground_truth must hold labels >= 0 .* got -1"),
+        (EMPTY - 1, EMPTY, "prediction must hold labels >= 0 .* got -1"),
+        (EMPTY, EMPTY - 2, r"ground_truth must hold labels >= -1 \(0 = background, -1 = ignored\), got -2"),
     ],
 )
 def test_a_bad_label_map_is_refused_by_name(prediction, ground_truth, message):

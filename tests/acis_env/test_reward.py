@@ -181,10 +181,10 @@ def test_areas_and_overlaps_equal_counts_of_pixels():
             assert float(sums[scene, instance]) == pytest.approx(float(masks[scene][inside].sum()), abs=1e-5)
 
 
-@pytest.mark.parametrize(("label", "found"), [(5, "0 to 5"), (-1, "-1 to 1")])
+@pytest.mark.parametrize(("label", "found"), [(5, "0 to 5"), (-2, "-2 to 1")])
 def test_a_label_outside_of_the_range_is_named(label, found):
     label_maps = torch.tensor([[[0, 0], [1, 1]], [[0, label], [1, 1]]])
-    with pytest.raises(ValueError, match=rf"label_maps must hold 0\.\.4, got {found}"):
+    with pytest.raises(ValueError, match=rf"label_maps must hold -1\.\.4, got {found}"):
         overlap(torch.ones(2, 2, 2), label_maps, 4)
 
 

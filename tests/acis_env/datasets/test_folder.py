@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from acis_env.datasets.folder import FolderScenes
+from acis_env.datasets.scene import IGNORED
 from acis_env.pictures import Reading
 
 NUCLEI = Path(__file__).parents[4] / "shared" / "data" / "bbbc038" / "val"
@@ -245,13 +246,15 @@ def test_a_16_bit_image_is_shown_by_the_range_of_its_type_or_by_percentiles_of_i
     assert (stretched.min(), stretched.max()) == (0, 255)
 
 
-def test_labels_to_ignore_are_background_and_do_not_count(tmp_path):
+def test_labels_to_ignore_are_no_instances_and_their_pixels_are_ignored(tmp_path):
     write_pair(tmp_path, "a", np.where(two_squares() == 2, 255, two_squares()).astype(np.uint8))
     assert FolderScenes(tmp_path).max_instances == 2
     for ignore in (255, [255]):
         scenes = FolderScenes(tmp_path, ignore=ignore)
         assert scenes.max_instances == 1
-        np.testing.assert_array_equal(scenes[0].label_map, two_squares() == 1)
+        np.testing.assert_array_equal(
+            scenes[0].label_map, np.where(two_squares() == 2, IGNORED, two_squares().astype(int))
+        )
 
 
 def test_hidden_files_are_no_scenes(tmp_path):
