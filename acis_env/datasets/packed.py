@@ -173,7 +173,10 @@ class PackedScenes:
     def _pack(self, index: int) -> PackedScene:
         """Scene `index` at the size of the networks; several threads may call it if they may call the data set."""
         scene = self.scene(index)
-        image = self.preprocessing.image(scene.image)
+        try:
+            image = self.preprocessing.image(scene.image)
+        except ValueError as error:  # a picture too thin to be enlarged
+            raise ValueError(f"{scene.name}: {error}") from error
         if scene.label_map is None:
             label_map = np.zeros(self.size, np.int32)
         else:

@@ -84,11 +84,15 @@ class TiledScenes:
         if known is not None and known[0] == number:
             return known[1]
         scene, tile = self.pictures[number], self.tile
+        try:
+            image = tile.scale_image(scene.image)
+        except ValueError as error:  # it would be too large
+            raise ValueError(f"{scene.name}: {error}") from error
         label_map = None if scene.label_map is None else tile.scale_labels(scene.label_map)
         foreground = scene.foreground
         if foreground is not None:
             foreground = tile.scale_labels(foreground.astype(np.int32)) > 0
-        scaled = Scene(tile.scale_image(scene.image), label_map, scene.name, foreground)
+        scaled = Scene(image, label_map, scene.name, foreground)
         self._scaled = number, scaled
         return scaled
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from acis_env import SegmentationEnv, SegmentationVectorEnv, dynamics
-from acis_env.datasets.preprocessing import Squeeze, resize_masks
+from acis_env.datasets.preprocessing import Squeeze, parse_preprocessing, resize_masks
 from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
 from agents.models.agent import Agent, load_checkpoint, save_checkpoint
@@ -321,6 +321,45 @@ def test_an_agent_gives_the_same_masks_after_a_trip_to_disk(agent, image, tmp_pa
         np.testing.assert_array_equal(loaded.segment(image).masks, agent.segment(image).masks)
         np.testing.assert_array_equal(loaded.segment(image).label_map, agent.segment(image).label_map)
     assert not any(parameter.requires_grad for parameter in loaded.actor.parameters())
+
+
+@pytest.mark.parametrize("name", ["squeeze", "shorter-side", "halve-crop", "tile", "tile:0.5"])
+def test_an_image_is_segmented_by_the_preprocessing_of_the_agent_and_its_inverse(agent, image, tmp_path, name):
+    own = Agent(agent.actor, agent.pretrained, max_steps=3, preprocessing=name)
+    result = own.segment(image, soft=True)
+    own.save(tmp_path / "agent.pt")
+    again = Agent.load(tmp_path / "agent.pt")
+    assert again.preprocessing == own.preprocessing == parse_preprocessing(name, (32, 32))
+    np.testing.assert_array_equal(again.segment(image, soft=True).masks, result.masks)
+    found = []
+    for window in own.preprocessing.images(image.transpose(2, 0, 1)):
+        prediction = own.predict_masks(own.source.begin_images(torch.from_numpy(window)[None], 3), 3)
+        found.append(prediction.masks[0, : int(prediction.num_masks[0])].numpy())
+    label_map, masks = compose_windows(found, ODD, own.preprocessing, soft=True)
+    assert masks.shape == result.masks.shape
+    np.testing.assert_allclose(result.masks, masks, atol=1e-5)
+    assert (result.label_map != label_map).mean() < 0.01
+
+
+def test_a_large_image_is_segmented_in_batches_of_windows(agent, monkeypatch):
+    own = Agent(agent.actor, agent.pretrained, max_steps=2, preprocessing="tile")
+    large = np.random.default_rng(0).integers(0, 256, (100, 110, 3), dtype=np.uint8)
+    expected = own.segment(large)
+    monkeypatch.setattr("agents.models.agent.MAX_WINDOWS", 5)
+    sizes = []
+    predict = own.predict_masks
+    monkeypatch.setattr(own, "predict_masks", lambda state, cap: (sizes.append(len(state)), predict(state, cap))[1])
+    result = own.segment(large)
+    assert sizes == [5, 5, 5, 5]
+    assert (result.label_map != expected.label_map).mean() < 0.01
+    assert result.stopped == expected.stopped
+
+
+def test_an_agent_that_was_saved_before_there_was_a_choice_squeezes(agent, tmp_path):
+    state = agent.state_dict()
+    del state["config"]["preprocessing"]
+    save_checkpoint(state, tmp_path / "agent.pt", "agent")
+    assert Agent.load(tmp_path / "agent.pt").preprocessing == Squeeze((32, 32))
 
 
 def test_missing_truncated_and_foreign_files_are_named_in_the_error(agent, tmp_path):
