@@ -41,8 +41,8 @@ class Car:
         """Fill what is seen of it, in place, with its `label`; `sunlit` in [0, 1]: 0 stands in the shade."""
         mesh = mesh_of(self.kind, camera.focal * self.height / self.z >= FINE)
         corners = camera.project(_placed(mesh.points[None], [self], camera.bend)[0])[mesh.faces]  # [F, K, 2]
-        following = corners[:, np.roll(np.arange(corners.shape[1]), -1)]
-        areas = (corners[..., 0] * following[..., 1] - corners[..., 1] * following[..., 0]).sum(1)
+        sides = corners[:, 1:] - corners[:, :1]
+        areas = (sides[:, :-1, 0] * sides[:, 1:, 1] - sides[:, :-1, 1] * sides[:, 1:, 0]).sum(1)
         is_seen = np.where(mesh.both_sides, np.abs(areas), areas) > 1.0
         colours = np.clip(255 * self._colours(mesh, camera, light, sunlit), 0, 255)[is_seen].tolist()
         for polygon, colour in zip(fixed_point(corners[is_seen]), colours, strict=True):
@@ -99,4 +99,6 @@ def _placed(points: NDArray[Any], cars: Sequence[Car], bend: float) -> Floats:
     ahead = local[..., 2] * cos - local[..., 0] * sin + z
     # The road's bend shifts what lies on it by distance; a car shifts as a whole.
     across = local[..., 0] * cos + local[..., 2] * sin + x + bend * (z**2 - ahead**2)
-    return np.stack([across, local[..., 1], ahead], -1).astype(np.float32)
+    placed = np.empty(local.shape, np.float32)
+    placed[..., 0], placed[..., 1], placed[..., 2] = across, local[..., 1], ahead
+    return placed

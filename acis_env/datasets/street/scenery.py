@@ -30,8 +30,9 @@ def paint_sky(rng: np.random.Generator, canvas: Canvas, camera: Camera, light: L
     columns = (column + np.linspace(0, 160, small[1]).astype(np.int32)) % 512
     clouds = np.clip(0.35 * noise_tile()[rows][:, columns] + rng.uniform(-0.5, 0.4), 0, 0.8)[..., None]
     sky = sky + clouds * (light.ambient.mean() * np.float32(1.25) - sky) * 0.7
-    pixels = np.clip(255 * sky, 0, 255).astype(np.uint8)
-    canvas[:bottom, :, :3] = cv2.resize(pixels, (width, bottom))
+    pixels = np.zeros((*small, 4), np.uint8)
+    pixels[..., :3] = np.clip(255 * sky, 0, 255)
+    canvas[:bottom] = cv2.resize(pixels, (width, bottom))
     green = LEAVES[rng.integers(len(LEAVES))]
     columns = np.linspace(0, width, 65)
     for metres, share in ((400.0, 0.05), (150.0, 0.03)):

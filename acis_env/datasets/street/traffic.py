@@ -17,10 +17,10 @@ from acis_env.datasets.street.layout import Layout
 
 MOST = 16  # cars on a street
 NEAREST, FARTHEST = 3.2, 70.0  # metres between which cars stand
-LEAST_SHARE = 0.2  # of a car's outline within the picture that has to be in sight
+LEAST_SHARE = 0.15  # of a car's outline within the picture that has to be in sight
 ROUNDS = 2  # in which a street is filled up
-NEARNESS = 0.8  # how much sooner near cars are chosen than far ones, most of which would be dots on the horizon
-SKETCH_SIDE = 96  # shorter side of the pictures in which places are tried out
+NEARNESS = 1.2  # how much sooner near cars are chosen than far ones, most of which would be dots on the horizon
+SKETCH_SIDE = 128  # shorter side of the pictures in which places are tried out
 
 COLOURS = (
     (20, (0.86, 0.86, 0.86)),
@@ -54,10 +54,10 @@ def place_cars(
     """Cars on a street, from the farthest to the nearest; None: so many were not to be placed.
 
     A nearer car is never hidden by a farther one, and of each are seen about `least_pixels` of the camera's picture or
-    more and a fifth of what would be seen of it alone.
+    more and a seventh of what would be seen of it alone.
     """
     scale = SKETCH_SIDE / min(camera.size)
-    sketch, least = camera.scaled(scale), 1.25 * least_pixels * scale**2
+    sketch, least = camera.scaled(scale), 1.3 * least_pixels * scale**2
     cars: list[Car] = []
     for _ in range(ROUNDS):
         more = list(_candidates(rng, layout, number / MOST))
