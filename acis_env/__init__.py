@@ -1,7 +1,7 @@
 """Instance segmentation as a sequential decision process.
 
-Importing the package registers the environments `ACIS/Leaves-v0` (bundled scenes and weights), `ACIS/Cars-v0` (bundled
-scenes) and `ACIS/Scenes-v0` (your own), for `gymnasium.make` and `gymnasium.make_vec`. The names below are imported when they are
+Importing the package registers the environments `ACIS/Leaves-v0` and `ACIS/Cars-v0` (bundled scenes and weights) and
+`ACIS/Scenes-v0` (your own), for `gymnasium.make` and `gymnasium.make_vec`. The names below are imported when they are
 first used, so that what needs only one module does not wait for all.
 """
 

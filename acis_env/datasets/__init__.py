@@ -1,4 +1,4 @@
-"""Scenes to segment: procedural leaves and streets, folders of images with label maps, and a registry for further ones."""
+"""Scenes to segment: drawn leaves and streets, folders of images with label maps, and a registry for more."""
 
 from acis_env.datasets.cars import Cars
 from acis_env.datasets.folder import FolderScenes

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.configs import is_count
+from acis_env.datasets.leaves import SPLITS
 from acis_env.datasets.noise import noise_tile
 from acis_env.datasets.scene import Scene
 from acis_env.datasets.street.buildings import House, draw_houses, paint_house
 from acis_env.datasets.street.camera import FOLIAGE, WALL, Camera, Canvas, focal_unit
-from acis_env.datasets.street.cars import Car, footprints
-from acis_env.datasets.street.ground import cast_car_shadows, cast_fixed_shadows, draw_ground, shade_ground
+from acis_env.datasets.street.cars import Car, distances
+from acis_env.datasets.street.ground import add_car_shadows, cast_fixed_shadows, draw_ground, shade_ground
 from acis_env.datasets.street.layout import Layout
 from acis_env.datasets.street.light import Light
 from acis_env.datasets.street.scenery import (
@@ -30,15 +31,9 @@ from acis_env.datasets.street.scenery import (
     paint_sky,
     paint_tree,
 )
-from acis_env.datasets.street.traffic import place_cars
+from acis_env.datasets.street.traffic import MOST_CARS, place_cars
 
-SPLITS = {
-    "train": (0, 4000),
-    "val": (1, 200),
-    "test": (2, 200),
-}  # number of the random stream, default length
 STREAM = 1  # beside those of other drawn data sets
-MOST_CARS = 16
 SMALLEST_SIZE, LARGEST_SIDE = (32, 64), 2048
 LEAST_AREA = 16 / 64**2  # visible part of a car by default, as a share of the square over the focal unit
 ATTEMPTS = 200
@@ -151,26 +146,27 @@ def _paint(rng: np.random.Generator, layout: Layout, camera: Camera, cars: list[
     """The street on a canvas of some times the camera's picture, from the farthest to the nearest."""
     zoom = 3 if min(camera.size) < 100 else 2  # a large picture has smooth edges with fewer
     light = Light.draw(rng)
-    houses, trees, posts = draw_houses(rng, layout), draw_trees(rng, layout), draw_posts(rng, layout)
+    houses = draw_houses(rng, layout)
+    trees, posts = draw_trees(rng, layout, houses), draw_posts(rng, layout)
     wide = camera.scaled(zoom)
     canvas: Canvas = np.zeros((*wide.size, 4), np.uint8)
     paint_sky(rng, canvas, wide, light)
     draw_ground(rng, canvas, wide, layout, light)
-    blocks = [house.corners() for house in houses] if light.direct.any() else []
-    fixed = cast_fixed_shadows(camera, light, [*blocks, *(_crown(tree) for tree in trees if light.direct.any())])
-    shade = cast_car_shadows(camera, light, cars if light.direct.any() else [], fixed, cars)
-    shade_ground(rng, canvas, camera, light, shade)
-    distances = footprints(cars, camera.bend)[..., 2].min(1)
+    fixed = cast_fixed_shadows(
+        camera, light, [*(house.corners() for house in houses), *(tree.corners() for tree in trees)]
+    )
+    shade_ground(rng, canvas, camera, light, add_car_shadows(camera, light, cars, fixed))
     standing: list[tuple[float, House | Tree | Post | int]] = [
         *((house.end, house) for house in houses),
-        *((thing.z, thing) for thing in (*trees, *posts)),
-        *((float(distance), index) for index, distance in enumerate(distances)),
+        *((tree.z, tree) for tree in trees),
+        *((post.z, post) for post in posts),
+        *((distance, index) for index, distance in enumerate(distances(cars, camera.bend).tolist())),
     ]
     for _, thing in sorted(standing, key=lambda pair: -pair[0]):
         if isinstance(thing, House):
-            paint_house(rng, canvas, wide, light, thing, 1.0)
+            paint_house(rng, canvas, wide, light, thing)
         elif isinstance(thing, Tree):
-            paint_tree(canvas, wide, light, thing, 1.0)
+            paint_tree(canvas, wide, light, thing)
         elif isinstance(thing, Post):
             paint_post(canvas, wide, light, thing)
         else:
@@ -200,10 +196,3 @@ def _expose(rng: np.random.Generator, canvas: Canvas, things: NDArray[np.uint8])
     noise, strength = rng.integers(0, 256, image.shape, np.uint8), rng.uniform(0.015, 0.055)
     pixels = cv2.addWeighted(exposed, 1, noise, strength, -127.5 * strength)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _crown(tree: Tree) -> NDArray[np.float64]:
-    """Points around a tree's crown, `[8, 3]`."""
-    reach, low, high = 0.8 * tree.radius, tree.trunk + 0.25 * tree.radius, tree.trunk + 1.5 * tree.radius
-    around = ((-reach, 0), (reach, 0), (0, reach), (0, -reach))
-    return np.array([[tree.x + x, y, tree.z + z] for x, z in around for y in (low, high)])

@@ -68,19 +68,17 @@ def draw_houses(rng: np.random.Generator, layout: Layout) -> list[House]:
 
 def _varied(rng: np.random.Generator, colours: Floats) -> Floats:
     colour = colours[rng.integers(len(colours))] * rng.uniform(0.75, 1.2) + rng.normal(0, 0.015, 3)
-    return np.clip(colour, 0.03, 0.9).astype(np.float32)
+    return np.asarray(np.clip(colour, 0.03, 0.9), np.float32)
 
 
-def paint_house(
-    rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Light, house: House, sunlit: float
-) -> None:
-    """Fill a house in place: the end wall, the roof, the front and what is on it; `sunlit` in [0, 1]."""
+def paint_house(rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
+    """Fill a house in place: the end wall, the roof, the front and what is on it."""
     brightness, sign = rng.uniform(0.12, 0.3), rng.uniform(0.1, 0.7, 3)
     columns = camera.project(house.corners())[:, 0]
     if columns.max() < 0 or columns.min() > camera.size[1]:
         return
-    lit = light.on(np.ones(3), (-float(house.side), 0.0, 0.0), sunlit)
-    end_lit = light.on(house.colour, (0.0, 0.0, -1.0), sunlit)
+    lit = light.on(np.ones(3), (-float(house.side), 0.0, 0.0))
+    end_lit = light.on(house.colour, (0.0, 0.0, -1.0))
     roof_lit = light.on(house.roof_colour, (-house.side * 0.55, 0.83, 0.0))
     metres = max(house.start, 0.0) + 4
     start, end, wall, eaves, ridge = house.start, house.end, house.wall, house.height, house.height + house.roof

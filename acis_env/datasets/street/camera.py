@@ -81,12 +81,12 @@ def fixed_point(points: NDArray[Any]) -> NDArray[np.int32]:
     """Coordinates in pixels, of corners of pixels, as OpenCV's fills take them with `SHIFT`."""
     limited = np.minimum(np.maximum(points, -20000), 20000)
     limited *= 1 << SHIFT
-    return np.rint(limited - (1 << SHIFT) / 2).astype(np.int32)
+    return np.asarray(np.rint(limited - (1 << SHIFT) / 2), np.int32)
 
 
 def fill(canvas: NDArray[np.uint8], points: NDArray[Any], colour: tuple[float, ...] | float) -> None:
     """Fill the convex polygon of `points` `[P, 2]`, (column, row), in place."""
-    cv2.fillConvexPoly(canvas, fixed_point(points), colour, cv2.LINE_8, SHIFT)  # type: ignore[call-overload]
+    cv2.fillConvexPoly(canvas, fixed_point(points), colour, cv2.LINE_8, SHIFT)
 
 
 def fill_all(canvas: Canvas, polygons: NDArray[Any], colours: NDArray[Any], label: int = 0) -> None:

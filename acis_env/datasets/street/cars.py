@@ -83,6 +83,11 @@ def footprints(cars: Sequence[Car], bend: float, margin: float = 0.0, height: fl
     return placed
 
 
+def distances(cars: Sequence[Car], bend: float) -> Floats:
+    """Metres ahead of the nearest corner of every car, `[N]`."""
+    return np.asarray(footprints(cars, bend)[..., 2].min(1), np.float32)
+
+
 def outlines(cars: Sequence[Car], bend: float) -> Floats:
     """Points around the bodies and the cabins of cars, `[N, 2, P, 3]`."""
     points = np.stack([mesh_of(car.kind, False).outline for car in cars])

@@ -24,10 +24,9 @@ def draw_ground(rng: np.random.Generator, canvas: Canvas, camera: Camera, layout
     """Fill everything below the horizon, in place, as it looks in the sun without shadows."""
     verge = _grey(rng, 0.3) if rng.random() < 0.6 else np.array([0.2, 0.27, 0.1]) * rng.uniform(0.8, 1.2)
     asphalt, paving, stone = _grey(rng, rng.uniform(0.24, 0.36)), _grey(rng, rng.uniform(0.34, 0.5)), _grey(rng, 0.52)
-    (left, right), (near_left, near_right), (wall_left, wall_right) = layout.kerbs, layout.edges, layout.walls
+    (left, right), (near_left, near_right) = layout.kerbs, layout.edges
     cv2.rectangle(canvas, (0, int(camera.horizon)), camera.size[::-1], paint(light.haze), -1)
-    fill_strip(canvas, camera, light, (-400, 400), verge)
-    fill_strip(canvas, camera, light, (wall_left - 30, left), verge)
+    fill_strip(canvas, camera, light, (-900, 900), verge)
     for start, end in ((left - layout.pavement, left), (right, right + layout.pavement)):
         fill_strip(canvas, camera, light, (start, end), paving, height=0.1)
     fill_strip(canvas, camera, light, (left - 0.16, right + 0.16), stone)
@@ -98,21 +97,19 @@ class Shade:
 
 
 def cast_fixed_shadows(camera: Camera, light: Light, blocks: Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
-    """Shadow of everything but cars, `[H, W]`, 255 where no sun arrives; `blocks` are points in the world."""
+    """Shadow of everything but cars, `[H, W]`, 255 where no sun arrives; `blocks` are points around convex bodies."""
     shadow = np.zeros(camera.size, np.uint8)
-    for points in blocks:
+    for points in blocks if light.casts_shadows else ():
         _fill_shadow(shadow, camera, light, points)
     return shadow
 
 
-def cast_car_shadows(
-    camera: Camera, light: Light, sunny: Sequence[Car], fixed: NDArray[np.uint8], cars: Sequence[Car]
-) -> Shade:
-    """All shadows, with those of `cars`."""
+def add_car_shadows(camera: Camera, light: Light, cars: Sequence[Car], fixed: NDArray[np.uint8]) -> Shade:
+    """All shadows: the `fixed` ones, and those of `cars`, which are soft."""
     sun, sky = fixed.copy(), np.zeros(camera.size, np.uint8)
-    if sunny:
-        heights = np.array([car.height for car in sunny], np.float32)
-        blocks = [footprints(sunny, camera.bend, -0.05, 0.25), footprints(sunny, camera.bend, -0.25, 0.93 * heights)]
+    if light.casts_shadows:
+        heights = np.array([car.height for car in cars], np.float32)
+        blocks = [footprints(cars, camera.bend, -0.05, 0.25), footprints(cars, camera.bend, -0.25, 0.93 * heights)]
         for points in np.concatenate(blocks, 1):
             _fill_shadow(sun, camera, light, points)
     for margin, value in ((0.5, 50), (0.28, 110), (0.1, 185), (-0.1, 240)):
@@ -131,9 +128,7 @@ def _fill_shadow(shadow: NDArray[np.uint8], camera: Camera, light: Light, points
     fill(shadow, hull[:, 0], 255)
 
 
-def shade_ground(
-    rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Light, shade: Shade
-) -> None:
+def shade_ground(rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Light, shade: Shade) -> None:
     """Darken the ground of the canvas by shadows and roughen it by grain, in place."""
     height, width = camera.size
     top = min(max(int(np.ceil(camera.horizon)), 0), height - 1)
