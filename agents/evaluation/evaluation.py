@@ -217,5 +217,6 @@ def compare(
         "reconstruction": reconstruction_segmenter(pretrained),
     }
     return [
-        evaluate(name, made, source, threshold, num_pictures, num_scenes, foreground, variants) for name, made in rows.items()
+        evaluate(name, made, source, threshold, num_pictures, num_scenes, foreground, variants)
+        for name, made in rows.items()
     ]
