@@ -6,7 +6,7 @@ from acis_env.datasets.folder import FolderScenes
 from acis_env.datasets.kitti import KittiScenes
 from acis_env.datasets.leaves import Leaves
 from acis_env.datasets.packed import PackedScenes
-from acis_env.datasets.preprocessing import Preprocessing, Squeeze
+from acis_env.datasets.preprocessing import Preprocessing, Squeeze, parse_preprocessing
 from acis_env.datasets.registry import DATASETS, open_scenes, register_dataset
 from acis_env.datasets.scene import Scene, SceneDataset, relabel
 
@@ -23,6 +23,7 @@ __all__ = [
     "SceneDataset",
     "Squeeze",
     "open_scenes",
+    "parse_preprocessing",
     "register_dataset",
     "relabel",
 ]

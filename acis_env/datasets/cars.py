@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.configs import is_count
+from acis_env.datasets.leaves import SPLITS
 from acis_env.datasets.noise import noise_tile
 from acis_env.datasets.scene import Scene
 from acis_env.datasets.street.buildings import House, draw_houses, paint_house
 from acis_env.datasets.street.camera import FOLIAGE, WALL, Camera, Canvas, focal_unit
-from acis_env.datasets.street.cars import Car, footprints
-from acis_env.datasets.street.ground import cast_car_shadows, cast_fixed_shadows, draw_ground, shade_ground
+from acis_env.datasets.street.cars import Car, distances
+from acis_env.datasets.street.ground import add_car_shadows, cast_fixed_shadows, draw_ground, shade_ground
 from acis_env.datasets.street.layout import Layout
 from acis_env.datasets.street.light import Light
 from acis_env.datasets.street.scenery import (
@@ -30,18 +31,14 @@ from acis_env.datasets.street.scenery import (
     paint_sky,
     paint_tree,
 )
-from acis_env.datasets.street.traffic import place_cars
+from acis_env.datasets.street.traffic import MOST_CARS, place_cars
 
-SPLITS = {
-    "train": (0, 4000),
-    "val": (1, 200),
-    "test": (2, 200),
-}  # number of the random stream, default length
 STREAM = 1  # beside those of other drawn data sets
-MOST_CARS = 16
-SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
+SMALLEST_SIZE, LARGEST_SIDE = (32, 64), 2048
 LEAST_AREA = 16 / 64**2  # visible part of a car by default, as a share of the square over the focal unit
-ATTEMPTS = 60
+ATTEMPTS = 200
+ROUGHNESS = np.zeros(256, np.float32)  # of what a pixel of a canvas shows, in 128ths
+ROUGHNESS[[FOLIAGE, WALL]] = 38, 6
 
 
 class Cars:
@@ -53,12 +50,12 @@ class Cars:
 
     Args:
         split: "train", "val" or "test"; they share no scene.
-        size: `(H, W)` of the pictures, each from 32 to 2048.
+        size: `(H, W)` of the pictures, at least 32 and 64, at most 2048.
         min_cars: fewest cars of a street, at least 1.
         max_cars: most cars of a street, at most 16.
-        min_area: fewest visible pixels of a car, at most twice the default. That is 16 where the picture is 64 high
-            and at least 107 wide, and grows and shrinks with the scale of the picture. Every car also shows about a
-            fifth of what would be seen of it alone.
+        min_area: fewest visible pixels of a car, at most the default. That is 16 where the picture is 64 high and at
+            least 128 wide, and grows and shrinks with the scale of the picture. Every car also shows at least about a
+            seventh of what would be seen of it alone.
         length: number of scenes; by default 4000 for "train" and 200 for "val" and "test".
         seed: a second set of streets for every other number.
 
@@ -78,13 +75,17 @@ class Cars:
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        if len(size) != 2 or min(size) < SMALLEST_SIDE or max(size) > LARGEST_SIDE:
-            raise ValueError(f"size must be (height, width), each from {SMALLEST_SIDE} to {LARGEST_SIDE}, got {size}")
+        if len(size) != 2 or not all(
+            is_count(side, least, LARGEST_SIDE) for side, least in zip(size, SMALLEST_SIZE, strict=True)
+        ):
+            raise ValueError(
+                f"size must be (height, width) from {SMALLEST_SIZE} to {(LARGEST_SIDE,) * 2}, whole numbers, got {size}"
+            )
         usual = max(round(LEAST_AREA * focal_unit(size) ** 2), 4)
         counts = {
             "min_cars": (min_cars, 1, max_cars),
             "max_cars": (max_cars, 1, MOST_CARS),
-            "min_area": (usual if min_area is None else min_area, 1, 2 * usual),
+            "min_area": (usual if min_area is None else min_area, 1, usual),
             "length": (1 if length is None else length, 1, 2**63 - 1),
             "seed": (seed, 0, 2**63 - 1),
         }
@@ -145,68 +146,53 @@ def _paint(rng: np.random.Generator, layout: Layout, camera: Camera, cars: list[
     """The street on a canvas of some times the camera's picture, from the farthest to the nearest."""
     zoom = 3 if min(camera.size) < 100 else 2  # a large picture has smooth edges with fewer
     light = Light.draw(rng)
-    houses, trees, posts = draw_houses(rng, layout), draw_trees(rng, layout), draw_posts(rng, layout)
+    houses = draw_houses(rng, layout)
+    trees, posts = draw_trees(rng, layout, houses), draw_posts(rng, layout)
     wide = camera.scaled(zoom)
     canvas: Canvas = np.zeros((*wide.size, 4), np.uint8)
     paint_sky(rng, canvas, wide, light)
     draw_ground(rng, canvas, wide, layout, light)
-    blocks = [house.corners() for house in houses] if light.direct.any() else []
-    fixed = cast_fixed_shadows(camera, light, [*blocks, *(_crown(tree) for tree in trees if light.direct.any())])
-    shade = cast_car_shadows(camera, light, cars if light.direct.any() else [], fixed, cars)
-    shade_ground(rng, canvas, camera, light, shade)
-    standing = [*houses, *trees, *posts, *enumerate(cars, start=1)]
-    for thing in sorted(standing, key=lambda thing: -_distance(thing, camera)):
+    fixed = cast_fixed_shadows(
+        camera, light, [*(house.corners() for house in houses), *(tree.corners() for tree in trees)]
+    )
+    shade_ground(rng, canvas, camera, light, add_car_shadows(camera, light, cars, fixed))
+    standing: list[tuple[float, House | Tree | Post | int]] = [
+        *((house.end, house) for house in houses),
+        *((tree.z, tree) for tree in trees),
+        *((post.z, post) for post in posts),
+        *((distance, index) for index, distance in enumerate(distances(cars, camera.bend).tolist())),
+    ]
+    for _, thing in sorted(standing, key=lambda pair: -pair[0]):
         if isinstance(thing, House):
-            paint_house(rng, canvas, wide, light, thing, 1.0)
+            paint_house(rng, canvas, wide, light, thing)
         elif isinstance(thing, Tree):
-            paint_tree(canvas, wide, light, thing, 1.0)
+            paint_tree(canvas, wide, light, thing)
         elif isinstance(thing, Post):
             paint_post(canvas, wide, light, thing)
         else:
-            label, car = thing
-            column, row = camera.project([[car.x, 0, car.z]])[0]
-            column, row = (int(np.clip(value, 0, side - 1)) for value, side in zip((column, row), camera.size[::-1]))
-            car.draw(canvas, wide, light, 1 - fixed[row, column] / 255, label)
+            car = cars[thing]
+            column, row = camera.project([car.x, 0, car.z]).tolist()
+            place = (min(max(int(row), 0), camera.size[0] - 1), min(max(int(column), 0), camera.size[1] - 1))
+            car.draw(canvas, wide, light, 1 - float(fixed[place]) / 255, thing + 1)
     return canvas
-
-
-def _distance(thing, camera) -> float:
-    """Metres ahead at which a thing hides what is behind it."""
-    if isinstance(thing, House):
-        return thing.end
-    if isinstance(thing, Tree | Post):
-        return thing.z
-    return float(footprints([thing[1]], camera.bend)[..., 2].min())
-
-
-def _crown(tree: Tree):
-    top = tree.trunk + 1.5 * tree.radius
-    r = 0.8 * tree.radius
-    return np.array(
-        [
-            [tree.x + dx * r, y, tree.z + dz * r]
-            for dx, dz in ((-1, 0), (1, 0), (0, 1), (0, -1))
-            for y in (tree.trunk + 0.3 * r, top)
-        ]
-    )
 
 
 def _expose(rng: np.random.Generator, canvas: Canvas, things: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Lens and sensor of the camera: the canvas to `[3, H, W]` in [0, 255]; `things` `[H, W]` are what pixels show."""
     height, width = things.shape
-    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3]
-    image = np.asarray(small, np.float32) * np.float32(1 / 255)
-    roughness = np.where(things == FOLIAGE, 0.3, np.where(things == WALL, 0.05, 0)).astype(np.float32)
+    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    image = np.ascontiguousarray(small[..., :3])
     start, stride = rng.integers(0, 512, 2), max(1, 128 // height)
     rows, columns = ((start[i] + stride * np.arange(things.shape[i])) % 512 for i in (0, 1))
-    image *= np.maximum(1 + roughness * noise_tile()[rows][:, columns], 0.2)[..., None]
+    texture = np.clip(128 + ROUGHNESS[things] * noise_tile()[rows][:, columns], 20, 255).astype(np.uint8)
+    image = np.asarray(cv2.multiply(image, cv2.merge([texture] * 3), scale=1 / 128), np.uint8)
     blur = rng.uniform(0.2, 0.5) * max(1.0, min(height, width) / 200)
     if blur > 0.28:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur), np.float32)
-    exposure = rng.uniform(0.85, 1.15) * rng.uniform(0.95, 1.05, 3) * (0.42 / max(float(image.mean()), 0.05)) ** 0.6
-    image *= exposure.astype(np.float32)
-    image = image / np.sqrt(1 + 0.4 * image * image)  # bright parts are compressed
-    image = np.maximum(image, 0) ** np.float32(rng.uniform(0.75, 1.05))
-    image += np.float32(rng.uniform(0.004, 0.016)) * rng.standard_normal(image.shape, np.float32)
-    pixels = (255 * np.clip(image, 0, 1) + 0.5).astype(np.uint8)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur), np.uint8)
+    exposure = rng.uniform(0.85, 1.15) * rng.uniform(0.95, 1.05, 3) * (107 / max(float(image.mean()), 13)) ** 0.6
+    levels = np.linspace(0, 1, 256)[:, None] * exposure
+    levels = (levels / np.sqrt(1 + 0.4 * levels**2)) ** rng.uniform(0.75, 1.05)  # bright parts are compressed
+    exposed = cv2.LUT(image, (255 * np.minimum(levels, 1) + 0.5).astype(np.uint8)[:, None])
+    noise, strength = rng.integers(0, 256, image.shape, np.uint8), rng.uniform(0.015, 0.055)
+    pixels = cv2.addWeighted(exposed, 1, noise, strength, -127.5 * strength)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.configs import check_keywords, is_count
-from acis_env.datasets.choice import SceneChoice, Window
+from acis_env.datasets.choice import SceneChoice
 from acis_env.datasets.folder_index import FolderIndex, known_or_found
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import IGNORED, Scene
+from acis_env.datasets.windows import Window
 from acis_env.ops.labels import label_areas, relabel
 from acis_env.pictures import FORMATS, Reading
 from acis_env.threads import map_in_threads

@@ -44,7 +44,8 @@ class RegisteredDataset:
     source: str = ""
     """Where to get it, and what has to be agreed to before."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment by which its figures are published, such as threshold, preprocessing."""
+    """Keyword arguments of the environment by which its figures are published: threshold, preprocessing and fields of
+    `Rules`. They hold wherever the caller gives none."""
     environment: str = ""
     """Id of its environment, such as "ACIS/CVPPP-v0"."""
     splits: tuple[str, ...] = ("train", "val", "test")
@@ -103,6 +104,17 @@ def open_scenes(
         return DATASETS[name].loader(split, size, **options)
     except TypeError as error:
         raise ValueError(f"scene options {sorted(options)} for {scenes!r}: {error}") from error
+
+
+def protocol_of(scenes: object) -> Mapping[str, Any]:
+    """Keyword arguments of the environment by which figures on the data set that `scenes` names are published.
+
+    Nothing for a folder or for the scenes themselves, which have no protocol.
+    """
+    if not isinstance(scenes, str) or is_folder(scenes):
+        return {}
+    known = DATASETS.get(scenes.removeprefix(PREFIX))
+    return {} if known is None else known.protocol
 
 
 def is_folder(scenes: str) -> bool:

@@ -6,6 +6,7 @@ import base64
 import html
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ img { max-width: 100%; }
 pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; }
 code { background: #f4f4f4; }
 """
+
+
+WIDTH = 118
+"""Longest line of a paragraph in Markdown."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Text:
     def markdown(self, folder: Path) -> str:
         """As Markdown."""
         parts = re.split("(`[^`]+`)", self.text)
-        return "".join(part if part.startswith("`") else escaped(part) for part in parts)
+        whole = "".join(part if part.startswith("`") else escaped(part) for part in parts)
+        return textwrap.fill(whole, WIDTH, break_long_words=False, break_on_hyphens=False)
 
     def html(self) -> str:
         """As HTML."""
@@ -63,7 +69,7 @@ class Items:
 
     def markdown(self, folder: Path) -> str:
         """As Markdown."""
-        return "\n".join(f"- {Text(text).markdown(folder)}" for text in self.texts)
+        return "\n".join("- " + Text(text).markdown(folder).replace("\n", "\n  ") for text in self.texts)
 
     def html(self) -> str:
         """As HTML."""

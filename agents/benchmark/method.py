@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agents.benchmark.contender import Kind, Ready, Task
+from agents.benchmark.together import train_together
 from agents.evaluation.segmenters import agent_segmenter
 from agents.experiments.methods import METHODS, SCALES, Variant, cell_config, env_of
 from agents.experiments.plan import pick
@@ -33,11 +34,14 @@ class Trained:
 
     def prepare(self, task: Task) -> Ready:
         """Train from the last checkpoint, if there is one, to the end."""
-        config = self.train_config(task)
-        trainer = TimedTrainer.resume(task.folder) if holds_run(task.folder) else TimedTrainer(config, task.folder)
+        config, folder = self.train_config(task), task.folder
+        if task.processes > 1:
+            folder = task.folder / "together"  # which is theirs, while this process keeps the one around it
+            train_together(config, folder, task.processes)
+        trainer = TimedTrainer.resume(folder) if holds_run(folder) else TimedTrainer(config, folder)
         assert isinstance(trainer, TimedTrainer)
         trainer.run()
-        agent = Agent.load(task.folder, task.device)
+        agent = Agent.load(folder, task.device)
         return ready(agent, config, trainer.usage(), {"updates": config.iterations})
 
 

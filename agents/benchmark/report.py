@@ -190,10 +190,9 @@ def _add_your_own() -> list[Block]:
         Code("acis benchmark --sets leaves --agents watershed best mine=runs/my_policy --trust", "bash"),
         Text(
             "To have it trained within the benchmark, with seeds and at an equal budget, write a class with the members"
-            " of `Contender` ([`contender.py`](../agents/benchmark/contender.py)) in a file of its own, and"
-            " add one line to `AGENTS` in [`registry.py`](../agents/benchmark/registry.py)."
-            " `prepare` gets scenes, networks, seed and budget, trains on the splits train and val, and returns what"
-            " makes a segmenter; [`sb3.py`](../agents/benchmark/sb3.py) is an example, and"
-            " [benchmark.md](benchmark.md) says more."
+            " of `Contender` (`agents/benchmark/contender.py`) in a file of its own, and add one line to `AGENTS` in"
+            " `agents/benchmark/registry.py`. `prepare` gets scenes, networks, seed and budget, trains on the splits"
+            " train and val, and returns what makes a segmenter; `agents/benchmark/sb3.py` is an example, and"
+            " `docs/benchmark.md` says more."
         ),
     ]

@@ -14,7 +14,7 @@ from acis_env.metrics import segmentation_metrics
 from acis_env.weights import Pretrained
 from agents.algorithms.base import core_of
 from agents.environment import EnvConfig
-from agents.evaluation.evaluation import iterate
+from agents.evaluation.whole_pictures import iterate
 from agents.experiments.methods import SceneSet
 from agents.experiments.scenes import KeptScenes
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from acis_env.configs import check_at_least
 from acis_env.networks import check_device
 from agents.benchmark.cell import Cell
+from agents.benchmark.executors import Place, open_executor
 from agents.benchmark.merge import merge
 from agents.benchmark.plan import describe, plan_cells, stages
 from agents.benchmark.registry import LEADERBOARD, find_agent
 from agents.benchmark.report import write_report
 from agents.benchmark.sets import find_set, named_values
 from agents.experiments.jobs import check_recorded
-from agents.experiments.processes import Processes
 from agents.experiments.running import FailedRunsError, run_stages
 
 
@@ -49,6 +49,14 @@ class Benchmark:
     """Markdown file to write the report to once more, such as docs/leaderboard.md."""
     jobs: int = 1
     """Number of runs at a time, each in a process with one thread."""
+    executor: Place = "local"
+    """Where runs take place: "local" (processes), "slurm" (jobs, by submitit), or "submitit-local" (processes by
+    submitit, to rehearse the former)."""
+    slurm: tuple[str, ...] = ()
+    """Options of Slurm's jobs as submitit names them, as NAME=VALUE: partition, time (in minutes), mem, account, ..."""
+    gpus_per_cell: int = 1
+    """Number of processes, started by torchrun, that train one agent of ours together, each on a GPU of its own (or on
+    the CPU)."""
     out: Path = Path("runs/benchmark")
     """Folder of runs, pre-trained weights and reports; existing results are kept."""
     device: str = "cpu"
@@ -66,7 +74,7 @@ class Benchmark:
         """
         check_device(self.device)
         check_at_least(0, self, "seeds")
-        check_at_least(1, self, "jobs")
+        check_at_least(1, self, "jobs", "gpus_per_cell")
         cells = self._cells()
         check_recorded(cells)
         for folder in self.merge:
@@ -81,7 +89,10 @@ class Benchmark:
 
     def _run(self, cells: list[Cell]) -> list[str]:
         """Run what is missing; returns the names of those that failed."""
-        with Processes(self.jobs) as executor:
+        options = named_values("slurm", self.slurm)
+        if self.executor == "slurm" and self.device == "cuda":
+            options = {"gpus_per_node": str(self.gpus_per_cell), **options}
+        with open_executor(self.executor, self.jobs, self.out / "submitit", options) as executor:
             return run_stages(stages(cells), executor)
 
     def _report(self, cells: list[Cell]) -> None:
@@ -107,4 +118,4 @@ class Benchmark:
         options = list(named)
         sets = [find_set(name, *options) for name in self.sets]
         agents = dict(find_agent(text, self.trust) for text in self.agents)
-        return plan_cells(sets, agents, self.budget, self.seeds, self.out, self.device)
+        return plan_cells(sets, agents, self.budget, self.seeds, self.out, self.device, self.gpus_per_cell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,11 @@ def pictured(num_scenes: int) -> list[int]:
 
 
 def record(evaluation: Evaluation) -> dict[str, Any]:
-    """Measures scene by scene, means, and the Dice per time step with the number of scenes that reach it."""
+    """How it was measured, measures scene by scene, means, and the Dice per step with the scenes that reach it."""
     names = evaluation.scenes[0]
     lengths = [len(dice) for dice in evaluation.dice_per_step]
     return {
+        **asdict(evaluation.conditions),
         "mean": evaluation.mean,
         "scenes": {name: [round(scene[name], 5) for scene in evaluation.scenes] for name in names},
         "dice_at_step": evaluation.dice_at_step(),

@@ -37,10 +37,11 @@ class TimedTrainer(Trainer):
         return super().run()
 
     def save(self) -> None:
-        """Write the checkpoint and, before it, the time that goes with it."""
+        """Write the checkpoint and, before it, the time that goes with it, that of the main process."""
         used = (cpu_and_wall() - self._clock).tolist()
         self._saved[str(self.iteration)] = [*used, peak_memory()]
-        write_json(self.folder / "clock.json", self._saved)
+        if self.group.is_main:
+            write_json(self.folder / "clock.json", self._saved)
         super().save()
 
     def usage(self) -> dict[str, float]:

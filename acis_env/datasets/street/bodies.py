@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,9 @@ class _Builder:
         rounded = np.interp(abs(across), *ROUNDED)
         return np.array([across * half_width, y - rounded * drop, z + rounded * rounding])
 
-    def add(self, points: Sequence[Any], material: Material, shade: float = 1.0, both_sides: bool = False) -> None:
+    def add(
+        self, points: Sequence[Any] | NDArray[Any], material: Material, shade: float = 1.0, both_sides: bool = False
+    ) -> None:
         """Add a face of `points`, each `[3]`, around it in either direction."""
         start = len(self._points)
         self._points.extend(points)
@@ -189,8 +192,8 @@ class _Builder:
             cuts = [(k - min(BEVEL / lengths[k - 1], 0.35), k + min(BEVEL / lengths[k], 0.35)) for k in rows[1:-1]]
             rows = [rows[0], *(row for cut in cuts for row in cut), rows[-1]]
         stations = FINE_STATIONS if self.fine else STATIONS
-        for along in zip(rows[:-1], rows[1:], strict=True):
-            for across in zip(stations[:-1], stations[1:], strict=True):
+        for along in pairwise(rows):
+            for across in pairwise(stations):
                 self.patch(along, across, Material.PAINT, shade)
 
     def finish(self) -> Mesh:
@@ -298,10 +301,9 @@ def _add_cabin(builder: _Builder) -> None:
             builder.add([*middle, corners[2], corners[3]], Material.GLASS, 1.7)
             seam = contour[0] + (start - 0.02) * (contour[4] - contour[0])
             foot = np.array([seam[0], builder.clearance + 0.12, seam[2]])
-            builder.add([seam, seam + [0, 0, 0.02], foot + [0, 0, 0.02], foot], Material.TRIM)
-            handle = seam + [0, -0.12, 0.06]
-            builder.add([handle, handle + [0, 0, 0.16], handle + [0, -0.03, 0.16], handle + [0, -0.03, 0]],
-                        Material.TRIM)  # fmt: skip
+            builder.add(np.add([seam, seam, foot, foot], [[0, 0, z] for z in (0, 0.02, 0.02, 0)]), Material.TRIM)
+            handle = [[0, y, z] for y, z in ((-0.12, 0.06), (-0.12, 0.22), (-0.15, 0.22), (-0.15, 0.06))]
+            builder.add(np.add(seam, handle), Material.TRIM)
     builder.skin(3, 7)
     builder.patch((3.1, 3.9), (-0.84, 0.84), Material.GLASS, 0.75)
     builder.patch((3.5, 3.9), (-0.84, 0.84), Material.GLASS, 1.1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.datasets.street.camera import WALL, Camera, Canvas, Floats, fill, fill_all, paint
+from acis_env.datasets.street.camera import WALL, Camera, Canvas, Floats, fill_all
 from acis_env.datasets.street.layout import Layout
 from acis_env.datasets.street.light import Light
 
@@ -16,6 +16,7 @@ WALLS: Floats = np.array(
     [[0.62, 0.58, 0.5], [0.72, 0.7, 0.64], [0.5, 0.3, 0.22], [0.58, 0.45, 0.3], [0.45, 0.44, 0.43],
      [0.66, 0.55, 0.42], [0.36, 0.2, 0.16], [0.74, 0.66, 0.48]], np.float32,
 )  # fmt: skip
+LEAST_WINDOW = 1.2  # columns of the canvas that a window needs to be drawn
 ROOFS: Floats = np.array([[0.4, 0.2, 0.14], [0.24, 0.21, 0.2], [0.3, 0.17, 0.13]], np.float32)
 
 
@@ -67,53 +68,46 @@ def draw_houses(rng: np.random.Generator, layout: Layout) -> list[House]:
 
 def _varied(rng: np.random.Generator, colours: Floats) -> Floats:
     colour = colours[rng.integers(len(colours))] * rng.uniform(0.75, 1.2) + rng.normal(0, 0.015, 3)
-    return np.clip(colour, 0.03, 0.9).astype(np.float32)
+    return np.asarray(np.clip(colour, 0.03, 0.9), np.float32)
 
 
-def paint_house(
-    rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Light, house: House, sunlit: float
-) -> None:
-    """Fill a house in place: the end wall, the roof, the front and what is on it; `sunlit` in [0, 1]."""
-    normal = (-float(house.side), 0.0, 0.0)
-    lit = light.on(np.ones(3), normal, sunlit)
+def paint_house(rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
+    """Fill a house in place: the end wall, the roof, the front and what is on it."""
+    brightness, sign = rng.uniform(0.12, 0.3), rng.uniform(0.1, 0.7, 3)
+    columns = camera.project(house.corners())[:, 0]
+    if columns.max() < 0 or columns.min() > camera.size[1]:
+        return
+    lit = light.on(np.ones(3), (-float(house.side), 0.0, 0.0))
+    end_lit = light.on(house.colour, (0.0, 0.0, -1.0))
+    roof_lit = light.on(house.roof_colour, (-house.side * 0.55, 0.83, 0.0))
     metres = max(house.start, 0.0) + 4
-    start, end, wall, eaves = house.start, house.end, house.wall, house.height
-    back, ridge_x = wall + house.side * house.depth, wall + house.side * house.depth / 2
-
-    def colour(albedo: Any, factor: Any = lit, tone: float = 1.0) -> tuple[float, ...]:
-        return paint(light.through_air(albedo * factor * tone, metres), WALL)
-
-    def polygon(points: Any, shown: tuple[float, ...]) -> None:
-        fill(canvas, camera.project(points), shown)
-
-    gable = [[wall, 0, start], [wall, eaves, start], [ridge_x, eaves + house.roof, start], [back, eaves, start],
-             [back, 0, start]]  # fmt: skip
-    polygon(gable, colour(house.colour, light.on(np.ones(3), (0.0, 0.0, -1.0), sunlit)))
-    if house.roof:
-        over = wall - house.side * 0.4
-        slope = (-house.side * 0.55, 0.83, 0.0)
-        polygon([[over, eaves, start], [over, eaves, end], [ridge_x, eaves + house.roof, end],
-                 [ridge_x, eaves + house.roof, start]],
-                colour(house.roof_colour, light.on(np.ones(3), slope)))  # fmt: skip
-    polygon(_front(wall, (start, end), (0, eaves)), colour(house.colour))
-    polygon(_front(wall, (start, end), (0, 0.7)), colour(house.colour, tone=0.72))
-    polygon(_front(wall, (start, end), (eaves - 0.35, eaves)), colour(house.colour, tone=0.7))
-    pane = light.ambient * light.sky * rng.uniform(0.12, 0.3)
-    glass = paint(light.through_air(pane, metres), WALL)
-    lower = 0.6
+    start, end, wall, eaves, ridge = house.start, house.end, house.wall, house.height, house.height + house.roof
+    back, over, middle = (wall + house.side * out for out in (house.depth, -0.4, house.depth / 2))
+    faces = [
+        (_front(back, wall, (start, start), (0, eaves)), end_lit),
+        ([[wall, eaves, start], [middle, ridge, start], [back, eaves, start], [back, eaves, start]], end_lit),
+        ([[over, eaves, start], [over, eaves, end], [middle, ridge, end], [middle, ridge, start]], roof_lit),
+        (_front(wall, wall, (start, end), (0, eaves)), lit * house.colour),
+        (_front(wall, wall, (start, end), (0, 0.7)), 0.72 * lit * house.colour),
+        (_front(wall, wall, (start, end), (eaves - 0.35, eaves)), 0.7 * lit * house.colour),
+    ]
+    pane = light.ambient * light.sky * brightness
     if house.is_shop:
-        lower += house.storey
-        polygon(_front(wall, (start + 0.4, end - 0.4), (0.5, house.storey * 0.75)), glass)
-        sign = rng.uniform(0.1, 0.7, 3)
-        polygon(_front(wall, (start + 0.4, end - 0.4), (house.storey * 0.75, house.storey * 0.95)), colour(sign))
-    if metres < 90:
-        frames, panes = camera.project(_windows(house, lower))
+        low, high = 0.75 * house.storey, 0.95 * house.storey
+        faces.append((_front(wall, wall, (start + 0.4, end - 0.4), (0.5, low)), pane))
+        faces.append((_front(wall, wall, (start + 0.4, end - 0.4), (low, high)), lit * sign))
+    polygons, colours = zip(*faces, strict=True)
+    fill_all(canvas, camera.project(np.array(polygons)), light.through_air(np.array(colours), metres), WALL)
+    window_columns = camera.focal * abs(wall - camera.x) * house.window[1] / metres**2
+    if window_columns > LEAST_WINDOW:
+        frames, panes = camera.project(_windows(house, 0.6 + house.storey * house.is_shop))
         fill_all(canvas, frames, light.through_air(0.75 * lit, metres), WALL)
         fill_all(canvas, panes, light.through_air(pane, metres), WALL)
 
 
-def _front(wall: float, along: tuple[float, float], up: tuple[float, float]) -> list[list[float]]:
-    return [[wall, up[0], along[0]], [wall, up[1], along[0]], [wall, up[1], along[1]], [wall, up[0], along[1]]]
+def _front(first: float, second: float, along: tuple[float, float], up: tuple[float, float]) -> list[list[float]]:
+    """An upright rectangle from `first` to `second` metres to the right, `along` metres ahead."""
+    return [[first, up[0], along[0]], [first, up[1], along[0]], [second, up[1], along[1]], [second, up[0], along[1]]]
 
 
 def _windows(house: House, lower: float) -> NDArray[Any]:

@@ -25,7 +25,7 @@ SHIFT = 4  # bits after the point in the coordinates that OpenCV fills
 
 def focal_unit(size: tuple[int, int]) -> float:
     """Pixels by which focal lengths are measured: the height of a picture, less where it is narrow."""
-    return min(size[0], 0.6 * size[1])
+    return min(size[0], 0.5 * size[1])
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,14 @@ class Camera:
     def project(self, points: ArrayLike) -> Floats:
         """Where world points `[..., 3]` lie in the picture, `[..., 2]` as (column, row) in pixels."""
         points = np.asarray(points, np.float32)
-        across, ahead = self._turned(points)
-        scale = self.focal / ahead
-        columns = 0.5 * self.size[1] + scale * across
-        return np.stack([columns, self.horizon + scale * (self.height - points[..., 1])], -1).astype(np.float32)
-
-    def _turned(self, points: Floats) -> tuple[Floats, Floats]:
-        x, z = points[..., 0] + self.bend * points[..., 2] ** 2 - self.x, points[..., 2]
+        x, y, z = points[..., 0], points[..., 1], points[..., 2]
+        x = x - self.x if self.bend == 0 else x - self.x + np.float32(self.bend) * z * z
         cos, sin = float(np.cos(self.yaw)), float(np.sin(self.yaw))
-        return x * cos - z * sin, np.maximum(z * cos + x * sin, NEAR)
+        scale = self.focal / np.maximum(z * cos + x * sin, NEAR)
+        places = np.empty((*points.shape[:-1], 2), np.float32)
+        places[..., 0] = (x * cos - z * sin) * scale + 0.5 * self.size[1]
+        places[..., 1] = (self.height - y) * scale + self.horizon
+        return places
 
 
 def paint(colour: NDArray[Any], label: int = 0) -> tuple[float, float, float, int]:
@@ -81,12 +80,13 @@ def paint(colour: NDArray[Any], label: int = 0) -> tuple[float, float, float, in
 def fixed_point(points: NDArray[Any]) -> NDArray[np.int32]:
     """Coordinates in pixels, of corners of pixels, as OpenCV's fills take them with `SHIFT`."""
     limited = np.minimum(np.maximum(points, -20000), 20000)
-    return np.rint((limited - 0.5) * (1 << SHIFT)).astype(np.int32)
+    limited *= 1 << SHIFT
+    return np.asarray(np.rint(limited - (1 << SHIFT) / 2), np.int32)
 
 
 def fill(canvas: NDArray[np.uint8], points: NDArray[Any], colour: tuple[float, ...] | float) -> None:
     """Fill the convex polygon of `points` `[P, 2]`, (column, row), in place."""
-    cv2.fillConvexPoly(canvas, fixed_point(points), colour, cv2.LINE_8, SHIFT)  # type: ignore[call-overload]
+    cv2.fillConvexPoly(canvas, fixed_point(points), colour, cv2.LINE_8, SHIFT)
 
 
 def fill_all(canvas: Canvas, polygons: NDArray[Any], colours: NDArray[Any], label: int = 0) -> None:

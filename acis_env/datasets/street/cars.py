@@ -41,8 +41,8 @@ class Car:
         """Fill what is seen of it, in place, with its `label`; `sunlit` in [0, 1]: 0 stands in the shade."""
         mesh = mesh_of(self.kind, camera.focal * self.height / self.z >= FINE)
         corners = camera.project(_placed(mesh.points[None], [self], camera.bend)[0])[mesh.faces]  # [F, K, 2]
-        following = corners[:, np.roll(np.arange(corners.shape[1]), -1)]
-        areas = (corners[..., 0] * following[..., 1] - corners[..., 1] * following[..., 0]).sum(1)
+        sides = corners[:, 1:] - corners[:, :1]
+        areas = (sides[:, :-1, 0] * sides[:, 1:, 1] - sides[:, :-1, 1] * sides[:, 1:, 0]).sum(1)
         is_seen = np.where(mesh.both_sides, np.abs(areas), areas) > 1.0
         colours = np.clip(255 * self._colours(mesh, camera, light, sunlit), 0, 255)[is_seen].tolist()
         for polygon, colour in zip(fixed_point(corners[is_seen]), colours, strict=True):
@@ -83,6 +83,11 @@ def footprints(cars: Sequence[Car], bend: float, margin: float = 0.0, height: fl
     return placed
 
 
+def distances(cars: Sequence[Car], bend: float) -> Floats:
+    """Metres ahead of the nearest corner of every car, `[N]`."""
+    return np.asarray(footprints(cars, bend)[..., 2].min(1), np.float32)
+
+
 def outlines(cars: Sequence[Car], bend: float) -> Floats:
     """Points around the bodies and the cabins of cars, `[N, 2, P, 3]`."""
     points = np.stack([mesh_of(car.kind, False).outline for car in cars])
@@ -99,4 +104,6 @@ def _placed(points: NDArray[Any], cars: Sequence[Car], bend: float) -> Floats:
     ahead = local[..., 2] * cos - local[..., 0] * sin + z
     # The road's bend shifts what lies on it by distance; a car shifts as a whole.
     across = local[..., 0] * cos + local[..., 2] * sin + x + bend * (z**2 - ahead**2)
-    return np.stack([across, local[..., 1], ahead], -1).astype(np.float32)
+    placed = np.empty(local.shape, np.float32)
+    placed[..., 0], placed[..., 1], placed[..., 2] = across, local[..., 1], ahead
+    return placed

@@ -24,10 +24,9 @@ def draw_ground(rng: np.random.Generator, canvas: Canvas, camera: Camera, layout
     """Fill everything below the horizon, in place, as it looks in the sun without shadows."""
     verge = _grey(rng, 0.3) if rng.random() < 0.6 else np.array([0.2, 0.27, 0.1]) * rng.uniform(0.8, 1.2)
     asphalt, paving, stone = _grey(rng, rng.uniform(0.24, 0.36)), _grey(rng, rng.uniform(0.34, 0.5)), _grey(rng, 0.52)
-    (left, right), (near_left, near_right), (wall_left, wall_right) = layout.kerbs, layout.edges, layout.walls
-    canvas[max(int(camera.horizon), 0) :, :, :3] = paint(light.haze)[:3]
-    fill_strip(canvas, camera, light, (-400, 400), verge)
-    fill_strip(canvas, camera, light, (wall_left - 30, left), verge)
+    (left, right), (near_left, near_right) = layout.kerbs, layout.edges
+    cv2.rectangle(canvas, (0, int(camera.horizon)), camera.size[::-1], paint(light.haze), -1)
+    fill_strip(canvas, camera, light, (-900, 900), verge)
     for start, end in ((left - layout.pavement, left), (right, right + layout.pavement)):
         fill_strip(canvas, camera, light, (start, end), paving, height=0.1)
     fill_strip(canvas, camera, light, (left - 0.16, right + 0.16), stone)
@@ -98,21 +97,19 @@ class Shade:
 
 
 def cast_fixed_shadows(camera: Camera, light: Light, blocks: Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
-    """Shadow of everything but cars, `[H, W]`, 255 where no sun arrives; `blocks` are points in the world."""
+    """Shadow of everything but cars, `[H, W]`, 255 where no sun arrives; `blocks` are points around convex bodies."""
     shadow = np.zeros(camera.size, np.uint8)
-    for points in blocks:
+    for points in blocks if light.casts_shadows else ():
         _fill_shadow(shadow, camera, light, points)
     return shadow
 
 
-def cast_car_shadows(
-    camera: Camera, light: Light, sunny: Sequence[Car], fixed: NDArray[np.uint8], cars: Sequence[Car]
-) -> Shade:
-    """All shadows, with those of `cars`."""
+def add_car_shadows(camera: Camera, light: Light, cars: Sequence[Car], fixed: NDArray[np.uint8]) -> Shade:
+    """All shadows: the `fixed` ones, and those of `cars`, which are soft."""
     sun, sky = fixed.copy(), np.zeros(camera.size, np.uint8)
-    if sunny:
-        heights = np.array([car.height for car in sunny], np.float32)
-        blocks = [footprints(sunny, camera.bend, -0.05, 0.25), footprints(sunny, camera.bend, -0.25, 0.93 * heights)]
+    if light.casts_shadows:
+        heights = np.array([car.height for car in cars], np.float32)
+        blocks = [footprints(cars, camera.bend, -0.05, 0.25), footprints(cars, camera.bend, -0.25, 0.93 * heights)]
         for points in np.concatenate(blocks, 1):
             _fill_shadow(sun, camera, light, points)
     for margin, value in ((0.5, 50), (0.28, 110), (0.1, 185), (-0.1, 240)):
@@ -140,20 +137,23 @@ def shade_ground(rng: np.random.Generator, canvas: Canvas, camera: Camera, light
     share = light.on(np.ones(3, np.float32), UP, sunlit=0.0) / full  # of the light that is left in a shadow
     sun, sky = (part[top:].astype(np.float32)[..., None] / 255 for part in (shade.sun, shade.sky))
     factor = (1 - sun * (1 - share)) * (1 - 0.9 * sky) * (1 + _grain(rng, camera, top))
-    wide = cv2.resize(np.clip(128 * factor, 0, 255).astype(np.uint8), (width * zoom, (height - top) * zoom))
+    shares = np.full((height - top, width, 4), 128, np.uint8)
+    shares[..., :3] = np.minimum(128 * factor, 255)
     part = canvas[top * zoom :]
-    part[..., :3] = cv2.multiply(np.ascontiguousarray(part[..., :3]), wide, scale=1 / 128)
+    cv2.multiply(part, cv2.resize(shares, part.shape[1::-1]), dst=part, scale=1 / 128)
 
 
 def _grain(rng: np.random.Generator, camera: Camera, top: int) -> Floats:
     """Relative brightness of the ground from row `top` on: grain that lies on it in perspective, `[h, W, 1]`."""
     height, width = camera.size
-    rows = np.arange(top, height) + 0.5
+    rows = np.arange(top, height, dtype=np.float32) + np.float32(0.5)
     z = (camera.focal * camera.height / np.maximum(rows - camera.horizon, 0.5))[:, None]
-    x = (np.arange(width) - width / 2) / camera.focal * z + camera.x + z * np.sin(camera.yaw)
-    tile, shift = noise_tile(), rng.integers(0, 512, 2)
-    fine = tile[(30 * z + shift[0]).astype(np.int32) % 512, (50 * x + shift[1]).astype(np.int32) % 512]
-    coarse = tile[(4 * z + shift[1]).astype(np.int32) % 512, (14 * x + shift[0]).astype(np.int32) % 512]
+    x = (np.arange(width, dtype=np.float32) / width - 0.5) * (width / camera.focal * z) + (camera.x + camera.yaw * z)
+    tile, shift = noise_tile().ravel(), rng.integers(0, 512, 2)
+    fine, coarse = (
+        tile.take(((along * z + there).astype(np.int32) & 511) * 512 + ((across * x + here).astype(np.int32) & 511))
+        for along, across, there, here in ((30, 50, *shift), (4, 14, *shift[::-1]))
+    )
     grain = rng.uniform(0.04, 0.1) * fine / (1 + z / 10) + rng.uniform(0.03, 0.08) * coarse / (1 + z / 40)
     return np.asarray(grain[..., None], np.float32)
 

@@ -35,17 +35,23 @@ class Light:
         blue, grey = np.array([0.5, 0.7, 0.97]), np.array([0.83, 0.86, 0.9]) * rng.uniform(0.8, 1.1)
         sky = blue + max(clouds, rng.uniform(0, 0.5)) * (grey - blue)
         haze = 0.55 * sky + 0.45 * np.array([0.98, 0.98, 0.96])
-        return Light(
-            *(np.asarray(value, np.float32) for value in (sun, direct, ambient, sky, haze)),
-            clearness=float(rng.choice([160.0, 350.0, 700.0])),
-        )
+        direct, ambient, sky, haze = (np.asarray(colour, np.float32) for colour in (direct, ambient, sky, haze))
+        return Light(sun, direct, ambient, sky, haze, clearness=float(rng.choice([160.0, 350.0, 700.0])))
+
+    @property
+    def casts_shadows(self) -> bool:
+        """Whether the sun shines."""
+        return bool(self.direct.any())
 
     def on(self, albedo: NDArray[Any], normal: tuple[float, float, float], sunlit: float = 1.0) -> NDArray[Any]:
         """Colour of matt surfaces of `albedo` `[..., 3]` whose unit `normal` points there; `sunlit` in [0, 1]."""
         towards = sum(float(there) * along for there, along in zip(self.sun, normal, strict=True))
         sky = 0.72 + 0.28 * normal[1]
-        return albedo * (sky * self.ambient + (sunlit * max(towards, 0.0)) * self.direct)
+        lit: NDArray[Any] = albedo * (sky * self.ambient + (sunlit * max(towards, 0.0)) * self.direct)
+        return lit
 
     def through_air(self, colours: NDArray[Any], metres: float | NDArray[Any]) -> NDArray[Any]:
         """The colours `[..., 3]` that are seen from distances in metres, a number or `[..., 1]`."""
-        return self.haze + (colours - self.haze) * np.exp(-np.asarray(metres, np.float32) / self.clearness)
+        left: NDArray[Any] = np.exp(-np.asarray(metres, np.float32) / self.clearness)
+        seen: NDArray[Any] = self.haze + (colours - self.haze) * left
+        return seen

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from acis_env.datasets.noise import noise_tile
+from acis_env.datasets.street.buildings import House
 from acis_env.datasets.street.camera import FOLIAGE, SHIFT, Camera, Canvas, Floats, fill, fixed_point, paint
 from acis_env.datasets.street.layout import Layout
 from acis_env.datasets.street.light import Light
@@ -15,7 +19,7 @@ from acis_env.datasets.street.light import Light
 LEAVES: Floats = np.array(
     [[0.16, 0.24, 0.08], [0.22, 0.3, 0.1], [0.12, 0.2, 0.09], [0.36, 0.24, 0.08], [0.3, 0.3, 0.1]], np.float32
 )
-PUFFS = 36
+PUFFS = 36  # of the crown of a tree
 
 
 def paint_sky(rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Light) -> None:
@@ -30,8 +34,9 @@ def paint_sky(rng: np.random.Generator, canvas: Canvas, camera: Camera, light: L
     columns = (column + np.linspace(0, 160, small[1]).astype(np.int32)) % 512
     clouds = np.clip(0.35 * noise_tile()[rows][:, columns] + rng.uniform(-0.5, 0.4), 0, 0.8)[..., None]
     sky = sky + clouds * (light.ambient.mean() * np.float32(1.25) - sky) * 0.7
-    pixels = np.clip(255 * sky, 0, 255).astype(np.uint8)
-    canvas[:bottom, :, :3] = cv2.resize(pixels, (width, bottom))
+    pixels = np.zeros((*small, 4), np.uint8)
+    pixels[..., :3] = np.clip(255 * sky, 0, 255)
+    canvas[:bottom] = cv2.resize(pixels, (width, bottom))
     green = LEAVES[rng.integers(len(LEAVES))]
     columns = np.linspace(0, width, 65)
     for metres, share in ((400.0, 0.05), (150.0, 0.03)):
@@ -53,6 +58,12 @@ class Tree:
     colour: Floats
     crown: Floats  # [PUFFS, 3]: (x, y) and radius of its puffs as shares of the crown's radius, the lowest first
 
+    def corners(self) -> NDArray[Any]:
+        """Points around its crown, `[8, 3]`."""
+        reach, low, high = 0.8 * self.radius, self.trunk + 0.25 * self.radius, self.trunk + 1.5 * self.radius
+        around = ((-reach, 0), (reach, 0), (0, reach), (0, -reach))
+        return np.array([[self.x + x, y, self.z + z] for x, z in around for y in (low, high)])
+
 
 @dataclass(frozen=True)
 class Post:
@@ -65,8 +76,8 @@ class Post:
     arm: float  # metres that a lamp reaches over the street
 
 
-def draw_trees(rng: np.random.Generator, layout: Layout) -> list[Tree]:
-    """Random trees on the pavements and shrubs beyond."""
+def draw_trees(rng: np.random.Generator, layout: Layout, houses: Sequence[House]) -> list[Tree]:
+    """Random trees on the pavements, and trees and shrubs between the `houses`."""
     trees = []
     green = LEAVES[rng.choice(len(LEAVES), p=[0.3, 0.3, 0.2, 0.1, 0.1])]
     for side, kerb, wall in zip((-1, 1), layout.kerbs, layout.walls, strict=True):
@@ -78,7 +89,9 @@ def draw_trees(rng: np.random.Generator, layout: Layout) -> list[Tree]:
                     trees.append(_tree(rng, x, z, rng.uniform(1.9, 3.0), size * rng.uniform(0.8, 1.2), green))
         for z in rng.uniform(3, 100, rng.integers(0, 14)):
             trunk, radius = (0.0, rng.uniform(0.5, 1.1)) if rng.random() < 0.4 else (1.5, rng.uniform(2, 4))
-            trees.append(_tree(rng, wall + side * rng.uniform(2, 12), z, trunk, radius, green))
+            tree = _tree(rng, wall + side * rng.uniform(2, 12), z, trunk, radius, green)
+            if not any(house.side == side and house.start < z < house.end for house in houses):
+                trees.append(tree)
     return trees
 
 
@@ -102,7 +115,7 @@ def draw_posts(rng: np.random.Generator, layout: Layout) -> list[Post]:
     return posts
 
 
-def paint_tree(canvas: Canvas, camera: Camera, light: Light, tree: Tree, sunlit: float) -> None:
+def paint_tree(canvas: Canvas, camera: Camera, light: Light, tree: Tree) -> None:
     """Fill a tree in place."""
     column, row = camera.project([tree.x, tree.trunk, tree.z]).tolist()
     radius = tree.radius * camera.focal / max(tree.z, 1.2)
@@ -110,15 +123,15 @@ def paint_tree(canvas: Canvas, camera: Camera, light: Light, tree: Tree, sunlit:
         return
     if tree.trunk:
         half, top = 0.05 * tree.radius + 0.04, tree.trunk + 0.5 * tree.radius
-        bark = light.through_air(light.on(np.array([0.17, 0.13, 0.1]), (0.3, 0.0, -0.95), sunlit), tree.z)
+        bark = light.through_air(light.on(np.array([0.17, 0.13, 0.1]), (0.3, 0.0, -0.95)), tree.z)
         corners = [[tree.x - half, 0, tree.z], [tree.x + half, 0, tree.z], [tree.x + 0.7 * half, top, tree.z],
                    [tree.x - 0.7 * half, top, tree.z]]  # fmt: skip
         fill(canvas, camera.project(corners), paint(bark))
     crown = tree.crown[:: 1 if radius > 30 else 3]  # the crown of a far tree is a few pixels
     places = np.stack([column + radius * crown[:, 0], row - radius * crown[:, 1]], -1)
     radii = np.rint(crown[:, 2] * (radius if len(crown) > 15 else 1.4 * radius) * (1 << SHIFT)).astype(np.int32)
-    tones = np.linspace(0.5, 1.05, len(crown)) + 0.35 * crown[:, 0] * light.sun[0] * sunlit
-    lit = light.on(tree.colour, (0.0, 0.7, -0.7), sunlit) * np.maximum(tones, 0.3)[:, None]
+    tones = np.linspace(0.5, 1.05, len(crown)) + 0.35 * crown[:, 0] * light.sun[0] * light.casts_shadows
+    lit = light.on(tree.colour, (0.0, 0.7, -0.7)) * np.maximum(tones, 0.3)[:, None]
     colours = 255 * np.minimum(light.through_air(lit, tree.z), 1)
     for place, size, (red, green, blue) in zip(fixed_point(places).tolist(), radii.tolist(), colours.tolist(),
                                                strict=True):  # fmt: skip

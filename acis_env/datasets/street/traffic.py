@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from acis_env.datasets.street.bodies import SHAPES
 from acis_env.datasets.street.camera import SHIFT, Camera, fixed_point
-from acis_env.datasets.street.cars import Car, footprints, outlines
+from acis_env.datasets.street.cars import Car, distances, footprints, outlines
 from acis_env.datasets.street.layout import Layout
 
-MOST = 16  # cars on a street
+MOST_CARS = 16  # on a street
 NEAREST, FARTHEST = 3.2, 70.0  # metres between which cars stand
-LEAST_SHARE = 0.2  # of a car's outline within the picture that has to be in sight
+LEAST_SHARE = 0.15  # of a car's outline within the picture that has to be in sight
 ROUNDS = 2  # in which a street is filled up
-NEARNESS = 0.8  # how much sooner near cars are chosen than far ones, most of which would be dots on the horizon
-SKETCH_SIDE = 96  # shorter side of the pictures in which places are tried out
+NEARNESS = 1.2  # how much sooner near cars are chosen than far ones, most of which would be dots on the horizon
+SKETCH_SIDE = 128  # shorter side of the pictures in which places are tried out
 
 COLOURS = (
     (20, (0.86, 0.86, 0.86)),
@@ -54,13 +54,13 @@ def place_cars(
     """Cars on a street, from the farthest to the nearest; None: so many were not to be placed.
 
     A nearer car is never hidden by a farther one, and of each are seen about `least_pixels` of the camera's picture or
-    more and a fifth of what would be seen of it alone.
+    more and a seventh of what would be seen of it alone.
     """
     scale = SKETCH_SIDE / min(camera.size)
-    sketch, least = camera.scaled(scale), 1.25 * least_pixels * scale**2
+    sketch, least = camera.scaled(scale), 1.3 * least_pixels * scale**2
     cars: list[Car] = []
     for _ in range(ROUNDS):
-        more = list(_candidates(rng, layout, number / MOST))
+        more = list(_candidates(rng, layout, number / MOST_CARS))
         order = np.argsort(rng.exponential(size=len(more)) * np.array([car.z for car in more]) ** NEARNESS)
         cars = _choose([*cars, *(more[index] for index in order)], sketch, number, least)
         if len(cars) == number:
@@ -112,7 +112,7 @@ def _choose(cars: Sequence[Car], camera: Camera, number: int, least_pixels: floa
     hulls = fixed_point(camera.project(outlines(cars, camera.bend)))  # [N, 2, P, 2], of body and cabin
     chosen: list[int] = []
     owners = np.zeros(camera.size, np.uint8)  # which of the chosen cars a pixel shows, from 1; 0 = none
-    distances = np.full(number + 1, np.inf)  # of the owners
+    depths = np.full(number + 1, np.inf)  # of the owners
     seen, needed = np.zeros(number + 1), np.zeros(number + 1)  # pixels of the owners
     low = np.clip(hulls.min((1, 2)) >> SHIFT, 0, np.array(camera.size[::-1]) - 1)
     high = np.clip((hulls.max((1, 2)) >> SHIFT) + 2, low + 1, camera.size[::-1])
@@ -127,16 +127,15 @@ def _choose(cars: Sequence[Car], camera: Camera, number: int, least_pixels: floa
         for hull in hulls[index] - (low[index] << SHIFT):
             cv2.fillConvexPoly(mask, cv2.convexHull(hull), 1, cv2.LINE_8, SHIFT)
         owner, mask = owners[top:bottom, left:right], mask.view(bool)
-        wins = mask & (distances[owner] > nearest[index])
+        wins = mask & (depths[owner] > nearest[index])
         own, least = np.count_nonzero(wins), max(least_pixels, LEAST_SHARE * np.count_nonzero(mask))
         if own < least:
             continue
         still = seen - np.bincount(owner[wins], minlength=number + 1)
         if (still[1:] >= needed[1:]).all():
             chosen.append(index)
-            owner[wins] = len(chosen)
-            seen, distances[len(chosen)], needed[len(chosen)] = still, nearest[index], least
-            seen[len(chosen)] = own
+            seen, new = still, len(chosen)
+            owner[wins], depths[new], seen[new], needed[new] = new, nearest[index], own, least
     return [cars[index] for index in sorted(chosen, key=lambda index: -nearest[index])]
 
 
@@ -145,8 +144,8 @@ def _compare(cars: Sequence[Car], camera: Camera) -> tuple[NDArray[Any], NDArray
 
     Those are in the same place, or the one that hides the other is not the nearer one.
     """
+    nearest = distances(cars, camera.bend)
     feet = footprints(cars, camera.bend, margin=0.12)
-    nearest = feet[..., 2].min(1)
     feet = np.stack([feet[..., 0] + camera.bend * feet[..., 2] ** 2, feet[..., 2]], -1)
     edges = np.roll(feet, -1, 1) - feet
     normals = np.stack([edges[..., 1], -edges[..., 0]], -1)  # [N, 4, 2], outward

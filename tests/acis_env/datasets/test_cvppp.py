@@ -304,7 +304,9 @@ def test_without_a_root_the_error_says_where_the_data_come_from(monkeypatch):
         open_scenes("cvppp", "train", (64, 64))
 
 
-@pytest.mark.parametrize(("form", "changed"), [("png", "training/A1/plant001_fg.png"), ("hdf5", "CVPPP2017_training_truth.h5")])
+@pytest.mark.parametrize(
+    ("form", "changed"), [("png", "training/A1/plant001_fg.png"), ("hdf5", "CVPPP2017_training_truth.h5")]
+)
 def test_the_fingerprint_changes_with_the_files(form, changed, tmp_path):
     write_cvppp(tmp_path, form, **SMALL)
     first = load(tmp_path).fingerprint

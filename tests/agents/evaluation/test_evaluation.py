@@ -10,8 +10,9 @@ from acis_env.datasets import Scene
 from acis_env.datasets.preprocessing import resize_masks
 from acis_env.datasets.scene import IGNORED
 from acis_env.metrics import dice_star, segmentation_metrics
-from agents.evaluation.evaluation import Evaluation, evaluate, iterate, order_correlations
+from agents.evaluation.evaluation import Evaluation, evaluate, order_correlations
 from agents.evaluation.segmenters import agent_segmenter
+from agents.evaluation.whole_pictures import iterate
 from agents.models.agent import Prediction
 from agents.models.composition import compose_label_map
 
@@ -115,9 +116,9 @@ def test_means_are_over_scenes():
 
 def test_the_comparison_has_a_row_for_every_reference_and_repeats_itself(agent, rows):
     names = [evaluation.name for evaluation in rows(initialised=agent)]
-    assert names == ["random", "initialised", "agent", "reconstruction"]
+    assert names == ["random actions", "random codes", "initialised", "agent", "reconstruction"]
     first, again = rows(), rows()
-    assert [evaluation.name for evaluation in first] == ["random", "agent", "reconstruction"]
+    assert [evaluation.name for evaluation in first] == ["random actions", "random codes", "agent", "reconstruction"]
     assert [e.mean for e in first] == [e.mean for e in again]
 
 
