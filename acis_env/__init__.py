@@ -13,6 +13,7 @@ import gymnasium as gym
 from acis_env.forks import use_one_thread_in_forks
 
 __all__ = [
+    "Cars",
     "FolderScenes",
     "Leaves",
     "PackedScenes",
@@ -50,7 +51,7 @@ for _name, _arguments in _ENVIRONMENTS.items():
     )
 
 if TYPE_CHECKING:
-    from acis_env.datasets import FolderScenes, Leaves, PackedScenes, Scene, SceneDataset
+    from acis_env.datasets import Cars, FolderScenes, Leaves, PackedScenes, Scene, SceneDataset
     from acis_env.env import SegmentationEnv
     from acis_env.metrics import segmentation_metrics
     from acis_env.testing.checker import VectorEnvError, check_vector_env
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from acis_env.weights import Pretrained, load_pretrained
 else:
     _MODULES = {
-        "acis_env.datasets": ("FolderScenes", "Leaves", "PackedScenes", "Scene", "SceneDataset"),
+        "acis_env.datasets": ("Cars", "FolderScenes", "Leaves", "PackedScenes", "Scene", "SceneDataset"),
         "acis_env.env": ("SegmentationEnv",),
         "acis_env.metrics": ("segmentation_metrics",),
         "acis_env.testing.checker": ("VectorEnvError", "check_vector_env"),

@@ -26,6 +26,31 @@ SCENES = "a registered name, a folder or a data set"
 WEIGHTS = "None, a bundled name, a folder or the loaded networks"
 
 
+DEFAULTS: dict[str, Any] = {"threshold": 0.5, "preprocessing": "squeeze"}
+"""Arguments that are None in a signature, since a data set's protocol comes before these values."""
+
+
+def settle(
+    arguments: Mapping[str, Any], rules: Mapping[str, Any], protocol: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keyword arguments of an environment, and its rules, with those of `protocol` where the caller gives none.
+
+    Args:
+        arguments: by name; None stands for what is not given.
+        rules: those that are given.
+        protocol: of the data set (see `protocol_of`).
+
+    Raises:
+        ValueError: the protocol has something else than rules and what is in `DEFAULTS`.
+    """
+    for name in protocol:
+        if name not in (*DEFAULTS, *RULES):
+            raise ValueError(f"protocol of the data set: {unknown_name(name, [*DEFAULTS, *RULES])}")
+    defaults = {**DEFAULTS, **protocol}
+    missing = {name: defaults[name] for name in DEFAULTS if arguments[name] is None}
+    return {**arguments, **missing}, {**{name: defaults[name] for name in RULES if name in defaults}, **rules}
+
+
 def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Check the keyword arguments of `SegmentationVectorEnv` that no other class checks."""
     check_device(arguments["device"])

@@ -116,7 +116,7 @@ class Reading:
                 )
             labels = _upright(path, _decode(path, image, "RGB" if is_coloured else None), image)
         if is_coloured:
-            labels = labels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+            labels = colours_as_labels(labels)
         return self._checked_labels(path, labels)
 
     def _in_bytes(self, path: Path, pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -154,6 +154,12 @@ class Reading:
             labels = labels.astype(np.promote_types(labels.dtype, np.int8))  # has room for -1
             labels[is_ignored] = IGNORED
         return labels
+
+
+def colours_as_labels(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """One label per colour of `pixels` `[H, W, 3]`, R + 256 G + 65536 B: `[H, W]`, 0 where they are black."""
+    labels: NDArray[np.int32] = pixels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+    return labels
 
 
 @contextmanager

@@ -19,13 +19,14 @@ from torch import Tensor
 from acis_env import dynamics
 from acis_env import snapshot as snapshots
 from acis_env.actions import ActionReader
-from acis_env.arguments import RULES, build, check_arguments, parse_env_ids, parse_options, parse_seed
+from acis_env.arguments import RULES, build, check_arguments, parse_env_ids, parse_options, parse_seed, settle
 from acis_env.attributes import SlotAttributes
 from acis_env.augment import Augmentation
 from acis_env.autoreset import Autoreset
 from acis_env.context import ContextPredictor
-from acis_env.datasets import Scene, SceneDataset, open_scenes
+from acis_env.datasets import Preprocessing, Scene, SceneDataset, open_scenes
 from acis_env.datasets.packed import MEMORY_BUDGET, PackedScenes
+from acis_env.datasets.registry import protocol_of
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
 from acis_env.episode_source import EpisodeSource
@@ -91,7 +92,8 @@ class SegmentationVectorEnv(SlotAttributes):
         action_scale: float = 3.0,
         decoder: Decoder | None = None,
         refine: bool = False,
-        threshold: float = 0.5,
+        threshold: float | None = None,
+        preprocessing: str | Preprocessing | None = None,
         precision: Precision = "float32",
         compile: bool = False,
         memory_budget: int = MEMORY_BUDGET,
@@ -122,7 +124,10 @@ class SegmentationVectorEnv(SlotAttributes):
             decoder: takes the place of that of the weights.
             refine: pass each mask through the autoencoder once more, by which it becomes more of an instance (see
                 `RefiningDecoder`); a step then takes two to four times as long.
-            threshold: probability in (0, 1) below which a pixel of the label map is background.
+            threshold: probability in (0, 1) below which a pixel of the label map is background; None is that of the
+                data set's protocol, or 0.5.
+            preprocessing: how scenes become pictures of the networks' size: "squeeze", "shorter-side", "halve-crop" or
+                "tile" (see `parse_preprocessing`); None is that of the data set's protocol, or "squeeze".
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.
             compile: pass the decoder through `torch.compile`, which takes half a minute once.
@@ -136,17 +141,19 @@ class SegmentationVectorEnv(SlotAttributes):
             ValueError: an argument is unknown or outside of its range, or a file is damaged.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "rules")}
+        arguments, rules = settle(arguments, rules, protocol_of(scenes))
         self.arguments = arguments | rules
         check_arguments(arguments)
         self.rules = build("arguments", Rules, rules, arguments)
         self.pretrained, self.decoder, predictor = open_parts(weights, decoder, context, refine, device)
         self.device, self.precision = torch.device(device), precision
-        self.action_scale, self.threshold = action_scale, threshold
+        self.action_scale, self.threshold = action_scale, arguments["threshold"]
         size = parse_size(self.decoder.size, "decoder.size")
         if isinstance(scenes, str | Path):
             options = {**(scene_options or {}), **({} if root is None else {"root": root})}
             scenes = open_scenes(str(scenes), split, size, options)
-        self.scenes = PackedScenes(scenes, size, device, memory_budget=memory_budget)
+        preprocessing = arguments["preprocessing"]
+        self.scenes = PackedScenes(scenes, size, device, preprocessing=preprocessing, memory_budget=memory_budget)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
         self.source = EpisodeSource(predictor, self.decoder, self.scenes, changes, precision)
         self._decode = torch.compile(self.decoder) if compile else self.decoder

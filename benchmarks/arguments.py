@@ -11,8 +11,8 @@ class Arguments:
     """Measure how fast everything is, beside a straightforward implementation in the same process."""
 
     suites: tuple[str, ...] = ()
-    """Parts to measure, of decoder, scores, matching, policy, techniques, step, reset, vector, growth, training,
-    inference and gpu; by default all of them."""
+    """Parts to measure, of decoder, scores, matching, policy, techniques, step, reset, vector, growth,
+    streaming, training, inference and gpu; by default all of them."""
     weights: tuple[str, ...] = ()
     """Folders of pre-trained networks, used at the size that they are for; the bundled ones are for 64x64, and at
     other sizes weights are random."""

@@ -12,6 +12,7 @@ import torch
 from acis_env.files import write_json
 from benchmarks import environment, gpu, learning, parts
 from benchmarks.arguments import Arguments
+from benchmarks.streaming import streaming
 from benchmarks.techniques import techniques
 from benchmarks.timing import Row, machine, peak_memory, table
 
@@ -25,6 +26,7 @@ SUITES: dict[str, Callable[[Arguments], list[Row]]] = {
     "reset": environment.reset,
     "vector": environment.vector,
     "growth": environment.growth,
+    "streaming": streaming,
     "training": learning.training,
     "inference": learning.inference,
     "gpu": gpu.gpu,

@@ -44,10 +44,11 @@ def curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def row(name: str, reports: list[dict[str, Any]]) -> str:
-    """One line of the table: every seed's SBD, and means of the rest."""
+    """One line of the table: every seed's SBD, and means of the rest; reports of earlier versions say "random"."""
+    chance = [report.get("random actions") or report["random"] for report in reports]
     seeds = ", ".join(f"{report['policy']['sbd']:.3f}" for report in reports)
-    means = [np.mean([report[who]["return"] for report in reports]) for who in ("policy", "random")]
-    random = np.mean([report["random"]["sbd"] for report in reports])
+    means = [np.mean([row["return"] for row in rows]) for rows in ([report["policy"] for report in reports], chance)]
+    random = np.mean([row["sbd"] for row in chance])
     minutes = np.mean([report["seconds"] for report in reports]) / 60
     steps = reports[0]["total_timesteps"]
     return f"| `{name}` | {steps} | {minutes:.0f} | {means[0]:.2f} | {means[1]:.2f} | {seeds} | {random:.3f} |"

@@ -47,7 +47,7 @@ def markdown(reports: dict[int, Any]) -> str:
         "",
         "| | SBD | \\|DiC\\| | SBD, true count | Dice* |",
         "| --- | --- | --- | --- | --- |",
-        row("random agent", first["rows"]["random"]["mean"]),
+        *(row(name, first["rows"][name]["mean"]) for name in ("random actions", "random codes")),
     ]
     for seed, report in reports.items():
         lines.append(row(f"seed {seed}: initialised actor", report["rows"]["initialised"]["mean"]))

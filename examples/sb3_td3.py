@@ -17,16 +17,12 @@ import tyro
 from stable_baselines3 import TD3
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecMonitor
-from stable_baselines3.td3.policies import Actor, TD3Policy
-from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from acis_env import SegmentationVectorEnv
 from acis_env.adapters.sb3 import SB3VecEnv, SceneReplayBuffer
+from agents.benchmark.product_policy import CoarsePlanes, ProductPolicy
 from agents.evaluation import compare_with_random, save_sb3
 
 TAGS = {
@@ -74,68 +70,6 @@ class Args:
     """Take under two minutes, only to show that everything works."""
     run_dir: Path = Path("runs")
     """Folder of all runs; each gets a folder in it."""
-
-
-class CoarsePlanes(BaseFeaturesExtractor):
-    """The planes `[13, H, W]` at a sixteenth of their size, normalised: what a small network can make use of."""
-
-    def __init__(self, observation_space: gym.spaces.Box) -> None:
-        channels, height, width = observation_space.shape
-        super().__init__(observation_space, features_dim=channels * (height // 16) * (width // 16))
-        self.normalise = nn.BatchNorm1d(self.features_dim, affine=False, momentum=0.01)
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Features `[B, F]` of observations `[B, 13, H, W]` in [0, 255]."""
-        # Every fourth pixel is enough for means over 16 x 16.
-        means = F.avg_pool2d(observations[:, :, ::4, ::4] / 255, 4)
-        features: Tensor = self.normalise(means.flatten(1))
-        return features
-
-
-class Product(nn.Module):
-    """Value of an action: products of features of the state and of the action, which act on each other."""
-
-    def __init__(self, num_features: int, num_actions: int, width: int = 256, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.sizes = num_features, num_actions
-        self.state = nn.Sequential(
-            nn.Linear(num_features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)
-        )
-        self.action = nn.Sequential(nn.Linear(num_actions, width), nn.ReLU(), nn.Linear(width, width))
-        self.value = nn.Sequential(
-            nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
-        )
-
-    def forward(self, features_and_actions: Tensor) -> Tensor:
-        features, actions = features_and_actions.split(self.sizes, dim=1)
-        value: Tensor = self.value(self.state(features) * self.action(actions))
-        return value
-
-
-class ProductCritic(ContinuousCritic):
-    """Stable-Baselines3's critics with other networks in them."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        sizes = self.features_extractor.features_dim, self.action_space.shape[0]
-        self.q_networks = [Product(*sizes) for _ in self.q_networks]
-        for index, network in enumerate(self.q_networks):
-            self.add_module(f"qf{index}", network)
-
-
-class ProductPolicy(TD3Policy):
-    """Stable-Baselines3's policy with those critics, and an actor that cannot retreat to the corners of the actions."""
-
-    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        """Make the parent's actor, but let what `tanh` gets have a mean square of 1."""
-        actor = super().make_actor(features_extractor)
-        *layers, squash = actor.mu
-        actor.mu = nn.Sequential(*layers, nn.RMSNorm(actor.action_space.shape[0], elementwise_affine=False), squash)
-        return actor
-
-    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        """Make the critics with the parent's arguments."""
-        return ProductCritic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
 
 
 class TensorBoard(KVWriter):

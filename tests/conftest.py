@@ -25,6 +25,14 @@ BOXES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def caches(tmp_path_factory, monkeypatch):
+    """The folder of this test's caches, so that none finds what another has left, or the user's own."""
+    folder = tmp_path_factory.mktemp("caches")
+    monkeypatch.setenv("ACIS_CACHE", str(folder))
+    return folder
+
+
 class HandMadeScenes(list):
     """A list of scenes, which is a data set."""
 

@@ -141,7 +141,7 @@ def test_training_by_a_preset_ends_in_a_report_that_begins_with_what_training_be
     assert replace(config, seed=tiny_preset.seed, stages=tiny_preset.stages) == tiny_preset
     module.main(config, tmp_path, num_scenes=3)
     report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
-    assert list(report["rows"]) == ["random", "initialised", "agent", "reconstruction"]
+    assert list(report["rows"]) == ["random actions", "random codes", "initialised", "agent", "reconstruction"]
     assert report["num_scenes"] == 3
     assert f"{report['rows']['agent']['mean']['sbd']:.3f}" in capsys.readouterr().out
 
@@ -157,7 +157,7 @@ def test_the_table_of_the_quickstart_has_two_lines_per_seed_and_is_not_measured_
     assert "(split test, 2 scenes, 2 to 10 instances)" in table
     names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
     seeds = [f"seed {seed}: {which}" for seed in (0, 1) for which in ("initialised actor", "**trained agent**")]
-    assert names == ["random agent", *seeds, "reconstruction of the ground truth (bound)"]
+    assert names == ["random actions", "random codes", *seeds, "reconstruction of the ground truth (bound)"]
     monkeypatch.setattr(module, "Quickstart", None)  # would be called for a seed without a report
     module.main(args)
     assert (tmp_path / "table.md").read_text() == table
@@ -167,7 +167,7 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
     module = load(ROOT / "examples" / "compare_libraries.py")
     for seed, begun, sbd in ((1, 10, 0.9), (1, 20, 0.5), (2, 15, 0.6)):
         folder = tmp_path / f"ACIS-Leaves-v0__some_ppo__{seed}__{begun}"
-        means = {"policy": {"return": 3.0, "sbd": sbd}, "random": {"return": 2.0, "sbd": 0.4}}
+        means = {"policy": {"return": 3.0, "sbd": sbd}, "random actions": {"return": 2.0, "sbd": 0.4}}
         write_json(folder / "evaluation.json", {**means, "total_timesteps": 100, "seconds": 120})
         with SummaryWriter(str(folder)) as writer:
             for step in (10, 100):

@@ -11,24 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from acis_env.datasets.windows import Window, centred
 from acis_env.ops.labels import label_areas
 
 TRIES_PER_CROP = 20
 """Windows drawn for one random crop before it is given up."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """The part of a (scaled) picture that is one scene."""
-
-    y: int
-    x: int
-    height: int
-    width: int
-
-    def cut(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """Pixels of `picture` `[..., H, W]` inside of the window."""
-        return picture[..., self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 @dataclass(frozen=True)
@@ -149,7 +136,7 @@ class SceneChoice:
                 f"(height x width, after scale={self.scale}); choose a smaller crop_size"
             )
         if self.crop == "centre":
-            return Window((height - smallest) // 2, (width - smallest) // 2, smallest, smallest)
+            return centred(size, (smallest, smallest))
         side = int(generator.integers(smallest, min(largest, height, width) + 1))
         y, x = (int(generator.integers(length - side + 1)) for length in (height, width))
         return Window(y, x, side, side)

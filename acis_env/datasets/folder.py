@@ -12,16 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.datasets.choice import SceneChoice, Window
-from acis_env.datasets.folder_files import Pair, find_pairs
+from acis_env.datasets.choice import SceneChoice
+from acis_env.datasets.folder_files import PNG, Pair, find_pairs
 from acis_env.datasets.folder_index import FolderIndex, known_or_found
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import Scene
+from acis_env.datasets.windows import Window
 from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading
 from acis_env.threads import map_in_threads
 
-PNG = ("PNG",)
 LARGEST_LABEL = 255
 """Label maps with none above are counted as they are, which takes half the time of renaming their instances first."""
 
@@ -122,6 +122,11 @@ class FolderScenes:
     def __iter__(self) -> Iterator[Scene]:
         """All scenes in order."""
         return (self[index] for index in range(len(self)))
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of every scene; no image is decoded for it."""
+        return [window.size for _, window in self._scenes]
 
     def _find_scenes(self) -> FolderIndex:
         scenes: list[tuple[str, Window]] = []

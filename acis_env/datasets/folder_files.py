@@ -8,6 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from acis_env.pictures import Reading
+
+PNG = ("PNG",)
 IMAGE_SUFFIX = "_rgb.png"
 LABEL_SUFFIX = "_label.png"
 OTHER_FILES = ("_rgb", "_label")
@@ -44,6 +47,30 @@ def find_pairs(root: Path, ids: Collection[str] | None = None, labels_optional: 
         raise FileNotFoundError(f"{root} has no pair <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX}")
     wanted = sorted(found if chosen is None else chosen)
     return {scene_id: _whole(root, scene_id, found.get(scene_id, Pair()), labels_optional) for scene_id in wanted}
+
+
+def check_same_size(
+    image: Path, other: Path | None, what: str = "label map", reading: Reading | None = None
+) -> tuple[int, int]:
+    """Height and width of an image by the headers of the files, so that a wrong one is found before it is needed.
+
+    Args:
+        image: PNG file.
+        other: PNG file of the same size; None if there is none.
+        what: what it holds, for the error.
+        reading: of the image.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no PNG, or the sizes differ.
+    """
+    size = (reading or Reading()).size(image, PNG)
+    if other is not None and (other_size := Reading().size(other, PNG)) != size:
+        raise ValueError(
+            f"{image} is {size[0]}x{size[1]} but its {what} is {other_size[0]}x{other_size[1]} (height x width), by "
+            f"{other}; they must be equal"
+        )
+    return size
 
 
 def scan_pairs(root: Path, ids: set[str] | None = None) -> dict[str, Pair]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from acis_env.checksums import read_json
-from acis_env.datasets.choice import Window
 from acis_env.datasets.roots import cache_root
+from acis_env.datasets.windows import Window
 from acis_env.files import write_json
 
 FORMAT = 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.configs import is_count
+from acis_env.datasets.noise import noise_tile
 from acis_env.datasets.scene import Scene
 
 Floats = NDArray[np.float32]
@@ -371,7 +371,7 @@ def _expose(rng: np.random.Generator, image: Floats) -> NDArray[np.uint8]:
 
 def _noise(rng: np.random.Generator, size: tuple[int, ...], span: int) -> Floats:
     """A random part of the noise tile, `span` of its pixels along the shorter side, `[H, W, 1]`."""
-    tile = _noise_tile()
+    tile = noise_tile()
     stride = max(1, span // min(size))  # without averaging: soil stays grainy in a small picture
     rows, columns = (
         stride * np.arange(-(-side * span // min(size) // stride)) + rng.integers(len(tile)) for side in size
@@ -379,14 +379,3 @@ def _noise(rng: np.random.Generator, size: tuple[int, ...], span: int) -> Floats
     part = tile[rows % len(tile)][:, columns % len(tile)]
     resized = cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized[..., None], np.float32)
-
-
-@lru_cache(maxsize=1)
-def _noise_tile() -> Floats:
-    """Cloudy noise that repeats without seams, `[512, 512]` of mean 0 and deviation 1."""
-    rng = np.random.default_rng(0)
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(512), np.fft.rfftfreq(512), indexing="ij"))
-    frequency[0, 0] = np.inf
-    spectrum = np.fft.rfft2(rng.standard_normal((512, 512))) / np.maximum(frequency, 0.02) ** 0.9
-    tile = np.fft.irfft2(spectrum)
-    return np.asarray(tile / tile.std(), np.float32)

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.configs import check_keywords, is_count
-from acis_env.datasets.choice import SceneChoice, Window
+from acis_env.datasets.choice import SceneChoice
 from acis_env.datasets.folder_index import FolderIndex, known_or_found
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
 from acis_env.datasets.scene import IGNORED, Scene
+from acis_env.datasets.windows import Window
 from acis_env.ops.labels import label_areas, relabel
 from acis_env.pictures import FORMATS, Reading
 from acis_env.threads import map_in_threads
@@ -118,7 +119,7 @@ class ListedScenes:
     @cached_property
     def fingerprint(self) -> str:
         """Of names, times and lengths of all files, and of the options."""
-        stamp = cache(_stamp)  # many pictures may have their labels in one file
+        stamp = cache(stamp_of)  # many pictures may have their labels in one file
         parts: list[Any] = [self._choice, self._largest]
         for picture in self._pictures.values():
             parts.append((picture.name, picture.variant, picture.reading, stamp(picture.image)))
@@ -212,7 +213,7 @@ def _names(folder: Path) -> set[str]:
     return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
-def _stamp(path: Path) -> tuple[str, int, int] | None:
+def stamp_of(path: Path) -> tuple[str, int, int] | None:
     """Name, time of the last change and length of a file, which change when it does; None if there is none."""
     try:
         status = path.stat()

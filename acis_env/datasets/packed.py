@@ -19,13 +19,19 @@ from acis_env.augment import label_dtype
 from acis_env.configs import is_count
 from acis_env.datasets.cache import SceneCache, open_cache
 from acis_env.datasets.kept import KeptScenes
-from acis_env.datasets.preprocessing import Preprocessing, Squeeze
+from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
 from acis_env.datasets.scene import PackedScene, Scene, SceneDataset
 from acis_env.datasets.streamed import StreamedScenes
+from acis_env.datasets.tiles import windowed
 from acis_env.metrics import check_ground_truth
 from acis_env.networks import parse_size
 from acis_env.ops.labels import count_instances, relabel
 from acis_env.surroundings import unaffected
+
+MEMORY_BUDGET = 2**31
+"""Bytes of packed scenes that are kept on the device, unless told otherwise."""
+PART = 64
+"""Scenes that are looked at together where all are."""
 
 
 MEMORY_BUDGET = 2**31
@@ -42,7 +48,7 @@ class PackedScenes:
     nothing. Those of a larger data set are streamed: see `StreamedScenes`. Both give the same batches.
 
     Attributes:
-        dataset: the scenes at their native resolution.
+        dataset: the scenes at their native resolution; the windows of these (`TiledScenes`) where they are tiled.
         preprocessing: how scenes become pictures of that size, and masks return to theirs.
         max_instances: that of `dataset`, at least 1; small instances are lost in resizing, none are added.
         label_dtype: type in which label maps are kept.
@@ -56,6 +62,7 @@ class PackedScenes:
         size: tuple[int, int],
         device: str | torch.device = "cpu",
         min_area: int = 4,
+        preprocessing: str | Preprocessing = "squeeze",
         *,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
@@ -67,11 +74,12 @@ class PackedScenes:
             device: where batches are, and all scenes if they fit the budget.
             min_area: instances of fewer pixels after resizing become background, unless that would take
                 the last one: then the largest stays.
+            preprocessing: how scenes become pictures of that size (see `parse_preprocessing`).
             memory_budget: bytes that all packed scenes may take on the device; if they take more, they are streamed.
 
         Raises:
             ValueError: `size` is not two positive multiples of 32, or the data set is empty, or promises no count, or
-                the budget is no number of bytes.
+                `preprocessing` is unknown or for another size, or the budget is no number of bytes.
         """
         if len(dataset) == 0:
             raise ValueError("dataset must hold at least one scene, got none")
@@ -80,9 +88,9 @@ class PackedScenes:
             raise ValueError(f"max_instances of the data set must be an int from 0 on, got {promised!r}")
         if not is_count(memory_budget, least=0, most=sys.maxsize):
             raise ValueError(f"memory_budget must be a number of bytes from 0 on, got {memory_budget!r}")
-        self.dataset, self._num_scenes = dataset, len(dataset)
         self.size = parse_size(size)
-        self.preprocessing: Preprocessing = Squeeze(self.size)
+        dataset, self.preprocessing = windowed(dataset, parse_preprocessing(preprocessing, self.size))
+        self.dataset, self._num_scenes = dataset, len(dataset)
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = max(int(promised), 1)
@@ -170,7 +178,10 @@ class PackedScenes:
     def _pack(self, index: int) -> PackedScene:
         """Scene `index` at the size of the networks; several threads may call it if they may call the data set."""
         scene = self.scene(index)
-        image = self.preprocessing.image(scene.image)
+        try:
+            image = self.preprocessing.image(scene.image)
+        except ValueError as error:  # a picture too thin to be enlarged
+            raise ValueError(f"{scene.name}: {error}") from error
         if scene.label_map is None:
             label_map = np.zeros(self.size, np.int32)
         else:

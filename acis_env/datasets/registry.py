@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from acis_env.configs import check_keywords, nearest_first
-from acis_env.datasets import bbbc038, cityscapes, coco, masks
+from acis_env.datasets import bbbc038, cityscapes, coco, cvppp, kitti, masks
+from acis_env.datasets.cars import Cars
 from acis_env.datasets.choice import SceneChoice
 from acis_env.datasets.folder import FolderScenes, open_folder
 from acis_env.datasets.folder_files import has_pairs
@@ -43,7 +44,8 @@ class RegisteredDataset:
     source: str = ""
     """Where to get it, and what has to be agreed to before."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment by which its figures are published, such as threshold, preprocessing."""
+    """Keyword arguments of the environment by which its figures are published: threshold, preprocessing and fields of
+    `Rules`. They hold wherever the caller gives none."""
     environment: str = ""
     """Id of its environment, such as "ACIS/CVPPP-v0"."""
     splits: tuple[str, ...] = ("train", "val", "test")
@@ -104,6 +106,17 @@ def open_scenes(
         raise ValueError(f"scene options {sorted(options)} for {scenes!r}: {error}") from error
 
 
+def protocol_of(scenes: object) -> Mapping[str, Any]:
+    """Keyword arguments of the environment by which figures on the data set that `scenes` names are published.
+
+    Nothing for a folder or for the scenes themselves, which have no protocol.
+    """
+    if not isinstance(scenes, str) or is_folder(scenes):
+        return {}
+    known = DATASETS.get(scenes.removeprefix(PREFIX))
+    return {} if known is None else known.protocol
+
+
 def is_folder(scenes: str) -> bool:
     """Whether `open_scenes` takes `scenes` for a folder, and says so where it is the name of a data set, too."""
     path = Path(scenes)
@@ -123,6 +136,13 @@ def recognise_datasets(root: Path) -> dict[str, str]:
 
 register_dataset(
     "leaves", Leaves, "Drawn rosette plants with their leaves; options of `Leaves`.", environment="ACIS/Leaves-v0"
+)
+register_dataset(
+    "cars",
+    Cars,
+    "Drawn streets with 1 to 16 cars, which hide each other; options of `Cars`.",
+    licence="Apache-2.0, as the package: drawn by it",
+    environment="ACIS/Cars-v0",
 )
 register_dataset(
     "folder",
@@ -181,4 +201,26 @@ register_dataset(
     options=SceneChoice,
     recognise=bbbc038.recognise_bbbc038,
     listing=bbbc038.list_bbbc038,
+)
+register_dataset(
+    "cvppp",
+    cvppp.CvpppScenes,
+    "Rosette plants of the CVPPP Leaf Segmentation Challenge below `root`; options of `CvpppScenes`.",
+    licence=cvppp.LICENCE,
+    citation=cvppp.CITATION,
+    source=cvppp.SOURCE,
+    protocol={"threshold": 0.3, "preprocessing": "shorter-side"},
+    environment="ACIS/CVPPP-v0",
+    recognise=cvppp.recognise_cvppp,
+)
+register_dataset(
+    "kitti",
+    kitti.KittiScenes,
+    "Streets of KITTI and their cars below `root`; options of `KittiScenes`.",
+    licence=kitti.LICENCE,
+    citation=kitti.CITATION,
+    source=kitti.SOURCE,
+    protocol={"threshold": 0.5, "preprocessing": "squeeze"},
+    environment="ACIS/KITTI-v0",
+    recognise=kitti.recognise_kitti,
 )

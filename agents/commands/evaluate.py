@@ -14,11 +14,13 @@ from acis_env.datasets.registry import DATASETS, PREFIX
 from acis_env.episode_source import EpisodeSource
 from acis_env.folders import claimed
 from acis_env.networks import check_device
+from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import load_pretrained
 from agents.algorithms.base import core_of
 from agents.environment import EnvConfig, JsonObject
 from agents.evaluation import (
     Evaluation,
+    Segmenter,
     agent_segmenter,
     compare,
     format_table,
@@ -26,7 +28,9 @@ from agents.evaluation import (
     policy_segmenter,
     write_report,
 )
+from agents.evaluation.evaluation import Foreground
 from agents.evaluation.policy_files import CARD
+from agents.evaluation.variants import Variant
 from agents.models.agent import Agent
 from agents.training.trainer import load_config
 
@@ -49,6 +53,14 @@ class Evaluate:
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`); by default the run's, if its scenes are used."""
     num_scenes: int | None = None
     """Number of scenes to evaluate on, from the first; by default all."""
+    variant: tuple[Variant, ...] = ()
+    """Published scripts whose measures are added to the table, such as "codalab.best_dice": "codalab", "lsc-matlab" or
+    "e2e", several apart by spaces (see acis_env.metric_variants)."""
+    preprocessing: str | None = None
+    """How pictures become those of the networks' size: "squeeze", "shorter-side", "halve-crop", "tile" or "tile:SCALE";
+    by default as in the training."""
+    foreground: Foreground = "none"
+    """Foreground to which all label maps are cut: "none", or the "official" one that the data set gives."""
     out: Path | None = None
     """Folder of the report; by default `evaluation-<split>` in the run's."""
     device: str = "cpu"
@@ -74,12 +86,17 @@ class Evaluate:
         agent = Agent.load(self.run_folder, self.device)
         config = load_config(self.run_folder)
         changes = self._changes(config.env.kwargs.get("scenes"))
+        if self.preprocessing is None and "preprocessing" not in config.env.val_kwargs:
+            changes["preprocessing"] = agent.preprocessing.name  # whatever the protocol of other scenes says
         core = core_of(config.env.make_evaluation(self.split, weights=agent.pretrained, **changes))
         initial = self.run_folder / "initial.pt"
         segmenters = {"initialised": agent_segmenter(Agent.load(initial, self.device))} if initial.exists() else {}
         segmenters["agent"] = agent_segmenter(agent)
-        evaluations = compare(segmenters, agent.pretrained, core.source, agent.threshold, num_scenes=self.num_scenes)
-        return core.source, {**_about(core.arguments), "config": asdict(config)}, evaluations
+        return (
+            core.source,
+            {**_about(core.arguments), "config": asdict(config)},
+            self._compare(segmenters, core, agent.threshold),
+        )
 
     def _evaluate_policy(self) -> Evaluated:
         policy, arguments = load_policy(self.run_folder, self.device, trust=self.trust)
@@ -90,12 +107,29 @@ class Evaluate:
         recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})
         core = core_of(recipe.make_evaluation(self.split, **self._changes(kept.get("scenes"))))
         segmenters = {"agent": policy_segmenter(policy, core)}
-        evaluations = compare(segmenters, pretrained, core.source, core.threshold, num_scenes=self.num_scenes)
-        return core.source, {**_about(core.arguments), "arguments": arguments}, evaluations
+        rows = self._compare(segmenters, core, core.threshold)
+        return core.source, {**_about(core.arguments), "arguments": arguments}, rows
+
+    def _compare(
+        self, segmenters: Mapping[str, Segmenter], core: SegmentationVectorEnv, threshold: float
+    ) -> list[Evaluation]:
+        assert core.pretrained is not None
+        return compare(
+            segmenters,
+            core.pretrained,
+            core.source,
+            threshold,
+            num_scenes=self.num_scenes,
+            action_scale=core.action_scale,
+            foreground=self.foreground,
+            variants=self.variant,
+        )
 
     def _changes(self, own_scenes: str | None) -> dict[str, Any]:
         """Keyword arguments of the environment that are asked for in place of the run's own."""
         changes: dict[str, Any] = {"device": self.device}
+        if self.preprocessing is not None:
+            changes["preprocessing"] = self.preprocessing
         if self.scenes is not None:
             changes["scenes"] = self.scenes
             if has_moved(own_scenes):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from acis_env.context import ContextConfig
 from acis_env.datasets import PackedScenes, open_scenes
+from acis_env.datasets.registry import protocol_of
 from acis_env.decoder import AutoencoderConfig
 from acis_env.folders import claimed
 from acis_env.networks import TrunkConfig, check_device
@@ -45,6 +47,9 @@ class Pretrain:
     """Further arguments of the validation scenes (of `Leaves` or `FolderScenes`)."""
     size: tuple[int, int] = (64, 64)
     """Height and width of images and masks, multiples of 32."""
+    preprocessing: str | None = None
+    """How pictures become those of that size: "squeeze", "shorter-side", "halve-crop", "tile" or "tile:SCALE"; by
+    default as the protocol of the data set says, or "squeeze"."""
     architecture: Literal["compact", "paper"] = "compact"
     """Widths of the networks: "compact" for small pictures and CPUs, or "paper" (FCN-8s, autoencoder "simple")."""
     latent_size: int = 16
@@ -66,14 +71,20 @@ class Pretrain:
                 "and have no effect on the context network: leave them out"
             )
         check_device(self.device)
-        train = PackedScenes(open_scenes(self.scenes, "train", self.size, self.scene_options), self.size, self.device)
-        val = PackedScenes(open_scenes(self.scenes, "val", self.size, self.val_options), self.size, self.device)
+        train, val = self._open("train", self.scene_options), self._open("val", self.val_options)
         with claimed(self.out):
             if self.network == "context":
                 self._pretrain_context(train, val)
             else:
                 self._pretrain_decoder(train, val)
         print(f"weights of the {self.network} network are in {self.out}")
+
+    def _open(self, split: str, options: Mapping[str, Any]) -> PackedScenes:
+        preprocessing = self.preprocessing
+        if preprocessing is None:
+            preprocessing = protocol_of(self.scenes).get("preprocessing", "squeeze")
+        scenes = open_scenes(self.scenes, split, self.size, options)
+        return PackedScenes(scenes, self.size, self.device, preprocessing=preprocessing)
 
     def _pretrain_context(self, train: PackedScenes, val: PackedScenes) -> None:
         mean, std = image_statistics(train)

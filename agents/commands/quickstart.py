@@ -82,12 +82,19 @@ class Quickstart:
     def _evaluate(self, agent: Agent, config: TrainConfig, seconds: float) -> str:
         """Write the report, and return its table."""
         env = config.env.make_evaluation("test", device=self.device, weights=agent.pretrained)
-        source = core_of(env).source
+        core = core_of(env)
         initial = Agent.load(self.out / "initial.pt", self.device)
         segmenters = {"initialised": agent_segmenter(initial), "agent": agent_segmenter(agent)}
-        evaluations = compare(segmenters, agent.pretrained, source, agent.threshold, num_scenes=self.test_scenes)
+        evaluations = compare(
+            segmenters,
+            agent.pretrained,
+            core.source,
+            agent.threshold,
+            num_scenes=self.test_scenes,
+            action_scale=core.action_scale,
+        )
         about = {"preset": PRESET, "seed": self.seed, "training_seconds": seconds}
-        write_report(self.out, evaluations, source, about)
+        write_report(self.out, evaluations, core.source, about)
         return format_table(evaluations)
 
 

@@ -10,7 +10,8 @@ from acis_env.networks import check_device
 from agents.experiments.cell import Cell
 from agents.experiments.methods import scene_sets, tuning_set
 from agents.experiments.plan import pick, plan_cells
-from agents.experiments.reproduce import FailedRunsError, run_cells, write_reports
+from agents.experiments.reproduce import run_cells, write_reports
+from agents.experiments.running import FailedRunsError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from agents.algorithms.critic_ranking import CriticRanking
 from agents.algorithms.replay import transitions
 from agents.algorithms.rollout import run_episodes, sampler, split_episodes
 from agents.algorithms.search import CandidateValue
-from agents.evaluation.evaluation import iterate
+from agents.evaluation.whole_pictures import iterate
 
 
 def candidate_correlation(algorithm: CriticRanking, source: EpisodeSource, seed: int = 0) -> dict[str, float]:

@@ -5,22 +5,50 @@ All measures are computed at each scene's own resolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 
-from acis_env.dynamics import EnvState
+from acis_env.datasets.scene import Scene
 from acis_env.episode_source import EpisodeSource
 from acis_env.metrics import dice_star, matched_dice, mean_metrics, segmentation_metrics
 from acis_env.ops.labels import IGNORED, label_areas
 from acis_env.surroundings import unaffected
 from acis_env.weights import Pretrained
-from agents.evaluation.segmenters import Segmenter, random_segmenter, reconstruction_segmenter
-from agents.models.composition import compose_at
+from agents.evaluation.segmenters import (
+    Segmenter,
+    random_action_segmenter,
+    random_segmenter,
+    reconstruction_segmenter,
+)
+from agents.evaluation.variants import Variant, variant_columns
+from agents.evaluation.whole_pictures import WholePictures
+from agents.models.agent import Stopping
+from agents.models.composition import compose_windows
+
+RANDOM_ACTIONS, RANDOM_CODES = "random actions", "random codes"
+"""Names of the rows of chance: uniform actions in an environment, and codes from the decoder's prior."""
+Foreground = Literal["none", "official"]
+"""Whether label maps are cut to the foreground that a data set gives with its pictures, test pictures included."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a row of a table depends on beside the agent and the scenes: rows that differ in it are not comparable."""
+
+    stopping: Stopping = "own"
+    """Whose the number of masks is, but in the measures whose names say that the true count is used."""
+    foreground: Foreground = "none"
+    """What label maps are cut to."""
+    preprocessing: str = "squeeze"
+    """How pictures became those of the networks' size."""
+    threshold: float = 0.5
+    """Probability below which a pixel is background."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +58,15 @@ class Evaluation:
     name: str
     scenes: list[dict[str, float]]
     """Measures of each scene: those of `segmentation_metrics` with own stopping, and with the true count
-    `sbd_gt_stop` and `dice_star`."""
+    `sbd_gt_stop` and `dice_star`; and those of `variant_columns`, if there are any."""
     dice_per_step: list[list[float]]
     """For each scene the Dice of its first N masks with their instances, in the order of prediction (Fig. 3)."""
     label_maps: dict[int, NDArray[np.int32]]
     """Predictions for pictures, by index of the scene; the scenes are spread evenly over the split."""
     order: list[dict[str, float]] = field(default_factory=list)
     """For each scene the rank correlations of `order_correlations`."""
+    conditions: Conditions = Conditions()
+    """How it was measured."""
 
     @property
     def mean(self) -> dict[str, float]:
@@ -57,8 +87,10 @@ def evaluate(
     threshold: float = 0.5,
     num_pictures: int = 0,
     num_scenes: int | None = None,
+    foreground: Foreground = "none",
+    variants: Sequence[Variant] = (),
 ) -> Evaluation:
-    """Measure `segmenter` on every scene.
+    """Measure `segmenter` on every scene: on the whole picture, at its own size.
 
     Args:
         name: name of the row.
@@ -67,42 +99,45 @@ def evaluate(
         threshold: probability below which a pixel of a label map is background.
         num_pictures: number of label maps to keep.
         num_scenes: only the first so many scenes.
+        foreground: "official" cuts all masks to the foreground of the scene.
+        variants: published scripts whose measures are added, with own stopping; see `acis_env.metric_variants`.
+
+    Raises:
+        ValueError: a scene has no label map, or not the foreground that is asked for; names the first.
     """
-    total = count_scenes(source, num_scenes)
+    pictures = WholePictures(source)
+    total, preprocessing = count_scenes(source, num_scenes), pictures.preprocessing
     shown = set(np.linspace(0, total - 1, min(num_pictures, total)).round().astype(int).tolist())
     evaluation = Evaluation(name, [], [], {}, [])
-    for state, indices in iterate(source, num_scenes):
-        prediction = segmenter(state)
-        all_masks, counts = prediction.masks.numpy(force=True), prediction.num_masks.tolist()
-        for scene_masks, count, index in zip(all_masks, counts, indices, strict=True):
-            scene = source.own_scenes.scene(index)
-            label_map = scene.require_label_map()
-            own_stop, _ = compose_at(scene_masks[:count], scene.image.shape[1:], threshold)
-            gt_stop, masks = compose_at(scene_masks[: scene.num_instances], scene.image.shape[1:], threshold)
-            evaluation.scenes.append(_measure(own_stop, gt_stop, masks, label_map))
-            evaluation.dice_per_step.append(matched_dice(masks, label_map).tolist())
-            evaluation.order.append(order_correlations(masks, label_map))
-            if index in shown:
-                evaluation.label_maps[index] = own_stop
-    return evaluation
+    conditions = Conditions("own", foreground, preprocessing.name, threshold)
+    for found in pictures.segmented(segmenter, total):
+        scene, size = found.scene, (found.scene.image.shape[1], found.scene.image.shape[2])
+        label_map = scene.require_label_map()
+        own_stop, _ = compose_windows(found.own, size, preprocessing, threshold)
+        gt_stop, masks = compose_windows(found.true, size, preprocessing, threshold, most=scene.num_instances)
+        if foreground == "official":
+            background = ~_official_foreground(scene)
+            own_stop[background], gt_stop[background], masks[:, background] = 0, 0, False
+        evaluation.scenes.append(_measure(own_stop, gt_stop, masks, label_map))
+        evaluation.scenes[-1] |= variant_columns(variants, own_stop, label_map)
+        evaluation.dice_per_step.append(matched_dice(masks, label_map).tolist())
+        evaluation.order.append(order_correlations(masks, label_map))
+        if found.index in shown:
+            evaluation.label_maps[found.index] = own_stop
+        conditions = replace(conditions, stopping=found.stopping)
+    return replace(evaluation, conditions=conditions)
 
 
 def count_scenes(source: EpisodeSource, num_scenes: int | None = None) -> int:
-    """Number of scenes that are evaluated, at most `num_scenes`."""
-    total = len(source.own_scenes)
+    """Number of pictures that are evaluated, at most `num_scenes`."""
+    total = len(WholePictures(source))
     return total if num_scenes is None else min(num_scenes, total)
 
 
-def iterate(
-    source: EpisodeSource, num_scenes: int | None = None, size: int = 32
-) -> Iterator[tuple[EnvState, list[int]]]:
-    """Fresh episodes in all scenes in order, `size` at a time, each with the indices of its scenes."""
-    total = count_scenes(source, num_scenes)
-    for start in range(0, total, size):
-        indices = list(range(start, min(start + size, total)))
-        state, _ = source.begin(indices)
-        source.own_scenes.expect(range(start + size, min(start + 2 * size, total)))
-        yield state, indices
+def _official_foreground(scene: Scene) -> NDArray[np.bool_]:
+    if scene.foreground is None:
+        raise ValueError(f"{scene.name}: expected an official foreground to cut label maps to, and it has none")
+    return scene.foreground
 
 
 def _measure(
@@ -151,8 +186,13 @@ def compare(
     num_pictures: int = 8,
     num_scenes: int | None = None,
     seed: int = 0,
+    action_scale: float = 3.0,
+    foreground: Foreground = "none",
+    variants: Sequence[Variant] = (),
 ) -> list[Evaluation]:
-    """The rows of the table: `segmenters` between a random agent and the bound above all agents.
+    """The rows of the table: `segmenters` between what chance does and the bound above all agents.
+
+    Chance has two rows: actions drawn uniformly in the environment of the agents, and codes drawn from the prior.
 
     Args:
         segmenters: rows by name, such as an agent before and after training.
@@ -161,8 +201,22 @@ def compare(
         threshold: probability below which a pixel is background.
         num_pictures: number of scenes to keep label maps of.
         num_scenes: only the first so many scenes.
-        seed: seed of the random agent.
+        seed: seed of the random rows.
+        action_scale: that of the agents' environment.
+        foreground: "official" cuts all masks of all rows to the foreground of the scene.
+        variants: published scripts whose measures are added.
+
+    Raises:
+        ValueError: a scene has no label map, or not the foreground that is asked for; names the first.
     """
-    random = random_segmenter(pretrained, source.own_scenes.max_instances, seed)
-    rows = {"random": random, **segmenters, "reconstruction": reconstruction_segmenter(pretrained)}
-    return [evaluate(name, made, source, threshold, num_pictures, num_scenes) for name, made in rows.items()]
+    most = source.own_scenes.max_instances
+    rows = {
+        RANDOM_ACTIONS: random_action_segmenter(source.decoder, most, seed, action_scale),
+        RANDOM_CODES: random_segmenter(pretrained, most, seed),
+        **segmenters,
+        "reconstruction": reconstruction_segmenter(pretrained),
+    }
+    return [
+        evaluate(name, made, source, threshold, num_pictures, num_scenes, foreground, variants)
+        for name, made in rows.items()
+    ]

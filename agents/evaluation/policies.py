@@ -7,6 +7,7 @@ policies as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ from acis_env.files import write_json
 from acis_env.observations import Observation
 from acis_env.precision import autocast
 from acis_env.vector_env import SegmentationVectorEnv
-from agents.evaluation.evaluation import evaluate
+from agents.evaluation.evaluation import RANDOM_ACTIONS, Conditions, evaluate
 from agents.evaluation.segmenters import Segmenter
 from agents.models.agent import Prediction
 
@@ -98,10 +99,17 @@ def evaluate_policy(
         Means over episodes: `return`, `length` and what else the environment tells at the end of one; and the metrics
         of `evaluate`, at each scene's own resolution (`sbd`, `abs_dic`, ...).
     """
+    return _measure(policy, arguments, num_scenes, num_envs, split)[0]
+
+
+def _measure(
+    policy: Policy, arguments: Mapping[str, Any], num_scenes: int, num_envs: int = 10, split: str = "test"
+) -> tuple[dict[str, float], Conditions]:
+    """What `evaluate_policy` returns, and how it was measured."""
     options = {**arguments, "split": split, "augmentation": None, "num_envs": num_envs, "autoreset_mode": "Disabled"}
     env = SegmentationVectorEnv(**{**options, "render_mode": None, "sequence_length": None})
     measured = evaluate("policy", policy_segmenter(policy, env), env.source, env.threshold, num_scenes=num_scenes)
-    return {**_play(policy, env, min(num_scenes, len(env.scenes))), **measured.mean}
+    return {**_play(policy, env, min(num_scenes, len(env.scenes))), **measured.mean}, measured.conditions
 
 
 def _play(policy: Policy, env: SegmentationVectorEnv, num_scenes: int) -> dict[str, float]:
@@ -142,21 +150,22 @@ def compare_with_random(
         about: written into the file, too: `seed`, `total_timesteps` (that of the scalars), `seconds`.
 
     Returns:
-        What the file holds: `policy` and `random`, both as from `evaluate_policy`, and `about`.
+        What the file holds: `policy` and `random actions`, both as from `evaluate_policy` with their `Conditions`, and
+        `about`.
     """
     space = SegmentationVectorEnv(**{**arguments, "num_envs": 1}).single_action_space
     assert isinstance(space, gym.spaces.Box)
-    rows = {"policy": policy, "random": RandomPolicy(space, seed=0)}
-    report: dict[str, Any] = {name: evaluate_policy(row, arguments, num_scenes) for name, row in rows.items()}
-    print(f"{num_scenes} held-out scenes   return     SBD")
-    for name, means in report.items():
-        print(f"{name:<20} {means['return']:9.3f} {means['sbd']:7.3f}")
+    rows = {"policy": policy, RANDOM_ACTIONS: RandomPolicy(space, seed=0)}
+    measured = {name: _measure(row, arguments, num_scenes) for name, row in rows.items()}
+    print(f"{num_scenes} held-out scenes   return     SBD    stopping")
+    for name, (means, conditions) in measured.items():
+        print(f"{name:<20} {means['return']:9.3f} {means['sbd']:7.3f}    {conditions.stopping}")
     with SummaryWriter(str(folder)) as writer:
-        for name, means in report.items():
+        for name, (means, _) in measured.items():
             tag = "eval" if name == "policy" else "eval_random"
             for key, value in means.items():
                 writer.add_scalar(f"{tag}/{key}", value, about.get("total_timesteps"))
-    report |= about
+    report = {name: {**means, **asdict(conditions)} for name, (means, conditions) in measured.items()} | about
     write_json(folder / "evaluation.json", report)
     return report
 
@@ -191,7 +200,7 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
             masks.append(state.predicted_mask[:, 0])
             is_start = np.zeros(len(state), dtype=bool)
         found = torch.stack(masks, dim=1) if masks else state.accumulated_mask[:, :0]
-        return Prediction(found, counts, counts < max_steps)
+        return Prediction(found, counts, counts < max_steps, "own" if stops_itself else "true count")
 
     return segment
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
 from acis_env.weights import Pretrained
 from agents.algorithms.rollout import run_episodes, split_episodes
@@ -31,15 +32,35 @@ def agent_segmenter(agent: Agent) -> Segmenter:
 
 def random_segmenter(pretrained: Pretrained, max_steps: int, seed: int = 0) -> Segmenter:
     """Codes drawn from the prior, and a number of masks drawn uniformly from 1 to `max_steps`."""
+    return _drawing_segmenter(pretrained.autoencoder.decoder, torch.randn, max_steps, seed)
+
+
+def random_action_segmenter(decoder: Decoder, max_steps: int, seed: int = 0, action_scale: float = 3.0) -> Segmenter:
+    """Actions drawn uniformly from the space of an environment, and a number of masks from 1 to `max_steps`.
+
+    Args:
+        decoder: the environment's, which may refine masks.
+        max_steps: largest number of masks.
+        seed: seed of actions and numbers.
+        action_scale: the environment's.
+    """
+
+    def draw(*shape: int, generator: torch.Generator) -> Tensor:
+        return action_scale * (2 * torch.rand(*shape, generator=generator) - 1)
+
+    return _drawing_segmenter(decoder, draw, max_steps, seed)
+
+
+def _drawing_segmenter(decoder: Decoder, draw: Callable[..., Tensor], max_steps: int, seed: int) -> Segmenter:
+    """Codes from `draw`, called with a shape and a generator, and a uniform number of masks."""
     generator = torch.Generator().manual_seed(seed)
-    decoder = pretrained.autoencoder.decoder
 
     @torch.no_grad()
     def segment(state: EnvState) -> Prediction:
         conditioning = decoder.condition(state.context)
         size, device = len(state), state.context.device
         length = max(max_steps, int(state.num_instances.max()))
-        codes = torch.randn(length, size, decoder.latent_size, generator=generator).to(device)
+        codes = draw(length, size, decoder.latent_size, generator=generator).to(device)
         masks = torch.stack([decoder(code, conditioning)[:, 0] for code in codes], dim=1)
         counts = torch.randint(1, max_steps + 1, (size,), generator=generator)
         return Prediction(masks, counts.to(device), torch.ones_like(counts, dtype=torch.bool))
@@ -57,7 +78,8 @@ def reconstruction_segmenter(pretrained: Pretrained) -> Segmenter:
         reconstructions = [pretrained.autoencoder.reconstruct(state.context, mask) for mask in masks]
         present = [r * mask.amax((1, 2, 3), keepdim=True) for r, mask in zip(reconstructions, masks, strict=True)]
         nothing = state.context[:, :0]  # where no scene has an instance
-        return Prediction(torch.cat([nothing, *present], dim=1), counts, torch.ones_like(counts, dtype=torch.bool))
+        stopped = torch.ones_like(counts, dtype=torch.bool)
+        return Prediction(torch.cat([nothing, *present], dim=1), counts, stopped, "true count")
 
     return segment
 
@@ -91,7 +113,7 @@ def search_segmenter(agent: Agent, config: CandidateConfig, rules: Rules, gamma:
         for t, step in enumerate(episodes.steps):
             masks[place[: len(step.predicted_mask)], t] = step.predicted_mask[:, 0]
         counts = state.num_instances
-        return Prediction(masks, counts, torch.ones_like(counts, dtype=torch.bool))
+        return Prediction(masks, counts, torch.ones_like(counts, dtype=torch.bool), "true count")
 
     return segment
 

@@ -74,13 +74,19 @@ class Cell:
         """Whether the result is there."""
         return self.result.exists()
 
+    @property
+    def is_resumable(self) -> bool:
+        """The folder is the job's own."""
+        return True
+
     def run(self) -> None:
         """Train from the last checkpoint if there is one, evaluate, and write the result."""
         is_begun = holds_run(self.folder)
         trainer = TimedTrainer.resume(self.folder) if is_begun else TimedTrainer(self.config, self.folder)
         assert isinstance(trainer, TimedTrainer)
         trainer.run()
-        source = open_evaluated(self.scene_set, trainer.learner.pretrained, self.config.env, self.config.device)
+        core = open_evaluated(self.scene_set, trainer.learner.pretrained, self.config.env, self.config.device)
+        source = core.source
         seconds: list[float] = []
         rows = self._evaluate(source, trainer.core.rules, seconds)
         label_maps = {f"label-{index}": label_map for index, label_map in rows["agent"].label_maps.items()}

@@ -56,6 +56,8 @@ class SceneSet:
     """Further arguments of the validation scenes, and of those that are evaluated."""
     split: str = "val"
     """The one that is evaluated."""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of every environment with these scenes, such as the threshold of its protocol."""
     weights: Mapping[Variant, str] = field(default_factory=dict)
     """Names or folders of networks at hand; others are pre-trained."""
     is_stack: bool = False
@@ -292,13 +294,18 @@ def cell_config(
         raise ValueError(f"scale {scale.name!r} has no number of updates for the budget {method.budget!r}")
     stages = method.schedule(scale.updates[method.budget])
     total = sum(stage.iterations for stage in stages)
-    named = {"scenes": scene_set.scenes, "scene_options": dict(scene_set.scene_options), "weights": weights}
-    env = EnvConfig("ACIS/Scenes-v0").having(**named, **method.env)
     return TrainConfig(
-        env=replace(env, val_kwargs={"scene_options": dict(scene_set.val_options)}),
+        env=env_of(scene_set, weights, **method.env),
         stages=stages,
         learner=method.learner,
         seed=seed,
         device=device,
         eval_every=max(total // scale.evaluations, 1),
     )
+
+
+def env_of(scene_set: SceneSet, weights: str, **kwargs: Any) -> EnvConfig:
+    """Recipe of an environment with the scenes of a set and the networks `weights`; `kwargs` are further arguments."""
+    named = {"scenes": scene_set.scenes, "scene_options": dict(scene_set.scene_options), "weights": weights}
+    env = EnvConfig("ACIS/Scenes-v0").having(**named, **{**scene_set.env, **kwargs})
+    return replace(env, val_kwargs={"scene_options": dict(scene_set.val_options)})

@@ -57,6 +57,11 @@ class Networks:
             return (self.folder / "autoencoder.json").exists() and (self.folder / "context.json").exists()
         return self.result.exists()
 
+    @property
+    def is_resumable(self) -> bool:
+        """The folder is the job's own."""
+        return True
+
     def run(self) -> None:
         """Train the context network, then the decoder."""
         template = load_pretrained(self.pretraining.template)

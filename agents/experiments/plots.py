@@ -49,12 +49,18 @@ def plotted(results: Results) -> dict[str, list[str]]:
 
 
 def plot_intervals(
-    path: Path, curves: Mapping[str, Curve], xlabel: str, ylabel: str, title: str, level: float | None = None
+    path: Path,
+    curves: Mapping[str, Curve],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    level: float | None = None,
+    dpi: int = 150,
 ) -> None:
     """Draw curves with their intervals as bands into one PNG, and a dashed line at `level`."""
     from matplotlib.figure import Figure  # takes a second
 
-    figure = Figure(figsize=(7.6, 4.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.6, 4.0), dpi=dpi, layout="constrained")
     axes = figure.subplots()
     for index, (name, (x, intervals)) in enumerate(curves.items()):
         style = "-" if index < NUM_COLOURS else ":"

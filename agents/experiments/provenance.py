@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import platform
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,23 @@ def origin(folder: Path) -> dict[str, Any]:
     """Commits, version of torch and date, for the result of the job in `folder`."""
     commits = ", ".join(commits_of(folder))
     return {"commit": commits, "torch": torch.__version__, "written": time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and versions of Python and of the libraries that decide a result."""
+    versions = {"python": platform.python_version()}
+    for distribution in ("numpy", "stable-baselines3", "scikit-image"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[distribution] = importlib.metadata.version(distribution)
+    return {"processor": _processor(), "versions": versions}
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def commits_of(folder: Path) -> list[str]:

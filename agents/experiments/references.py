@@ -14,8 +14,8 @@ from acis_env.episode_source import EpisodeSource
 from acis_env.files import write_json
 from acis_env.weights import load_pretrained
 from agents.environment import EnvConfig
-from agents.evaluation.evaluation import count_scenes, evaluate
-from agents.evaluation.segmenters import random_segmenter, reconstruction_segmenter
+from agents.evaluation.evaluation import RANDOM_ACTIONS, RANDOM_CODES, count_scenes, evaluate
+from agents.evaluation.segmenters import random_action_segmenter, random_segmenter, reconstruction_segmenter
 from agents.experiments.methods import SceneSet, Variant
 from agents.experiments.peak_memory import measure_memory
 from agents.experiments.provenance import origin
@@ -24,7 +24,7 @@ from agents.experiments.scenes import open_evaluated, pictured, record, scenes_o
 
 @dataclass(frozen=True)
 class References:
-    """The job of measuring a random agent, the decoder's bound, and the memory of an update."""
+    """The job of measuring random actions and codes, the decoder's bound, and the memory of an update."""
 
     folder: Path
     scene_set: SceneSet
@@ -56,14 +56,20 @@ class References:
         rows = json.loads(self.result.read_text())["rows"] if self.result.exists() else {}
         return [variant for variant in self.weights if variant not in rows]
 
+    @property
+    def is_resumable(self) -> bool:
+        """The folder is that of the cells, and there is nothing to resume."""
+        return False
+
     def run(self) -> None:
         """Evaluate and measure what is missing."""
         known = json.loads(self.result.read_text()) if self.result.exists() else {"rows": {}}
         for variant in self.missing:
             pretrained = load_pretrained(self.weights[variant])
-            source = open_evaluated(self.scene_set, pretrained, EnvConfig("ACIS/Scenes-v0"))
+            source = open_evaluated(self.scene_set, pretrained, EnvConfig("ACIS/Scenes-v0")).source
             segmenters = {
-                "random": random_segmenter(pretrained, source.own_scenes.max_instances),
+                RANDOM_ACTIONS: random_action_segmenter(source.decoder, source.own_scenes.max_instances),
+                RANDOM_CODES: random_segmenter(pretrained, source.own_scenes.max_instances),
                 "reconstruction": reconstruction_segmenter(pretrained),
             }
             rows = {name: record(evaluate(name, made, source)) for name, made in segmenters.items()}

@@ -6,17 +6,16 @@ seed, in a folder of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agents.experiments.cell import Cell
-from agents.experiments.jobs import check_recorded, stages
-from agents.experiments.processes import run_jobs
+from agents.experiments.jobs import Job, network_stages
+from agents.experiments.methods import Variant
+from agents.experiments.processes import Processes
+from agents.experiments.references import References
 from agents.experiments.report import write_set_report
-
-
-class FailedRunsError(ChildProcessError):
-    """Some of many runs ended in an error."""
+from agents.experiments.running import run_stages
 
 
 def run_cells(cells: Sequence[Cell], limit: int) -> list[str]:
@@ -27,13 +26,19 @@ def run_cells(cells: Sequence[Cell], limit: int) -> list[str]:
     """
     if limit < 1:
         raise ValueError(f"--jobs must be at least 1, got {limit}")
-    failed: list[str] = []
-    for stage in stages(cells):
-        check_recorded(stage)
-        failed += run_jobs(stage, limit)
-        if failed and not isinstance(stage[0], Cell):
-            break  # without weights there is nothing to run
-    return failed
+    with Processes(limit) as executor:
+        return run_stages(_stages(cells), executor)
+
+
+def _stages(cells: Sequence[Cell]) -> Iterator[Sequence[Job]]:
+    """Jobs that may run at the same time: networks, those that share a context network, references, cells."""
+    yield from network_stages(cells)
+    weights: dict[str, dict[Variant, str]] = {}
+    for cell in cells:
+        weights.setdefault(cell.scene_set.name, {})[cell.variant] = cell.weights
+    folders = {cell.scene_set.name: (cell.folder.parents[1], cell.scene_set) for cell in cells}
+    yield [References(folder, scene_set, weights[name]) for name, (folder, scene_set) in folders.items()]
+    yield cells
 
 
 def write_reports(cells: Sequence[Cell], out: Path, options: str) -> None:

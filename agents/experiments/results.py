@@ -1,4 +1,4 @@
-"""The results of `acis reproduce` on one set of scenes, read back, and what they say over seeds."""
+"""The results of runs on one set of scenes, read back, and what they say over seeds."""
 
 from __future__ import annotations
 
@@ -19,43 +19,12 @@ Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Results:
-    """All that is known of a set of scenes."""
+class Runs:
+    """Results of the runs on a set of scenes, and what they say over seeds."""
 
     folder: Path
     cells: dict[str, dict[int, Result]]
     """Results by method, in the order of the tables, and seed."""
-    references: dict[str, Any]
-
-    @classmethod
-    def load(cls, folder: Path) -> Results:
-        """Read every finished cell in `folder`.
-
-        Raises:
-            FileNotFoundError: the references, or all results, are missing.
-            ValueError: seeds of one method differ in their configuration, or methods in their scale; or a result is of
-                an earlier version.
-        """
-        path = folder / "references.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; `acis reproduce` writes it before any run")
-        cells: dict[str, dict[int, Result]] = {}
-        for file in sorted(folder.glob("*/seed-*/result.json")):
-            result = json.loads(file.read_text())
-            check_version(result["configuration"], file)
-            cells.setdefault(result["method"], {})[result["seed"]] = result
-        if not cells:
-            raise FileNotFoundError(f"{folder}: no finished run in it")
-        for method, seeds in cells.items():
-            (first, expected), *others = sorted(seeds.items())
-            for seed, result in others:
-                if found := differences(without_seed(result), without_seed(expected)):
-                    raise ValueError(f"{folder / method}: seed {seed} (there) and {first} (here): {'; '.join(found)}")
-        scales = {method: next(iter(seeds.values()))["configuration"]["scale"] for method, seeds in cells.items()}
-        if len(set(scales.values())) > 1:
-            raise ValueError(f"{folder}: methods of one report must have one scale, got {scales}")
-        order = [*(name for name in METHODS if name in cells), *(name for name in cells if name not in METHODS)]
-        return cls(folder, {name: dict(sorted(cells[name].items())) for name in order}, json.loads(path.read_text()))
 
     def first(self, method: str | None = None) -> Result:
         """Result of the first seed of `method`, by default of the first method."""
@@ -77,10 +46,56 @@ class Results:
         seeds = sorted(a.keys() & b.keys())
         return paired_interval([a[s] for s in seeds], [b[s] for s in seeds]) if seeds else None
 
+
+@dataclass(frozen=True)
+class Results(Runs):
+    """All that `acis reproduce` knows of a set of scenes."""
+
+    references: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Results:
+        """Read every finished cell in `folder`.
+
+        Raises:
+            FileNotFoundError: the references, or all results, are missing.
+            ValueError: seeds of one method differ in their configuration, or methods in their scale; or a result is of
+                an earlier version.
+        """
+        path = folder / "references.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; `acis reproduce` writes it before any run")
+        cells: dict[str, dict[int, Result]] = {}
+        for file in sorted(folder.glob("*/seed-*/result.json")):
+            result = json.loads(file.read_text())
+            check_version(result["configuration"], file)
+            cells.setdefault(result["method"], {})[result["seed"]] = result
+        if not cells:
+            raise FileNotFoundError(f"{folder}: no finished run in it")
+        check_seeds(folder, cells)
+        scales = {method: next(iter(seeds.values()))["configuration"]["scale"] for method, seeds in cells.items()}
+        if len(set(scales.values())) > 1:
+            raise ValueError(f"{folder}: methods of one report must have one scale, got {scales}")
+        order = [*(name for name in METHODS if name in cells), *(name for name in cells if name not in METHODS)]
+        return cls(folder, {name: dict(sorted(cells[name].items())) for name in order}, json.loads(path.read_text()))
+
     def bound(self, method: str, measure: str) -> float:
         """`measure` of the reconstructions by the method's decoder."""
         variant = self.first(method)["configuration"]["weights"]
         return float(self.references["rows"][variant]["reconstruction"]["mean"][measure])
+
+
+def check_seeds(folder: Path, cells: Mapping[str, Mapping[int, Result]]) -> None:
+    """Make sure that the runs of a method differ in nothing but their seeds.
+
+    Raises:
+        ValueError: naming the method and what differs.
+    """
+    for method, seeds in cells.items():
+        (first, expected), *others = sorted(seeds.items())
+        for seed, result in others:
+            if found := differences(without_seed(result), without_seed(expected)):
+                raise ValueError(f"{folder / method}: seed {seed} (there) and {first} (here): {'; '.join(found)}")
 
 
 def mean_of(measure: str, row: str = "agent") -> Callable[[Result], float]:
@@ -119,8 +134,9 @@ def gain_slopes(results: Results, method: str, reference: str) -> Interval | Non
 
 def without_seed(result: Result) -> dict[str, Any]:
     """Configuration of a result, but for the seed."""
-    configuration = dict(result["configuration"])
-    configuration["train"] = {k: v for k, v in configuration["train"].items() if k != "seed"}
+    configuration = {k: v for k, v in result["configuration"].items() if k != "seed"}
+    if "train" in configuration:
+        configuration["train"] = {k: v for k, v in configuration["train"].items() if k != "seed"}
     return configuration
 
 

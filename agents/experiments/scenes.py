@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.datasets import Scene, SceneDataset, open_scenes
-from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
+from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import Pretrained
 from agents.algorithms.base import core_of
 from agents.environment import EnvConfig
@@ -23,10 +25,10 @@ NUM_PICTURES = 6
 
 
 class KeptScenes(list[Scene]):
-    """A data set in memory: scenes that are evaluated several times are drawn or decoded once."""
+    """Scenes of a data set in memory, by default all of them: what is used several times is drawn or decoded once."""
 
-    def __init__(self, dataset: SceneDataset) -> None:
-        super().__init__(dataset[index] for index in range(len(dataset)))
+    def __init__(self, dataset: SceneDataset, indices: Iterable[int] | None = None) -> None:
+        super().__init__(dataset[index] for index in (range(len(dataset)) if indices is None else indices))
         self.max_instances = dataset.max_instances
 
 
@@ -40,11 +42,12 @@ def scenes_of(scene_set: SceneSet) -> dict[str, Any]:
     }
 
 
-def open_evaluated(scene_set: SceneSet, pretrained: Pretrained, env: EnvConfig, device: str = "cpu") -> EpisodeSource:
-    """Episodes in the scenes that are evaluated, in the environment `env` with the networks of a run."""
+def open_evaluated(
+    scene_set: SceneSet, pretrained: Pretrained, env: EnvConfig, device: str = "cpu"
+) -> SegmentationVectorEnv:
+    """The environment `env` with the networks of a run, in the scenes that are evaluated."""
     scenes = KeptScenes(open_scenes(scene_set.scenes, scene_set.split, pretrained.size, scene_set.val_options))
-    made = env.make_evaluation(scene_set.split, scenes=scenes, weights=pretrained, device=device)
-    return core_of(made).source
+    return core_of(env.make_evaluation(scene_set.split, scenes=scenes, weights=pretrained, device=device))
 
 
 def pictured(num_scenes: int) -> list[int]:
@@ -53,10 +56,11 @@ def pictured(num_scenes: int) -> list[int]:
 
 
 def record(evaluation: Evaluation) -> dict[str, Any]:
-    """Measures scene by scene, means, and the Dice per time step with the number of scenes that reach it."""
+    """How it was measured, measures scene by scene, means, and the Dice per step with the scenes that reach it."""
     names = evaluation.scenes[0]
     lengths = [len(dice) for dice in evaluation.dice_per_step]
     return {
+        **asdict(evaluation.conditions),
         "mean": evaluation.mean,
         "scenes": {name: [round(scene[name], 5) for scene in evaluation.scenes] for name in names},
         "dice_at_step": evaluation.dice_at_step(),
@@ -68,3 +72,12 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays to an npz file, whole or not at all."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
+
+
+def checksum(scenes: Iterable[Scene]) -> str:
+    """Checksum of the images and label maps of scenes, in eight hexadecimal digits."""
+    found = 0
+    for scene in scenes:
+        for array in (scene.image, scene.require_label_map()):
+            found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
+    return f"{found:08x}"

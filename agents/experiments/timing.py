@@ -23,7 +23,7 @@ class TimedTrainer(Trainer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._clock = _now()
+        self._clock = cpu_and_wall()
         self._saved: dict[str, list[float]] = {}
 
     def run(self) -> Agent:
@@ -31,16 +31,17 @@ class TimedTrainer(Trainer):
         path = self.folder / "clock.json"
         if self.iteration:
             self._saved = json.loads(path.read_text())
-            self._clock = _now() - np.array(self._saved[str(self.iteration)][:2])
+            self._clock = cpu_and_wall() - np.array(self._saved[str(self.iteration)][:2])
         else:
-            self._clock = _now()
+            self._clock = cpu_and_wall()
         return super().run()
 
     def save(self) -> None:
-        """Write the checkpoint and, before it, the time that goes with it."""
-        used = (_now() - self._clock).tolist()
+        """Write the checkpoint and, before it, the time that goes with it, that of the main process."""
+        used = (cpu_and_wall() - self._clock).tolist()
         self._saved[str(self.iteration)] = [*used, peak_memory()]
-        write_json(self.folder / "clock.json", self._saved)
+        if self.group.is_main:
+            write_json(self.folder / "clock.json", self._saved)
         super().save()
 
     def usage(self) -> dict[str, float]:
@@ -50,10 +51,10 @@ class TimedTrainer(Trainer):
 
     def evaluate(self, log: TrainingLog) -> None:
         """Measure the agent, with the clock stopped."""
-        before = _now()
+        before = cpu_and_wall()
         super().evaluate(log)
-        self._clock += _now() - before
-        self.history[-1]["cpu_seconds"] = float((_now() - self._clock)[0])
+        self._clock += cpu_and_wall() - before
+        self.history[-1]["cpu_seconds"] = float((cpu_and_wall() - self._clock)[0])
 
 
 def timed(segmenter: Segmenter, seconds: list[float]) -> Segmenter:
@@ -68,6 +69,6 @@ def timed(segmenter: Segmenter, seconds: list[float]) -> Segmenter:
     return segment
 
 
-def _now() -> NDArray[np.float64]:
+def cpu_and_wall() -> NDArray[np.float64]:
     """CPU and wall time in seconds, `[2]`."""
     return np.array([time.process_time(), time.monotonic()])

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from acis_env.autoencoder import MaskAutoencoder
 from acis_env.checksums import check_seal, sealed
 from acis_env.configs import check_sizes, config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
-from acis_env.datasets.preprocessing import resize_image
+from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
 from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
@@ -30,12 +30,17 @@ from acis_env.refinement import RefiningDecoder
 from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
-from agents.models.composition import compose_at
+from agents.models.composition import compose_windows
 from agents.models.critic import Critic, CriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
+Stopping = Literal["own", "true count"]
+"""Who says how many masks there are: whoever predicts them, or the truth."""
+
 FORMAT = "acis-agent-4"
 """Marks a file as an agent's, and the layout of what is in it."""
+MAX_WINDOWS = 32
+"""Windows of one picture that are segmented at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Segmentation:
 
     label_map: NDArray[np.int32]  # [h, w], 0 = background, label t = the t-th prediction
     masks: NDArray[Any]  # [T, h, w] bool, in the order of prediction, overlaps included; soft: float32 in [0, 1]
-    stopped: bool  # True: by the termination unit, False: by the cap on steps
+    stopped: bool  # True: by the termination unit, in every window; False: by the cap on steps
 
     @property
     def order(self) -> list[int]:
@@ -59,6 +64,12 @@ class Prediction:
     masks: Tensor  # [B, T, H, W] in [0, 1], soft, in the order of prediction
     num_masks: Tensor  # [B] int64, masks before the termination unit said stop; T where it never did
     stopped: Tensor  # [B] bool
+    stopping: Stopping = "own"  # whose the number of masks is
+
+    def counted(self, counts: Tensor | None = None) -> list[NDArray[np.float32]]:
+        """The first masks of each scene, `[t, H, W]` on the host, as many as `counts` `[B]`, or as `num_masks`, say."""
+        numbers = (self.num_masks if counts is None else counts).tolist()
+        return [found[:number] for found, number in zip(self.masks.numpy(force=True), numbers, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ class AgentSettings:
     threshold: float
     action_scale: float
     refine: bool
+    preprocessing: str = "squeeze"
 
     def __post_init__(self) -> None:
         check_sizes(self, "max_steps")
@@ -93,6 +105,7 @@ class Agent:
         action_scale: float = 3.0,
         selection: ActionSelection | None = None,
         refine: bool = False,
+        preprocessing: str | Preprocessing = "squeeze",
     ) -> None:
         """Put an agent together.
 
@@ -104,6 +117,10 @@ class Agent:
             action_scale: latent standard deviations that an action of 1 stands for in the environment.
             selection: chooses the action; None takes the policy's mean.
             refine: whether masks are refined before they count (see `RefiningDecoder`).
+            preprocessing: how pictures become those of the networks' size (see `parse_preprocessing`).
+
+        Raises:
+            ValueError: there is no such preprocessing.
         """
         self.actor = actor.eval()
         self.pretrained = pretrained
@@ -112,6 +129,7 @@ class Agent:
         self.action_scale = action_scale
         self.selection = selection
         self.refine = refine
+        self.preprocessing = parse_preprocessing(preprocessing, pretrained.size)
         self._connect()
 
     def _connect(self) -> None:
@@ -188,11 +206,11 @@ class Agent:
 
         Args:
             image: RGB, uint8 `[h, w, 3]` or `[3, h, w]`, of any size.
-            max_steps: cap on the number of masks; None takes the agent's.
+            max_steps: cap on the number of masks, in every window if there are several; None takes the agent's.
             soft: return masks as probabilities, in four times the memory, and not as where these reach `threshold`.
 
         Raises:
-            ValueError: `image` is not uint8 RGB.
+            ValueError: `image` is not uint8 RGB, or too thin for the preprocessing.
         """
         image = np.asarray(image)
         given = list(image.shape)
@@ -200,12 +218,17 @@ class Agent:
             image = image.transpose(2, 0, 1)
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"image must be uint8 RGB [h, w, 3], got {image.dtype} {given}")
-        small = torch.from_numpy(resize_image(image, self.pretrained.size)).to(self.device)
         cap = self.max_steps if max_steps is None else max_steps
-        prediction = self.predict_masks(self.source.begin_images(small[None], cap), cap)
-        masks = prediction.masks[0, : int(prediction.num_masks[0])].numpy(force=True)
-        label_map, masks = compose_at(masks, (image.shape[1], image.shape[2]), self.threshold, soft)
-        return Segmentation(label_map, masks, bool(prediction.stopped[0]))
+        windows = torch.from_numpy(self.preprocessing.images(image))
+        found: list[NDArray[np.float32]] = []
+        stopped = True
+        for batch in windows.split(MAX_WINDOWS):
+            prediction = self.predict_masks(self.source.begin_images(batch.to(self.device), cap), cap)
+            found += prediction.counted()
+            stopped &= bool(prediction.stopped.all())
+        size = image.shape[1], image.shape[2]
+        label_map, masks = compose_windows(found, size, self.preprocessing, self.threshold, soft)
+        return Segmentation(label_map, masks, stopped)
 
     @unaffected
     @torch.no_grad()
@@ -261,6 +284,7 @@ class Agent:
                 "threshold": self.threshold,
                 "action_scale": self.action_scale,
                 "refine": self.refine,
+                "preprocessing": self.preprocessing.name,
                 "critic": None if self.selection is None else asdict(self.selection.critic.config),
                 "selection": None if self.selection is None else asdict(self.selection.config),
             },

@@ -27,6 +27,7 @@ def describe_origin(scenes: PackedScenes, pretrained: Pretrained) -> dict[str, A
     return {
         "number of scenes": len(scenes),
         "number of threads": torch.get_num_threads(),
+        "preprocessing": scenes.preprocessing.name,
         **_sum_scenes(scenes),
         "weights": tensors_sum(tensors),
     }

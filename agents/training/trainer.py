@@ -237,6 +237,7 @@ class Trainer:
             core.action_scale,
             None if self.algorithm is None else self.algorithm.selection,
             refine=bool(core.arguments["refine"]),
+            preprocessing=core.arguments["preprocessing"],
         )
 
     def save(self) -> None:

@@ -195,7 +195,7 @@ def test_the_loss_of_a_context_is_that_of_the_rest_and_has_no_gradient_in_ignore
             chances = torch.softmax(angles.detach()[0, :, row, column], 0)
             angle_terms -= float(torch.log(chances[bins[0, :, row, column].argmax()]))
     expected = entropy / max(int(known.sum()), 1) + angle_terms / max(instance_pixels, 1)
-    assert float(loss) == pytest.approx(expected)
+    assert loss.item() == pytest.approx(expected)
 
 
 def test_the_angles_of_an_instance_do_not_know_of_ignored_pixels():

@@ -9,7 +9,7 @@ import torch
 
 from acis_env.augment import DIHEDRAL, Augmentation
 from acis_env.datasets import PackedScenes
-from acis_env.sampling import SceneSampler, draw_batch, iteration_generator, load_batch
+from acis_env.sampling import SceneSampler, draw_batch, draw_indices, iteration_generator, load_batch
 
 COLOURFUL = Augmentation(rotation=30, brightness=0.3, contrast=0.2)
 
@@ -145,3 +145,22 @@ def test_a_state_is_shared_with_no_sampler():
     sampler.set_state(state)
     shown(sampler, 3)
     assert state == kept
+
+
+@pytest.mark.parametrize("name", ["random", "shuffle", "sequential"])
+def test_a_sampler_foretells_what_comes_next_and_is_not_changed_by_it(name):
+    asked, other = SceneSampler(name, 5), SceneSampler(name, 5)
+    for sampler in (asked, other):
+        sampler.seed(3)
+    for _ in range(40):
+        foretold = [asked.peek() for _ in range(2)]
+        assert foretold == [other.next()] * 2
+        assert asked.next() == foretold[0]
+        assert asked.generator.random() == other.generator.random()
+        assert asked.get_state() == other.get_state()
+
+
+def test_the_scenes_of_a_batch_are_foretold_by_its_generator(packed):
+    for usable in (None, [4, 1, 0, 2]):
+        foretold = draw_indices(5, 3, iteration_generator(0, 8), usable)
+        assert draw_batch(packed, 3, COLOURFUL, iteration_generator(0, 8), usable).indices.tolist() == foretold

@@ -22,7 +22,9 @@ PICTURE = np.zeros((4, 4, 3), np.uint8)
     [
         (lambda: order_colours(-1), "n must be at least 0, got -1"),
         (lambda: colour_by_order(LABELS / 2), "label_map must have an integer dtype, got float64"),
-        (lambda: colour_instances(LABELS - 1), "label_map must hold labels >= 0 .* got -1"),
+        (lambda: colour_instances(LABELS - 2), "label_map must hold labels >= -1 .* got -2"),
+        (lambda: colour_by_order(LABELS - 1), "label_map must hold labels >= 0 .* got -1"),
+        (lambda: episode_frame(IMAGE, LABELS, LABELS - 1, 0, 3), "prediction must hold labels >= 0 .* got -1"),
         (lambda: overlay(IMAGE / 255, LABELS), r"image must be uint8 \[3, H, W\] .* got float64 \[3, 20, 30\]"),
         (lambda: overlay(IMAGE, LABELS.T), r"label_map must be .* \[20, 30\] as image, got \[30, 20\]"),
         (lambda: overlay(IMAGE, LABELS, alpha=2), r"alpha must lie in \[0, 1\], got 2"),

@@ -6,6 +6,7 @@ import pytest
 from acis_env.rendering import (
     colour_by_order,
     colour_instances,
+    episode_frame,
     instance_colours,
     order_colours,
     overlay,
@@ -86,3 +87,26 @@ def test_an_overlay_tints_the_inside_and_fills_the_border():
 def test_two_touching_instances_are_separated_by_a_border():
     picture = overlay(np.zeros((3, 1, 6), np.uint8), np.array([[1, 1, 1, 2, 2, 2]]), alpha=0.0)
     assert picture.any(axis=-1)[0].tolist() == [False, False, True, True, False, False]
+
+
+@pytest.mark.parametrize("size", [(32, 48), (320, 400)])
+def test_ignored_pixels_of_the_truth_are_hatched_in_grey_and_no_other_pixel_changes(size):
+    _, label_map = scene(*size)
+    ignored = np.zeros(size, bool)
+    ignored[:, size[1] // 2 :] = True
+    picture = colour_instances(np.where(ignored, -1, label_map))
+    assert (picture[~ignored] == colour_instances(label_map)[~ignored]).all()
+    greys = np.unique(picture[ignored], axis=0)
+    assert len(greys) == 2
+    assert (greys == greys[:, :1]).all()
+    assert (greys > 50).all()  # neither the background's black
+    assert distances(greys, instance_colours(21)).min() > 20  # nor an instance
+
+
+def test_ignored_pixels_of_a_frame_are_hatched_in_the_truth_and_not_in_the_prediction():
+    image, label_map = scene()
+    void = np.where(np.arange(30) > 20, -1, label_map)
+    plain = episode_frame(image, label_map, label_map, 3, 3, min_panel=1)
+    frame = episode_frame(image, void, label_map, 3, 3, min_panel=1)
+    columns = (plain != frame).any((0, 2)).nonzero()[0]
+    assert 0 < len(columns) <= 9  # of one panel only

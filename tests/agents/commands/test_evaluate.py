@@ -10,19 +10,26 @@ import torch
 from PIL import Image
 
 from acis_env import SegmentationVectorEnv
+from acis_env.datasets.preprocessing import Tile
 from agents.evaluation.policy_files import save_program
+from agents.models.agent import Agent
 
 
 def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
     printed = acis("evaluate", run.folder, "--split", "test", "--num-scenes", 3, "--out", tmp_path / "report")
     assert "split test, 3 scenes" in printed
     report = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert list(report["rows"]) == ["random", "initialised", "agent", "reconstruction"]
+    assert list(report["rows"]) == ["random actions", "random codes", "initialised", "agent", "reconstruction"]
     assert report["num_scenes"] == 3
     assert report["about"]["split"] == "test"
     for name, row in report["rows"].items():
         line = next(line for line in printed.splitlines() if line.startswith(name))
-        assert f"{row['mean']['sbd']:.3f}" == line.split()[1]
+        numbers = line.removeprefix(name).split()
+        assert numbers[0] == f"{row['mean']['sbd']:.3f}"
+        assert line.endswith(f"{row['foreground']:>11}  {row['preprocessing']:>13}  {row['threshold']:>11}")
+        stopping = "true count" if name == "reconstruction" else "own"
+        assert row["stopping"] == stopping
+        assert (row["foreground"], row["preprocessing"], row["threshold"]) == ("none", "squeeze", 0.5)
 
 
 def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that_it_had(acis, run, tmp_path):
@@ -46,7 +53,7 @@ def test_a_policy_of_another_library_is_evaluated_as_a_run_is_once_it_is_trusted
     printed = acis("evaluate", tmp_path, "--split", "test", "--num-scenes", 3, "--trust", *options)
     assert "split test, 3 scenes" in printed
     report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
-    assert list(report["rows"]) == ["random", "agent", "reconstruction"]
+    assert list(report["rows"]) == ["random actions", "random codes", "agent", "reconstruction"]
     assert report["about"]["options"] == {"max_leaves": 3}
     assert report["about"]["arguments"]["obs"] == "coarse"
 
@@ -64,6 +71,26 @@ def test_a_policy_must_name_its_scenes_and_weights(mistake, tmp_path, arguments)
     network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())
     save_program(tmp_path, network, arguments, env.reset(seed=0)[0])
     assert "policy.json: arguments must name" in mistake("evaluate", tmp_path, "--trust")
+
+
+def test_measures_of_published_variants_are_columns_with_their_names(acis, run, tmp_path):
+    out = tmp_path / "report"
+    plain = acis("evaluate", run.folder, "--num-scenes", 2, "--out", out).splitlines()
+    assert not any("." in column for column in plain[2].split())
+    printed = acis("evaluate", run.folder, "--num-scenes", 2, "--variant", "codalab", "e2e", "--out", out).splitlines()
+    columns = printed[2].split()
+    added = [column for column in columns if "." in column]
+    assert added[:2] == ["codalab.best_dice", "codalab.sbd"]
+    assert {column.split(".")[0] for column in added} == {"codalab", "e2e"}
+    rows = json.loads((out / "evaluation.json").read_text())["rows"]
+    agent = next(line for line in printed if line.startswith("agent")).split()
+    for column in added:
+        assert float(agent[1 + columns.index(column)]) == pytest.approx(rows["agent"]["mean"][column], abs=5.1e-4)
+        assert all(column in scene for row in rows.values() for scene in row["scenes"])
+    assert rows["agent"]["mean"]["e2e.mucov"] == rows["agent"]["mean"]["mucov"]
+    assert rows["agent"]["mean"]["codalab.dic"] == rows["agent"]["mean"]["dic"]  # labels were made consecutive
+    with pytest.raises(SystemExit, match="2"):
+        acis("evaluate", run.folder, "--variant", "coco")
 
 
 def test_evaluation_on_a_folder_of_scenes_reports_beside_the_run(acis, run, tmp_path):
@@ -91,3 +118,44 @@ def test_wrong_scenes_and_splits_and_options_are_named(mistake, acis, run, tmp_p
 
 def test_a_folder_that_is_no_run_is_named(mistake, tmp_path):
     assert str(tmp_path / "nowhere") in mistake("evaluate", tmp_path / "nowhere")
+
+
+@pytest.fixture
+def plants(tmp_path):
+    """Folder of two plants of 80x64 in train and in val."""
+    for split in ("train", "val"):
+        (tmp_path / "plants" / split).mkdir(parents=True)
+        for name in "ab":
+            label_map = np.zeros((80, 64), np.uint8)
+            label_map[4:24, 5:30], label_map[30:70, 20:55] = 1, 2
+            Image.fromarray(label_map).save(tmp_path / "plants" / split / f"{name}_label.png")
+            picture = np.repeat(label_map[..., None] * 100, 3, axis=2)
+            Image.fromarray(picture).save(tmp_path / "plants" / split / f"{name}_rgb.png")
+    return tmp_path / "plants"
+
+
+def test_a_run_is_trained_evaluated_and_used_by_one_preprocessing_unless_told_otherwise(
+    acis, mistake, run, plants, tmp_path
+):
+    folder, short = tmp_path / "run", ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1]
+    tiled = ["--env-options", '{"preprocessing": "tile"}', "--scene-options", "{}", "--eval-scenes", 1]
+    acis("train", "quick", "--weights", run.weights, "--scenes", plants, *tiled, *short, "--out", folder)
+    assert Agent.load(folder).preprocessing == Tile((32, 32))
+    for options, expected in (([], "tile"), (["--preprocessing", "shorter-side"], "shorter-side")):
+        printed = acis("evaluate", folder, *options)
+        assert "split val, 2 scenes" in printed
+        report = json.loads((folder / "evaluation-val" / "evaluation.json").read_text())
+        assert report["num_scenes"] == 2
+        assert {row["preprocessing"] for row in report["rows"].values()} == {expected}
+        assert all(expected in line for line in printed.splitlines() if line.startswith(tuple(report["rows"])))
+    acis("evaluate", folder, "--scenes", "leaves", "--scene-options", '{"length": 2, "max_leaves": 2}')
+    report = json.loads((folder / "evaluation-val" / "evaluation.json").read_text())
+    assert report["rows"]["agent"]["preprocessing"] == "tile"
+    assert "must be one of" in mistake("evaluate", folder, "--preprocessing", "stretch")
+    acis("segment", plants / "val" / "a_rgb.png", "--agent", folder, "--out", tmp_path / "out")
+    with Image.open(tmp_path / "out" / "a_rgb_label.png") as label_map:
+        assert label_map.size == (64, 80)
+
+
+def test_a_foreground_that_is_asked_for_and_missing_is_named(mistake, run):
+    assert "expected an official foreground" in mistake("evaluate", run.folder, "--foreground", "official")

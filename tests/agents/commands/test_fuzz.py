@@ -75,7 +75,7 @@ OPTIONS = {
         "--env.id",
         "--max-steps",
     ],
-    "evaluate": ["--split", "--scenes", "--scene-options", "--num-scenes", "--out", "--device", "--trust"],
+    "evaluate": ["--split", "--scenes", "--scene-options", "--num-scenes", "--variant", "--out", "--device", "--trust"],
     "segment": ["--agent", "--out", "--max-steps", "--device"],
     "data": ["check", "convert", "coco", "--dataset", "--split", "--size", "--scene-options", "--num-scenes", "--out"],
     "reproduce": ["--sets", "--methods", "--seeds", "--scale", "--jobs", "--scenes", "--tune", "--report-only"],

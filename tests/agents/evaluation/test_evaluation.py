@@ -1,14 +1,18 @@
 """Evaluation: native resolution, own stopping beside the true count, and a table that repeats itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from acis_env.datasets import Scene
 from acis_env.datasets.preprocessing import resize_masks
+from acis_env.datasets.scene import IGNORED
 from acis_env.metrics import dice_star, segmentation_metrics
-from agents.evaluation.evaluation import Evaluation, evaluate, iterate, order_correlations
+from agents.evaluation.evaluation import Evaluation, evaluate, order_correlations
 from agents.evaluation.segmenters import agent_segmenter
+from agents.evaluation.whole_pictures import iterate
 from agents.models.agent import Prediction
 from agents.models.composition import compose_label_map
 
@@ -112,9 +116,9 @@ def test_means_are_over_scenes():
 
 def test_the_comparison_has_a_row_for_every_reference_and_repeats_itself(agent, rows):
     names = [evaluation.name for evaluation in rows(initialised=agent)]
-    assert names == ["random", "initialised", "agent", "reconstruction"]
+    assert names == ["random actions", "random codes", "initialised", "agent", "reconstruction"]
     first, again = rows(), rows()
-    assert [evaluation.name for evaluation in first] == ["random", "agent", "reconstruction"]
+    assert [evaluation.name for evaluation in first] == ["random actions", "random codes", "agent", "reconstruction"]
     assert [e.mean for e in first] == [e.mean for e in again]
 
 
@@ -130,3 +134,33 @@ def test_order_correlations_are_those_of_the_instances_found():
     assert order_correlations(masks, label_map)["label"] == pytest.approx(-1)
     masks[2] = False
     assert order_correlations(masks, label_map) == {}
+
+
+def test_ignored_pixels_change_no_order_correlation():
+    label_map = np.zeros((12, 12), np.int32)
+    for label, size in enumerate((2, 6, 4, 8), start=1):
+        label_map[3 * label - 3 : 3 * label - 1, :size] = label
+    label_map[:, 9:] = IGNORED
+    masks = np.stack([label_map == label for label in (4, 2, 3, 1)])
+    expected = order_correlations(masks, label_map)
+    assert expected == order_correlations(masks, np.maximum(label_map, 0))
+    masks[:, :, 9:] = True  # without a look at the label map, no mask would have a Dice of one half
+    assert order_correlations(masks, label_map) == expected
+
+
+def test_the_truth_is_perfect_where_pixels_are_ignored_whatever_is_predicted_there(large, make_source, truth):
+    scenes = []
+    for scene in large.own_scenes.dataset:
+        label_map = scene.label_map.copy()
+        label_map[:, 30:] = IGNORED
+        scenes.append(replace(scene, label_map=label_map))
+
+    def painted(state):
+        prediction = truth(3)(state)
+        prediction.masks[:, :, :, 17:] = 1  # a column from the border, over which resizing may smear it
+        return prediction
+
+    evaluation = evaluate("truth", painted, make_source(scenes), num_pictures=2)
+    assert evaluation.mean["sbd"] == evaluation.mean["dice_star"] == evaluation.mean["fbd"] == 1
+    assert evaluation.mean["avg_fp"] == evaluation.mean["avg_fn"] == 0
+    assert all(label_map[:, 40:].all() for label_map in evaluation.label_maps.values())  # drawn as predicted

@@ -137,12 +137,14 @@ def test_an_agent_of_this_package_is_a_policy_that_finds_what_it_finds_by_itself
 def test_the_comparison_with_random_actions_is_printed_and_kept(tmp_path, capsys):
     settings = {**LEAVES, "num_envs": 3}
     report = compare_with_random(Constant(np.zeros(16)), settings, tmp_path, num_scenes=4, seed=7, total_timesteps=50)
-    assert report["policy"] == evaluate_policy(Constant(np.zeros(16)), settings, 4)
-    assert report["random"]["return"] != report["policy"]["return"]
+    conditions = {"stopping": "true count", "foreground": "none", "preprocessing": "squeeze", "threshold": 0.5}
+    assert report["policy"] == evaluate_policy(Constant(np.zeros(16)), settings, 4) | conditions
+    assert report["random actions"]["return"] != report["policy"]["return"]
     assert json.loads((tmp_path / "evaluation.json").read_text()) == report
     assert (report["seed"], report["total_timesteps"]) == (7, 50)
     title, *lines = capsys.readouterr().out.splitlines()
     assert title.startswith("4 held-out scenes")
-    for line, name in zip(lines, ("policy", "random"), strict=True):
-        assert line.split() == [name, f"{report[name]['return']:.3f}", f"{report[name]['sbd']:.3f}"]
+    for line, name in zip(lines, ("policy", "random actions"), strict=True):
+        numbers = [f"{report[name]['return']:.3f}", f"{report[name]['sbd']:.3f}"]
+        assert line.removeprefix(name).split() == [*numbers, "true", "count"]
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.evaluation.tables import TABLE, format_table, scene_sheet, write_report
+from agents.evaluation.tables import CONDITIONS, TABLE, format_table, scene_sheet, write_report
 
 
 def test_the_report_says_what_the_table_says(rows, source, tmp_path):
@@ -16,11 +16,14 @@ def test_the_report_says_what_the_table_says(rows, source, tmp_path):
     assert report["about"] == {"run": "here"}
     assert report["num_scenes"] == 12
     header, *lines = format_table(evaluations).splitlines()
-    assert header.split() == list(TABLE)
-    assert [line.split()[0] for line in lines] == list(report["rows"])
-    for line in lines:
-        name, *numbers = line.split()
-        row = report["rows"][name]
+    assert header.split() == [*TABLE, *CONDITIONS]
+    for line, (name, row) in zip(lines, report["rows"].items(), strict=True):
+        assert line.startswith(name)
+        words = line.removeprefix(name).strip().split("  ")
+        *numbers, stopping, foreground, preprocessing, threshold = [word.strip() for word in words if word]
+        assert stopping == row["stopping"] == ("true count" if name == "reconstruction" else "own")
+        assert (foreground, preprocessing, float(threshold)) == ("none", "squeeze", 0.5)
+        assert (row["foreground"], row["preprocessing"], row["threshold"]) == ("none", "squeeze", 0.5)
         assert [float(number) for number in numbers] == pytest.approx([row["mean"][c] for c in TABLE], abs=5.1e-4)
         assert len(row["scenes"]) == 12
         for column in TABLE:

@@ -11,7 +11,7 @@ from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingCo
 from agents.algorithms.search import CandidateConfig
 from agents.commands import reproduce as command
 from agents.commands.reproduce import Reproduce
-from agents.experiments import peak_memory, plan, reproduce
+from agents.experiments import peak_memory, plan, running
 from agents.experiments.jobs import run_job
 from agents.experiments.methods import Method, Scale, SceneSet, cell_config
 from agents.models.actor import ActorConfig
@@ -37,7 +37,7 @@ def small_config(*arguments):
     return replace(cell_config(*arguments), batch_size=3, eval_scenes=2, checkpoint_every=2)
 
 
-def run_here(jobs, limit):
+def run_here(jobs, executor):
     """Stands in for processes, which take seconds each to start."""
     for job in jobs:
         if not job.is_done:
@@ -99,7 +99,7 @@ def replace_registries(patch, tiny_world):
     patch.setattr(plan, "METHODS", tiny_world.methods)
     patch.setattr(plan, "SCALES", tiny_world.scales)
     patch.setattr(plan, "cell_config", small_config)
-    patch.setattr(reproduce, "run_jobs", run_here)
+    patch.setattr(running, "run_jobs", run_here)
     patch.setattr(peak_memory, "LENGTHS", (1, 3))
     patch.setattr(peak_memory, "BATCH_SIZE", 2)
 

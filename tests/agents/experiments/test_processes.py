@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 import agents
-from agents.experiments import processes
+from agents.experiments import running
 from agents.experiments.cell import Cell
 from agents.experiments.methods import Method, Scale
-from agents.experiments.processes import run_jobs
+from agents.experiments.processes import Processes
+from agents.experiments.running import run_jobs
 
 
 @pytest.fixture
@@ -52,19 +53,27 @@ def test_an_interruption_ends_all_jobs_that_run(make_cell, monkeypatch):
         assert "plants/failing/seed-0: failed" in line
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(processes, "_report", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs([endless, failing], limit=2)
+    monkeypatch.setattr(running, "_report", interrupt)
+    with pytest.raises(KeyboardInterrupt), Processes(2) as executor:
+        run_jobs([endless, failing], executor)
     assert multiprocessing.active_children() == []
     assert not endless.result.exists()
     assert "petals" in (failing.folder / "log.txt").read_text()
+
+
+def test_a_call_that_fails_is_known_by_its_future_and_others_go_on():
+    with Processes(1) as executor:
+        futures = [executor.submit(sys.exit, status) for status in (3, 0)]
+    assert isinstance(futures[0].exception(), ChildProcessError)
+    assert futures[1].exception() is None
 
 
 def test_a_job_that_is_done_is_not_run_again(make_cell, capsys):
     done = make_cell("done")
     done.result.parent.mkdir()
     done.result.touch()
-    assert run_jobs([done], limit=1) == []
+    with Processes(1) as executor:
+        assert run_jobs([done], executor) == []
     assert capsys.readouterr().out == ""
 
 
@@ -74,9 +83,11 @@ def test_no_job_outlives_a_command_that_was_killed(make_cell, tmp_path):
     (tmp_path / "job.pickle").write_bytes(pickle.dumps(endless))
     code = """import pickle, sys
 from pathlib import Path
-from agents.experiments.processes import run_jobs
+from agents.experiments.processes import Processes
+from agents.experiments.running import run_jobs
 if __name__ == "__main__":
-    run_jobs([pickle.loads(Path(sys.argv[1]).read_bytes())], limit=1)"""
+    with Processes(1) as executor:
+        run_jobs([pickle.loads(Path(sys.argv[1]).read_bytes())], executor)"""
     (tmp_path / "command.py").write_text(code)
     root = Path(agents.__file__).parents[1]
     command = subprocess.Popen(

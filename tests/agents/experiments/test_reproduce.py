@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from agents.experiments import plan, reproduce
-from agents.experiments.processes import run_jobs
-from agents.experiments.reproduce import FailedRunsError
+from agents.experiments import plan, reproduce, running
+from agents.experiments.running import FailedRunsError, run_jobs
 from agents.experiments.timing import TimedTrainer
 
 
@@ -27,7 +26,7 @@ def test_a_second_command_trains_nothing_and_writes_the_report_again(finished, w
 def test_the_report_alone_runs_nothing(finished, world, monkeypatch):
     written = []
     monkeypatch.setattr(reproduce, "write_set_report", lambda folder, *others: written.append(folder))
-    monkeypatch.setattr(reproduce, "run_jobs", lambda *arguments: pytest.fail("ran something"))
+    monkeypatch.setattr(running, "run_jobs", lambda *arguments: pytest.fail("ran something"))
     world(finished, seeds=(0, 1, 2), report_only=True)
     assert written == [finished / "plants"]
 
@@ -41,7 +40,7 @@ def test_results_of_another_configuration_are_refused(finished, world, monkeypat
 
 
 def test_a_failing_cell_is_named_and_the_others_finish(tiny_world, world, tmp_path, monkeypatch, only_cells):
-    monkeypatch.setattr(reproduce, "run_jobs", run_jobs)  # real processes
+    monkeypatch.setattr(running, "run_jobs", run_jobs)  # real processes
     good = tiny_world.methods["BL-Trunc"]
     bad = replace(good, name="bad", env={"augmentation": {"petals": 3}})
     monkeypatch.setattr(plan, "METHODS", {"bad": bad, "BL-Trunc": good})

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from acis_env import SegmentationEnv, SegmentationVectorEnv, dynamics
-from acis_env.datasets.preprocessing import resize_masks
+from acis_env.datasets.preprocessing import Squeeze, parse_preprocessing, resize_masks
 from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
 from agents.models.agent import Agent, load_checkpoint, save_checkpoint
-from agents.models.composition import compose_at, compose_label_map
+from agents.models.composition import compose_label_map, compose_windows
 
 ODD = (50, 70)
 
@@ -202,7 +202,7 @@ def test_soft_masks_are_returned_on_request_and_hard_ones_are_where_they_reach_t
 def test_masks_enlarged_one_at_a_time_make_the_label_map_of_all_together(count, threshold):
     masks = np.random.default_rng(0).integers(0, 6, (count, 4, 6)).astype(np.float32) / 5  # with ties
     resized = resize_masks(masks, (9, 7))
-    label_map, hard = compose_at(masks, (9, 7), threshold)
+    label_map, hard = compose_windows([masks], (9, 7), Squeeze((4, 6)), threshold)
     np.testing.assert_array_equal(label_map, compose_label_map(resized, threshold))
     np.testing.assert_array_equal(hard, resized >= threshold)
     assert label_map.dtype == np.int32
@@ -321,6 +321,45 @@ def test_an_agent_gives_the_same_masks_after_a_trip_to_disk(agent, image, tmp_pa
         np.testing.assert_array_equal(loaded.segment(image).masks, agent.segment(image).masks)
         np.testing.assert_array_equal(loaded.segment(image).label_map, agent.segment(image).label_map)
     assert not any(parameter.requires_grad for parameter in loaded.actor.parameters())
+
+
+@pytest.mark.parametrize("name", ["squeeze", "shorter-side", "halve-crop", "tile", "tile:0.5"])
+def test_an_image_is_segmented_by_the_preprocessing_of_the_agent_and_its_inverse(agent, image, tmp_path, name):
+    own = Agent(agent.actor, agent.pretrained, max_steps=3, preprocessing=name)
+    result = own.segment(image, soft=True)
+    own.save(tmp_path / "agent.pt")
+    again = Agent.load(tmp_path / "agent.pt")
+    assert again.preprocessing == own.preprocessing == parse_preprocessing(name, (32, 32))
+    np.testing.assert_array_equal(again.segment(image, soft=True).masks, result.masks)
+    found = []
+    for window in own.preprocessing.images(image.transpose(2, 0, 1)):
+        prediction = own.predict_masks(own.source.begin_images(torch.from_numpy(window)[None], 3), 3)
+        found.append(prediction.masks[0, : int(prediction.num_masks[0])].numpy())
+    label_map, masks = compose_windows(found, ODD, own.preprocessing, soft=True)
+    assert masks.shape == result.masks.shape
+    np.testing.assert_allclose(result.masks, masks, atol=1e-5)
+    assert (result.label_map != label_map).mean() < 0.01
+
+
+def test_a_large_image_is_segmented_in_batches_of_windows(agent, monkeypatch):
+    own = Agent(agent.actor, agent.pretrained, max_steps=2, preprocessing="tile")
+    large = np.random.default_rng(0).integers(0, 256, (100, 110, 3), dtype=np.uint8)
+    expected = own.segment(large)
+    monkeypatch.setattr("agents.models.agent.MAX_WINDOWS", 5)
+    sizes = []
+    predict = own.predict_masks
+    monkeypatch.setattr(own, "predict_masks", lambda state, cap: (sizes.append(len(state)), predict(state, cap))[1])
+    result = own.segment(large)
+    assert sizes == [5, 5, 5, 5]
+    assert (result.label_map != expected.label_map).mean() < 0.01
+    assert result.stopped == expected.stopped
+
+
+def test_an_agent_that_was_saved_before_there_was_a_choice_squeezes(agent, tmp_path):
+    state = agent.state_dict()
+    del state["config"]["preprocessing"]
+    save_checkpoint(state, tmp_path / "agent.pt", "agent")
+    assert Agent.load(tmp_path / "agent.pt").preprocessing == Squeeze((32, 32))
 
 
 def test_missing_truncated_and_foreign_files_are_named_in_the_error(agent, tmp_path):

@@ -1,0 +1,1 @@
+"""The parts of a drawn street: camera, light, cars, traffic, ground and what stands beside the road."""

@@ -1,0 +1,77 @@
+"""Results of `acis benchmark` on one set of scenes, read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.benchmark.registry import AGENTS
+from agents.experiments.results import Result, Runs, check_seeds, mean_of
+from agents.experiments.statistics import Interval, paired_interval
+
+SAME = ("scenes_sum", "budget")
+"""What all results of a set have in common."""
+
+
+@dataclass(frozen=True)
+class SetResults(Runs):
+    """All that is known of a set of scenes."""
+
+    scenes: dict[str, Any]
+    """What scenes they are: `num_scenes`, `configuration`, `is_stack`."""
+
+    @classmethod
+    def load(cls, folder: Path) -> SetResults:
+        """Read every finished cell in `folder`, agents in the order of the registry.
+
+        Raises:
+            FileNotFoundError: there is none, or nothing says which scenes they are of.
+            ValueError: results were measured on other scenes or after another length of training; or seeds of an agent
+                differ in more than the seed.
+        """
+        about = folder / "scenes.json"
+        files = sorted(folder.glob("*/seed-*/result.json"))
+        if not files or not about.is_file():
+            raise FileNotFoundError(f"{folder}: expected the results of `acis benchmark`, found no finished run in it")
+        found: dict[str, dict[int, Result]] = {}
+        for file in files:
+            result = json.loads(file.read_text())
+            found.setdefault(result["agent"], {})[result["seed"]] = result
+        check_seeds(folder, found)
+        _check_same(folder, found)
+        order = [*(name for name in AGENTS if name in found), *(name for name in found if name not in AGENTS)]
+        cells = {name: dict(sorted(found[name].items())) for name in order}
+        return cls(folder, cells, json.loads(about.read_text()))
+
+    @property
+    def name(self) -> str:
+        """Name of the set."""
+        return self.folder.name
+
+    def by_score(self) -> list[str]:
+        """Agents, that of the largest SBD first; those that know the truth come last."""
+        scores = {name: self.interval(name, mean_of("sbd")).mean for name in self.cells}
+        bounds = {name: self.first(name)["kind"] == "bound" for name in self.cells}
+        return sorted(self.cells, key=lambda name: (bounds[name], -scores[name]))
+
+    def difference(self, agent: str, reference: str, measure: str) -> Interval | None:
+        """Mean difference over common seeds, where an agent without randomness has the same result with every seed.
+
+        None without common seeds.
+        """
+        runs = {name: self.values(name, mean_of(measure)) for name in (agent, reference)}
+        seeded = [set(runs[name]) for name in runs if self.first(name)["is_seeded"]]
+        common = sorted(set.intersection(*seeded)) if seeded else [0]
+        first, second = ([runs[name].get(s, next(iter(runs[name].values()))) for s in common] for name in runs)
+        return paired_interval(first, second) if common else None
+
+
+def _check_same(folder: Path, cells: dict[str, dict[int, Result]]) -> None:
+    """Make sure that results can stand in one table."""
+    results = [result for seeds in cells.values() for result in seeds.values()]
+    for name in SAME:
+        values = {r["agent"]: r[name] for r in results}
+        if len(set(values.values())) > 1:
+            raise ValueError(f"{folder}: results of one set must have one {name}, got {values}")

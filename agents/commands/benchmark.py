@@ -1,0 +1,121 @@
+"""`acis benchmark`: agents of any kind compared on data sets, in one command that resumes where it was interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from acis_env.configs import check_at_least
+from acis_env.networks import check_device
+from agents.benchmark.cell import Cell
+from agents.benchmark.executors import Place, open_executor
+from agents.benchmark.merge import merge
+from agents.benchmark.plan import describe, plan_cells, stages
+from agents.benchmark.registry import LEADERBOARD, find_agent
+from agents.benchmark.report import write_report
+from agents.benchmark.sets import find_set, named_values
+from agents.experiments.jobs import check_recorded
+from agents.experiments.running import FailedRunsError, run_stages
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Compare agents, classical yardsticks, chance and the decoder's bound on data sets, and write a report."""
+
+    sets: tuple[str, ...] = ("leaves",)
+    """Data sets: "leaves", "leaves-crowded", "bbbc038" (see --roots), another registered one, or a folder."""
+    agents: tuple[str, ...] = LEADERBOARD
+    """Agents: names as in docs/benchmark.md, "preset:NAME" of `acis train`, or [NAME=]FOLDER of a run or a policy."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; every agent that has randomness is run once with each."""
+    budget: str = "quick"
+    """Length of training: "quick" (about 80 CPU seconds per run), "medium" (3 minutes), "small" (11 to 19 minutes) or
+    "smoke" (to see that all runs)."""
+    roots: tuple[str, ...] = ()
+    """Folders of data sets, as SET=FOLDER."""
+    weights: tuple[str, ...] = ()
+    """Pre-trained networks of sets, as SET=NAME or SET=FOLDER; by default the bundled ones, or networks are trained."""
+    splits: tuple[str, ...] = ()
+    """Splits to evaluate on, as SET=SPLIT; by default "test" of leaves and "val" of everything else."""
+    plan: bool = False
+    """Print the plan, and run nothing."""
+    merge: tuple[Path, ...] = ()
+    """Folders of the same benchmark on other machines, whose results are copied to OUT first."""
+    report_only: bool = False
+    """Run nothing, and write the report of the results that there are."""
+    reference: str = "best"
+    """Agent that the others are compared with, paired by seed."""
+    leaderboard: Path | None = None
+    """Markdown file to write the report to once more, such as docs/leaderboard.md."""
+    jobs: int = 1
+    """Number of runs at a time, each in a process with one thread."""
+    executor: Place = "local"
+    """Where runs take place: "local" (processes), "slurm" (jobs, by submitit), or "submitit-local" (processes by
+    submitit, to rehearse the former)."""
+    slurm: tuple[str, ...] = ()
+    """Options of Slurm's jobs as submitit names them, as NAME=VALUE: partition, time (in minutes), mem, account, ..."""
+    gpus_per_cell: int = 1
+    """Number of processes, started by torchrun, that train one agent of ours together, each on a GPU of its own (or on
+    the CPU)."""
+    out: Path = Path("runs/benchmark")
+    """Folder of runs, pre-trained weights and reports; existing results are kept."""
+    device: str = "cpu"
+    """Device to train on: "cpu" or "cuda"."""
+    trust: bool = False
+    """Load policies of other libraries from folders, whose files can hold code that runs here."""
+
+    def run(self) -> None:
+        """Print the plan, run what is missing, write the report.
+
+        Raises:
+            ValueError: an unknown name, or a result in OUT that has another configuration.
+            FileNotFoundError: a folder to merge holds no results, or there is nothing to report.
+            FailedRunsError: some failed; the others are finished and reported.
+        """
+        check_device(self.device)
+        check_at_least(0, self, "seeds")
+        check_at_least(1, self, "jobs", "gpus_per_cell")
+        cells = self._cells()
+        check_recorded(cells)
+        for folder in self.merge:
+            print(f"{merge(folder, self.out)} results copied from {folder}")
+        print(describe(cells, self.jobs), flush=True)
+        if self.plan:
+            return
+        failed = [] if self.report_only else self._run(cells)
+        self._report(cells)
+        if failed:
+            raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
+
+    def _run(self, cells: list[Cell]) -> list[str]:
+        """Run what is missing; returns the names of those that failed."""
+        options = named_values("slurm", self.slurm)
+        if self.executor == "slurm" and self.device == "cuda":
+            options = {"gpus_per_node": str(self.gpus_per_cell), **options}
+        with open_executor(self.executor, self.jobs, self.out / "submitit", options) as executor:
+            return run_stages(stages(cells), executor)
+
+    def _report(self, cells: list[Cell]) -> None:
+        """Write the report of all sets that have results."""
+        names = dict.fromkeys(cell.scene_set.name for cell in cells)
+        folders = [self.out / name for name in names if list((self.out / name).glob("*/seed-*/result.json"))]
+        if not folders:
+            raise FileNotFoundError(f"{self.out}: no finished run to report")
+        for path in (self.out / "report.md", self.leaderboard):
+            if path is not None:
+                write_report(folders, path, self.reference, self._command())
+                print(f"report in {path} and {path.with_suffix('.html')}")
+
+    def _command(self) -> str:
+        """The command, with the names of folders left open."""
+        options = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds, "budget": (self.budget,)}
+        text = " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in options.items())
+        places = [text.partition("=")[0] + "=FOLDER" for text in self.roots]
+        return f"acis benchmark {text}" + (f" --roots {' '.join(places)}" if places else "")
+
+    def _cells(self) -> list[Cell]:
+        named = (named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits"))
+        options = list(named)
+        sets = [find_set(name, *options) for name in self.sets]
+        agents = dict(find_agent(text, self.trust) for text in self.agents)
+        return plan_cells(sets, agents, self.budget, self.seeds, self.out, self.device, self.gpus_per_cell)

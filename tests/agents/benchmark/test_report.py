@@ -1,0 +1,87 @@
+"""The report: its numbers are those of the results, and its HTML needs no other file."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from agents.benchmark.report import write_report
+from agents.benchmark.results import SetResults
+from agents.experiments.statistics import mean_interval, paired_interval
+
+
+@pytest.fixture(scope="module")
+def report(finished):
+    path = finished / "report.md"
+    write_report([finished / "plants"], path, "longer", "acis benchmark --sets plants")
+    return path
+
+
+def sbd(finished, name):
+    files = sorted((finished / "plants" / name).glob("*/result.json"))
+    return [json.loads(file.read_text())["rows"]["agent"]["mean"]["sbd"] for file in files]
+
+
+def row(text, heading, name):
+    lines = text.split(heading, 1)[1].splitlines()
+    return next([cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(f"| {name} |"))
+
+
+def test_the_table_has_means_with_intervals_and_says_who_stops(report, finished):
+    text = report.read_text()
+    cells = row(text, "## plants", "tiny")
+    assert cells[1:4] == ["2", "own", "none"]
+    assert cells[4] == str(mean_interval(sbd(finished, "tiny")))
+    assert row(text, "## plants", "foreground-components")[1:5] == [
+        "–", "own", "none", f"{sbd(finished, 'foreground-components')[0]:.3f}"
+    ]  # fmt: skip
+
+
+def test_rows_are_sorted_by_sbd_and_the_bound_is_last(finished):
+    results = SetResults.load(finished / "plants")
+    names = results.by_score()
+    assert names[-1] == "reconstruction"
+    means = [sum(sbd(finished, name)) / len(sbd(finished, name)) for name in names[:-1]]
+    assert means == sorted(means, reverse=True)
+
+
+def test_differences_are_paired_by_seed_and_an_agent_without_seeds_is_paired_with_every_one(report, finished):
+    text, longer = report.read_text(), sbd(finished, "longer")
+    heading = "### Paired differences to longer"
+    assert row(text, heading, "tiny")[1] == str(paired_interval(sbd(finished, "tiny"), longer))
+    bound = sbd(finished, "reconstruction") * 2
+    assert row(text, heading, "reconstruction")[1] == str(paired_interval(bound, longer))
+
+
+def test_the_pictures_of_the_report_exist_and_are_small(report):
+    links = re.findall(r"!\[.*?\]\((.*?)\)", report.read_text())
+    assert links == ["report/plants-dice.png", "report/plants-order.png"]
+    assert all((report.parent / link).stat().st_size < 80_000 for link in links)
+
+
+def test_the_html_file_holds_the_same_tables_and_loads_nothing(report):
+    page, text = report.with_suffix(".html").read_text(), report.read_text()
+    assert page.count("<tr>") == sum(line.startswith("| ") and "---" not in line for line in text.splitlines())
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', page) == []
+    assert page.count("data:image/png;base64,") == 2
+    assert f"<td>{mean_interval(sbd(report.parent, 'tiny'))}</td>" in page
+
+
+def test_results_of_other_scenes_or_of_another_budget_are_not_put_into_one_table(finished, tmp_path):
+    for name, value in (("scenes_sum", "00000000"), ("budget", "small")):
+        folder = tmp_path / name / "plants"
+        shutil.copytree(finished / "plants", folder)
+        for path in folder.glob("tiny/*/result.json"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+        with pytest.raises(ValueError, match=f"results of one set must have one {name}"):
+            SetResults.load(folder)
+
+
+def test_published_rows_stand_only_under_their_own_data_set_and_say_that_they_are_published(finished, tmp_path):
+    shutil.copytree(finished / "plants", tmp_path / "kitti")
+    write_report([tmp_path / "kitti"], tmp_path / "report.md", "tiny", "acis benchmark")
+    text = (tmp_path / "report.md").read_text()
+    assert "Published, other scenes or protocol than above: KITTI cars, 120 test scenes" in text
+    assert row(text, "120 test scenes", "AC-IoU") == ["AC-IoU", "0.756", "0.573", "0.338", "0.309"]
+    assert "CVPPP" not in text

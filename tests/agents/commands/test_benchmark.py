@@ -1,0 +1,131 @@
+"""`acis benchmark`: what it plans, what it refuses, and that a killed one goes on to the same report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import agents
+from acis_env.datasets.leaves import Leaves
+from agents.benchmark.registry import AGENTS, LEADERBOARD
+from agents.commands.benchmark import Benchmark
+
+ROOT = Path(agents.__file__).parents[1]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Folder of five small plants in train and in val."""
+    for split in ("train", "val"):
+        folder = tmp_path / "plants" / split
+        folder.mkdir(parents=True)
+        for index, scene in enumerate(Leaves(split, (32, 32), max_leaves=3, length=5)):
+            Image.fromarray(scene.image.transpose(1, 2, 0)).save(folder / f"{index}_rgb.png")
+            Image.fromarray(scene.label_map.astype(np.uint8)).save(folder / f"{index}_label.png")
+    return tmp_path / "plants"
+
+
+def without_times(report):
+    """The report without the last column of the large table, and without the section on speed."""
+    text = report.split("### Speed and memory")[0]
+    return [line.rsplit("|", 2)[0] if line.count("|") > 15 else line for line in text.splitlines()]
+
+
+def test_a_benchmark_that_was_killed_goes_on_to_the_report_of_one_that_was_not(pairs, tiny_weights, tmp_path):
+    names = ("foreground-components", "BL-Trunc", "random-codes")
+    options = ["--agents", *names, "--seeds", "0", "1", "--budget", "smoke", "--reference", "BL-Trunc"]
+    places = ["--sets", str(pairs), "--weights", f"plants={tiny_weights}"]
+    launch = [sys.executable, "-m", "agents.commands", "benchmark", *places, *options, "--out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen([*launch, str(tmp_path / "killed")], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    cell = tmp_path / "killed" / "plants" / "BL-Trunc" / "seed-0"
+    deadline = time.monotonic() + 240
+    while not (cell / "checkpoint.pt").exists():
+        assert time.monotonic() < deadline
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (cell / "result.json").exists()
+    assert not (tmp_path / "killed" / "report.md").exists()
+    done = [path.stat().st_mtime_ns for path in tmp_path.glob("killed/plants/foreground-components/*/result.json")]
+    assert len(done) == 1
+    for out in ("killed", "whole"):
+        subprocess.run([*launch, str(tmp_path / out)], cwd=ROOT, env=environment, check=True, timeout=300)
+    again = [path.stat().st_mtime_ns for path in tmp_path.glob("killed/plants/foreground-components/*/result.json")]
+    assert again == done
+    first, second = ((tmp_path / out / "report.md").read_text() for out in ("killed", "whole"))
+    assert "± " in first
+    assert without_times(first) == without_times(second)
+    for path in (tmp_path / "whole" / "plants").glob("*/*/result.json"):
+        other = tmp_path / "killed" / path.relative_to(tmp_path / "whole")
+        assert json.loads(path.read_text())["rows"] == json.loads(other.read_text())["rows"]
+
+
+def test_the_plan_says_what_is_done_and_how_long_the_rest_takes_and_runs_nothing(acis, tmp_path):
+    out = tmp_path / "out"
+    options = ("--agents", "BL-Trunc", "watershed", "--seeds", 0, 1, "--budget", "quick", "--out", out, "--plan")
+    printed = acis("benchmark", *options).splitlines()
+    assert printed == [
+        "leaves/BL-Trunc: 0 of 2 done, 2 min each (assumed)",
+        "leaves/watershed: 0 of 1 done, 20 s each (assumed)",
+        "3 of 3 cells to run: 4 min of CPU time, about 4 min with 1 at a time",
+    ]
+    assert not out.exists()
+    folder = out / "leaves" / "BL-Trunc" / "seed-1"
+    folder.mkdir(parents=True)
+    configuration = next(
+        cell.configuration
+        for cell in Benchmark(agents=("BL-Trunc",), seeds=(1,), out=out)._cells()
+        if cell.folder == folder
+    )
+    content = {"configuration": configuration, "total_seconds": 300}
+    (folder / "result.json").write_text(json.dumps(content))
+    printed = acis("benchmark", *options, "--jobs", 2).splitlines()
+    assert printed[0] == "leaves/BL-Trunc: 1 of 2 done, 5 min each (measured)"
+    assert printed[-1] == "2 of 3 cells to run: 5 min of CPU time, about 3 min with 2 at a time"
+
+
+def test_networks_that_a_set_lacks_are_in_the_plan(acis, pairs, tmp_path):
+    printed = acis("benchmark", "--sets", pairs, "--agents", "BL-Trunc", "--out", tmp_path / "out", "--plan")
+    assert printed.startswith("weights plants: 7 min, assumed\n")
+
+
+def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
+    cases = {
+        ("--sets", "roses"): "set 'roses': expected a folder or one of ",
+        ("--sets", "bbbc038"): "--roots bbbc038=FOLDER",
+        ("--agents", "BL-Trunk"): "agent 'BL-Trunk': expected a folder or a name, unknown 'BL-Trunk', the nearest are",
+        ("--agents", "preset:quik"): "agent 'preset:quik': unknown 'quik', the nearest are 'quick'",
+        ("--budget", "huge"): "unknown budget 'huge': expected one of smoke, quick, medium, small",
+        ("--roots", "cvppp"): "--roots must be NAME=VALUE, got 'cvppp'",
+        ("--jobs", 0): "jobs must be at least 1, got 0",
+        ("--merge", tmp_path): "expected the folder of a benchmark",
+        ("--report-only",): "no finished run to report",
+        ("--slurm", "partition=gpu"): "--slurm needs --executor slurm, got 'local'",
+        ("--agents", f"best={tmp_path}"): "'best' must be a new name without slashes",
+    }
+    for arguments, message in cases.items():
+        assert message in mistake("benchmark", "--out", tmp_path / "out", *arguments)
+
+
+def test_results_of_another_budget_are_refused(mistake, tmp_path):
+    folder = tmp_path / "leaves" / "BL-Trunc" / "seed-0"
+    cell = next(iter(Benchmark(agents=("BL-Trunc",), seeds=(0,), budget="smoke", out=tmp_path)._cells()))
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"configuration": cell.configuration}))
+    message = mistake("benchmark", "--agents", "BL-Trunc", "--seeds", 0, "--budget", "quick", "--out", tmp_path)
+    assert "job.json has another configuration: budget is 'smoke' there and 'quick' here" in message
+
+
+def test_the_leaderboard_has_chance_in_two_forms_yardsticks_the_papers_agents_and_those_of_another_library():
+    expected = {"random-actions", "random-codes", "watershed", "BL-Trunc", "BL-Trunc-Dice", "AC-Dice", "best"}
+    assert expected | {"sb3-ppo", "sb3-td3", "foreground-components", "reconstruction"} == set(LEADERBOARD)
+    assert set(LEADERBOARD) <= set(AGENTS)
