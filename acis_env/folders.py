@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -45,6 +47,38 @@ def claimed(folder: Path) -> Iterator[None]:
                 (folder / LOCK).unlink(missing_ok=True)
                 folder.rmdir()  # fails if it holds anything
         lock.release()
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write into; takes its place at the end, or is removed after an error.
+
+    Raises:
+        ValueError: `folder` is there and not empty.
+        OSError: the system refuses.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: expected a folder that is new or empty, found {_content(folder)}")
+    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
+    try:
+        _change(folder, lambda: unfinished.mkdir(parents=True))
+        yield unfinished
+        if folder.exists():
+            _change(folder, folder.rmdir)
+        _change(folder, lambda: unfinished.rename(folder))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _change(folder: Path, change: Callable[[], object]) -> None:
+    try:
+        change()
+    except OSError as error:
+        raise cannot_write(folder, "folder", error) from error
+
+
+def _content(folder: Path) -> str:
+    return f"{min(folder.iterdir()).name} in it" if folder.is_dir() else "a file"
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+from agents.commands.data import Data
 from agents.commands.evaluate import Evaluate
 from agents.commands.pretrain import Pretrain
 from agents.commands.quickstart import Quickstart
@@ -26,6 +27,7 @@ LIBRARIES = {
     "rsl_rl": "rsl_rl",
 }
 COMMANDS = {
+    "data": Data,
     "evaluate": Evaluate,
     "pretrain": Pretrain,
     "quickstart": Quickstart,

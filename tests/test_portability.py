@@ -87,7 +87,7 @@ def test_a_console_that_lacks_a_letter_of_a_name_is_no_problem(agent_file, tmp_p
     code = "from agents.commands.main import main; main()"
     arguments = ["segment", path, tmp_path / "none-ü.png", "--agent", agent_file, "--out", tmp_path / "out"]
     done = python(code, *arguments, PYTHONIOENCODING=encoding)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1
     assert b"no such" in done.stderr
     arguments.pop(2)

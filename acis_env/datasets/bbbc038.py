@@ -14,7 +14,7 @@ from acis_env.datasets.folder_files import has_pairs
 from acis_env.datasets.listed import Listed, ListedScenes
 from acis_env.datasets.masks import find_folders, listed
 from acis_env.datasets.pairs import list_pairs
-from acis_env.datasets.roots import find_root, named
+from acis_env.datasets.roots import MissingSplit, find_root, named
 from acis_env.pictures import Reading
 
 ABOUT = "Nuclei in microscopy images of many kinds: 433 for training, 52 for validation."
@@ -78,7 +78,7 @@ def open_bbbc038(
 def list_bbbc038(split: str, root: str | Path | None = None) -> list[Listed]:
     """All images of a split, by the names of files only; arguments and errors are those of `open_bbbc038`."""
     if split not in SPLITS:
-        raise FileNotFoundError(f"bbbc038: split must be one of {', '.join(SPLITS)}, got {split!r}")
+        raise MissingSplit(f"bbbc038: split must be one of {', '.join(SPLITS)}, got {split!r}")
     folder = find_root("bbbc038", root, EXPECTED, SOURCE)
     ids = split_ids()[split]
     if _is_pairs(folder, split):

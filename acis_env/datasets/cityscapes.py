@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from acis_env.configs import unknown_name
 from acis_env.datasets.listed import Listed, ListedScenes
-from acis_env.datasets.roots import find_root, named, names_in
+from acis_env.datasets.roots import MissingSplit, find_root, named, names_in
 from acis_env.datasets.scene import IGNORED
 from acis_env.pictures import Reading
 
@@ -90,9 +90,7 @@ def list_cityscapes(
     place = folder / IMAGES / split
     if not place.is_dir() or split == WITHHELD:
         there = [name for name in names_in(folder / IMAGES, EXPECTED) if name != WITHHELD]
-        raise FileNotFoundError(
-            f"cityscapes: split {split!r} must be one of {named(there)}, the folders in {place.parent}"
-        )
+        raise MissingSplit(f"cityscapes: split {split!r} must be one of {named(there)}, the folders in {place.parent}")
     pictures = []
     for city in names_in(place, "a folder for each city"):
         for name in names_in(place / city, f"<id>{IMAGE_END}"):

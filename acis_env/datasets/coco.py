@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from acis_env.configs import is_count, is_number, nearest_first
 from acis_env.datasets.listed import Listed, ListedScenes
-from acis_env.datasets.roots import find_root, named
+from acis_env.datasets.roots import MissingSplit, find_root, named
 from acis_env.datasets.run_lengths import decode_runs
 from acis_env.datasets.scene import IGNORED
 
@@ -128,7 +128,7 @@ def _find_annotations(folder: Path, split: str) -> Path:
     found = [path for name, path in there.items() if re.fullmatch(re.escape(split) + r"\d*", name)]
     if not found:
         expected = f"{folder / 'annotations'}/instances_{split}2017.json"
-        raise FileNotFoundError(
+        raise MissingSplit(
             f"coco: split {split!r} must have {expected}, found {named(list(there))}; annotations= names another file"
         )
     if len(found) > 1:

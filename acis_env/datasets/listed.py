@@ -36,8 +36,8 @@ class Listed:
     image: Path
     files: tuple[Path, ...]
     """Files with the labels, or a folder that holds them; errors name the first."""
-    labels: Callable[[], NDArray[Any]]
-    """Reads the label map `[H, W]`: -1 ignored, 0 background, other labels instances, with gaps."""
+    labels: Callable[[], NDArray[Any] | None]
+    """Reads the label map `[H, W]`: -1 ignored, 0 background, other labels instances, with gaps; None: not known."""
     variant: str = ""
     """Options by which the labels are read, where the same files can be read in several ways."""
     count: int | None = None
@@ -59,7 +59,7 @@ class Listed:
         """
         return np.ascontiguousarray(self.reading.picture(self.image, self.formats).transpose(2, 0, 1))
 
-    def read_labels(self) -> NDArray[Any]:
+    def read_labels(self) -> NDArray[Any] | None:
         """The label map `[H, W]` as `labels` gives it.
 
         Raises:
@@ -67,7 +67,7 @@ class Listed:
             ValueError: it cannot be read, or its size is not that of the image.
         """
         labels, size = self.labels(), self.reading.size(self.image, self.formats)
-        if labels.shape != size:
+        if labels is not None and labels.shape != size:
             raise ValueError(
                 f"{self.image} is {size[0]}x{size[1]} but its label map is {labels.shape[0]}x{labels.shape[1]} "
                 f"(height x width), by {self.files[0]}; they must be equal"
@@ -178,6 +178,8 @@ class ListedScenes:
     def _label_map(self, picture: Listed) -> NDArray[np.int32]:
         """Scaled label map `[H, W]`, labels 1..N without gaps, N of the whole picture; -1 = ignored."""
         labels = picture.read_labels()
+        if labels is None:
+            raise ValueError(f"{picture.image}: expected an image with labels, found none")
         is_whole = self._choice.scale == 1
         return relabel(labels) if is_whole else resize_label_map(labels, self._choice.scaled(labels.shape))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.datasets.listed import Listed, ListedScenes
-from acis_env.datasets.roots import find_root, named, names_in
+from acis_env.datasets.roots import MissingSplit, find_root, named, names_in
 from acis_env.pictures import Reading
 
 ABOUT = "Folders images/ and masks/: one mask per instance, or label maps; PennFudan, DSB 2018, or your own."
@@ -95,7 +95,7 @@ def list_masks(
     folder = find_root("masks", root, EXPECTED, SOURCE)
     found = _find_split(folder, split)
     if found is None:
-        raise FileNotFoundError(
+        raise MissingSplit(
             f"masks: split {split!r} must be {EXPECTED} in {folder / split} or, for 'train', in {folder}; "
             f"found {named(names_in(folder, EXPECTED))}"
         )

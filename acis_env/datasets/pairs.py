@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import IMAGE_SUFFIX, LABEL_SUFFIX, has_pairs, scan_pairs
 from acis_env.datasets.listed import Listed
+from acis_env.datasets.roots import MissingSplit
 from acis_env.pictures import Reading
 
 PNG = ("PNG",)
@@ -20,6 +21,7 @@ def list_folder(
     split: str,
     root: str | Path,
     *,
+    labels: Literal["required", "optional"] = "required",
     ignore: int | Collection[int] = (),
     coloured_labels: bool = False,
     percentiles: Sequence[float] | None = None,
@@ -36,8 +38,8 @@ def list_folder(
     folder = Path(root) / split
     place = Path(root) if split == "train" and not folder.is_dir() else folder
     if not has_pairs(place):
-        raise FileNotFoundError(f"scenes {str(root)!r}: expected <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX} in {place}")
-    return list_pairs(place, Reading(percentiles, page, ignore, coloured_labels))
+        raise MissingSplit(f"scenes {str(root)!r}: expected <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX} in {place}")
+    return list_pairs(place, Reading(percentiles, page, ignore, coloured_labels), labels == "optional")
 
 
 def recognise_folder(root: Path) -> str | None:
@@ -47,8 +49,8 @@ def recognise_folder(root: Path) -> str | None:
     return f"pairs <id>{IMAGE_SUFFIX}, <id>{LABEL_SUFFIX}" if has_pairs(root) else None
 
 
-def list_pairs(root: Path, reading: Reading) -> list[Listed]:
-    """Pictures of `root` sorted by id; where half of a pair is missing, reading it is an error.
+def list_pairs(root: Path, reading: Reading, labels_optional: bool = False) -> list[Listed]:
+    """Pictures of `root` sorted by id; where half of a pair is missing, reading it is an error, or has no labels.
 
     Raises:
         ValueError: two files would be the same part of a pair.
@@ -57,12 +59,14 @@ def list_pairs(root: Path, reading: Reading) -> list[Listed]:
     for scene_id, pair in sorted(scan_pairs(root).items()):
         image = pair.image or root / (scene_id + IMAGE_SUFFIX)
         label = pair.label or root / (scene_id + LABEL_SUFFIX)
-        labels = partial(_read, image, label, reading)
+        labels = partial(_read, image, label, reading, labels_optional)
         pictures.append(Listed(scene_id, image, (label,), labels, repr(reading), reading=reading, formats=PNG))
     return pictures
 
 
-def _read(image: Path, label: Path, reading: Reading) -> NDArray[Any]:
-    if not label.is_file():
-        raise FileNotFoundError(f"{image} has no label: {label} does not exist")
-    return reading.label_map(label, PNG)
+def _read(image: Path, label: Path, reading: Reading, is_optional: bool) -> NDArray[Any] | None:
+    if label.is_file():
+        return reading.label_map(label, PNG)
+    if is_optional:
+        return None
+    raise FileNotFoundError(f"{image} has no label: {label} does not exist")

@@ -11,6 +11,10 @@ CACHE_VARIABLE = "ACIS_CACHE"
 """Environment variable that holds the folder of all caches."""
 
 
+class MissingSplit(FileNotFoundError):
+    """A data set has no such split."""
+
+
 def root_variable(name: str) -> str:
     """Environment variable that holds the folder of the data set `name`, such as ACIS_CVPPP_ROOT for "cvppp"."""
     return f"ACIS_{name.upper()}_ROOT"

@@ -1,15 +1,18 @@
-"""Curves in a PNG."""
+"""Curves in a PNG, and histograms as a picture."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from acis_env.files import replacing
+from acis_env.rendering.pictures import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +49,53 @@ def plot_curves(
     figure = _draw_curves(points, xlabel, ylabel, title)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format="png")
+
+
+def draw_histograms(panels: Mapping[str, Mapping[str, ArrayLike]], bins: int = 30) -> Picture:
+    """Draw histograms side by side.
+
+    Args:
+        panels: by the name of their x axis, with unit; each holds named values `[n]`, drawn over each other. Integers
+            that differ by less than `bins` have a bar each.
+        bins: bars of other values.
+
+    Returns:
+        `[H, W, 3]` uint8.
+
+    Raises:
+        ValueError: no panel, or one without any value.
+    """
+    if not panels:
+        raise ValueError("panels must hold at least one, got none")
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(3.6 * len(panels), 2.8), dpi=110, layout="constrained")
+    for axes, (xlabel, groups) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        values = {name: np.asarray(numbers) for name, numbers in groups.items()}
+        together = np.concatenate([numbers.ravel() for numbers in values.values()]) if values else np.zeros(0)
+        if not together.size:
+            raise ValueError(f"panels[{xlabel!r}] must hold values, got none")
+        edges = _edges(together, bins)
+        for name, numbers in values.items():
+            axes.hist(numbers, edges, label=name, alpha=0.6)
+        axes.set(xlabel=xlabel, ylabel="number")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if np.issubdtype(together.dtype, np.integer):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(values) > 1:
+            axes.legend(frameon=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    return np.array(Image.open(drawn).convert("RGB"))
+
+
+def _edges(values: NDArray[Any], bins: int) -> NDArray[Any]:
+    lowest, highest = values.min(), values.max()
+    if np.issubdtype(values.dtype, np.integer) and highest - lowest < bins:
+        return np.arange(lowest, highest + 2) - 0.5
+    return np.histogram_bin_edges(values, bins)
 
 
 def _draw_curves(

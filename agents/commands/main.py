@@ -25,9 +25,12 @@ COMMANDS = {
 }
 """Descriptions in `acis --help`, by command. `agents.commands.NAME` holds a dataclass of that name, capitalised."""
 
+MISTAKE = 2
+"""Status with which the process ends after a mistake of the user, as that of tyro for arguments."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `acis`; a mistake of the user ends it with one line that says what was wrong.
+    """Run `acis`; a mistake of the user ends it with status 2 and one line that says what was wrong.
 
     Args:
         arguments: name of the command and its arguments; by default those of the process.
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run(name, others)
     else:
         print(_unknown(name), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(MISTAKE)
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
@@ -67,7 +70,8 @@ def _run(name: str, arguments: Sequence[str]) -> None:
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        sys.exit(f"acis: {_one_line(error)}")
+        print(f"acis: {_one_line(error)}", file=sys.stderr)
+        sys.exit(MISTAKE)
     except KeyboardInterrupt as interruption:
         reason = (
             str(interruption) or "interrupted; what was written is whole, and `acis train --resume` continues a run"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from acis_env.folders import claimed, new_folder
+from acis_env.folders import appearing, claimed, new_folder
 
 HOLD = """
 import sys, time
@@ -83,3 +83,31 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file/run/\.lock: cannot write the lock: "), claimed(tmp_path / "file" / "run"):
         pass
+
+
+def test_a_folder_that_is_written_elsewhere_appears_whole(tmp_path):
+    with appearing(tmp_path / "new") as folder:
+        (folder / "a").write_text("a")
+        assert not (tmp_path / "new").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "a"]
+
+
+def test_after_an_error_a_folder_does_not_appear(tmp_path):
+    def write():
+        with appearing(tmp_path / "new") as folder:
+            (folder / "a").write_text("a")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_replaced_and_any_other_is_not(tmp_path):
+    (tmp_path / "new").mkdir()
+    with appearing(tmp_path / "new") as folder:
+        (folder / "a").write_text("a")
+    with pytest.raises(ValueError, match="new: expected a folder that is new or empty, found a in it"):
+        appearing(tmp_path / "new").__enter__()
+    with pytest.raises(ValueError, match="expected a folder that is new or empty, found a file"):
+        appearing(tmp_path / "new" / "a").__enter__()

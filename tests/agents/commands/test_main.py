@@ -86,7 +86,7 @@ def test_every_command_explains_its_arguments(name, capsys):
 def test_from_a_shell_a_mistake_is_one_line_and_a_status_without_traceback(tmp_path):
     arguments = ["segment", str(tmp_path / "none.png"), "--agent", str(tmp_path), "--out", str(tmp_path)]
     done = python("-m", "agents.commands", *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip() == f"acis: {tmp_path / 'none.png'}: no such image"
 
 
