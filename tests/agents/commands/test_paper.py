@@ -76,11 +76,15 @@ def test_cvppp_goes_from_files_to_a_submission_and_a_second_call_changes_nothing
     assert content(tmp_path) == before
 
 
-def test_kitti_goes_from_files_to_a_submission(acis, tiny, tmp_path):
+def test_kitti_goes_from_files_to_a_submission_and_its_run_finds_data_that_have_moved(acis, mistake, tiny, tmp_path):
     write_kitti(tmp_path / "data", "a", images=5)
     acis("paper", "kitti", "--root", tmp_path / "data", "--out", tmp_path / "out", "--quick")
     assert [path.name for path in (tmp_path / "out" / "submission").iterdir()] == ["000003.png"]
     assert (tmp_path / "out" / "evaluation" / "evaluation.json").is_file()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    evaluation = ["evaluate", tmp_path / "out" / "run", "--num-scenes", 1]
+    assert f"got {tmp_path / 'data'}, which is none" in mistake(*evaluation)
+    assert "kitti, split val, 1 scenes" in acis(*evaluation, "--root", tmp_path / "moved")
 
 
 def test_an_interrupted_pipeline_goes_on_with_the_step_it_was_at_and_a_run_is_resumed(
