@@ -55,14 +55,14 @@ class SceneSet:
     """Further arguments of the validation scenes, and of those that are evaluated."""
     split: str = "val"
     """The one that is evaluated."""
-    env: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of every environment with these scenes, such as the threshold of its protocol."""
     weights: Mapping[Variant, str] = field(default_factory=dict)
     """Names or folders of networks at hand; others are pre-trained."""
     is_stack: bool = False
     """Whether labels run from the lowest, most occluded instance to the topmost."""
     whole: SceneSet | None = None
     """The set that this one is a part of, whose networks it uses."""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of every environment with these scenes, such as the threshold of its protocol."""
 
 
 @dataclass(frozen=True)
