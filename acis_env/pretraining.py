@@ -25,6 +25,7 @@ from acis_env.decoder import AutoencoderConfig
 from acis_env.ops.labels import IGNORED, count_instances
 from acis_env.sampling import SceneBatch, draw_batch, draw_indices, iteration_generator, load_batch
 from acis_env.surroundings import unaffected
+from acis_env.unfinished import Unfinished
 from acis_env.weights import save_weights
 
 RGB = tuple[float, float, float]
@@ -187,14 +188,18 @@ def _fit(
     folder: Path,
     usable: Sequence[int] | None = None,
 ) -> None:
-    """Minimise `loss` with Adam; evaluate and write the weights every `config.eval_every` iterations.
+    """Minimise `loss` with Adam; evaluate and write weights and state every `config.eval_every` iterations.
 
-    Only the scenes `usable` of `train` are drawn; None means all.
+    Only the scenes `usable` of `train` are drawn; None means all. A training with these settings that was interrupted
+    in `folder` goes on from the last state.
     """
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
     started = time.monotonic()
-    progress = tqdm(range(config.iterations), desc=type(network).__name__)
+    settings = {"training": config, "network": network.config, "scenes": _identity(train)}
+    state = Unfinished(folder / f".{type(network).__name__}.pt", settings)
+    first = state.load(network, optimizer)
+    progress = tqdm(range(first, config.iterations), type(network).__name__, config.iterations, initial=first)
     scores: dict[str, Any] = {}
     for iteration in progress:
         decay = (1.0, 0.3, 0.1)[sum(iteration >= m for m in milestones)]
@@ -215,4 +220,12 @@ def _fit(
             scores = evaluate()
             done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
             save_weights(folder, network, {**asdict(config), **done, "held_out": scores}, config.half)
+            if iteration + 1 < config.iterations:
+                state.save(network, optimizer, iteration + 1)
         progress.set_postfix({"loss": f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()}})
+    state.remove()
+
+
+def _identity(scenes: PackedScenes) -> tuple[Any, ...]:
+    """What tells the scenes of a training from others, as far as they say."""
+    return len(scenes), scenes.size, scenes.max_instances, getattr(scenes.dataset, "fingerprint", None)

@@ -61,9 +61,9 @@ class EnvConfig:
         """Copy the recipe with absolute paths of scenes and weights, which hold wherever it is used."""
         return replace(self, kwargs=_absolute(self.kwargs), val_kwargs=_absolute(self.val_kwargs))
 
-    def moved(self, scenes: str | None = None, weights: str | None = None) -> EnvConfig:
-        """Copy the recipe for scenes and weights that are somewhere else now; None leaves them where they are."""
-        places = {"scenes": scenes, "weights": weights}
+    def moved(self, scenes: str | None = None, weights: str | None = None, root: str | None = None) -> EnvConfig:
+        """Copy the recipe for scenes, weights and data that are somewhere else now; None leaves them where they are."""
+        places = {"scenes": scenes, "weights": weights, "root": root}
         changes = {name: place for name, place in places.items() if place is not None}
         val_changes = {name: place for name, place in changes.items() if name in self.val_kwargs}
         kwargs, val_kwargs = {**self.kwargs, **changes}, {**self.val_kwargs, **val_changes}
@@ -95,6 +95,8 @@ def _absolute(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         found["scenes"] = os.path.abspath(found["scenes"])
     if isinstance(found.get("weights"), str) and Path(found["weights"]).is_dir():
         found["weights"] = os.path.abspath(found["weights"])
+    if isinstance(found.get("root"), str):
+        found["root"] = os.path.abspath(os.path.expanduser(found["root"]))
     options = found.get("scene_options")
     if isinstance(options, dict) and isinstance(options.get("root"), str):
         found["scene_options"] = {**options, "root": os.path.abspath(options["root"])}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from acis_env.allocator import peak_memory
 from acis_env.datasets import FolderScenes, Leaves
 from acis_env.datasets.roots import CACHE_VARIABLE
 from acis_env.vector_env import SegmentationVectorEnv
@@ -52,20 +53,20 @@ STEP = """
 import json, sys
 from dataclasses import replace
 import torch
-from acis_env.allocator import keep_freed_memory, peak_memory
+from acis_env.allocator import keep_freed_memory
 from acis_env.datasets import FolderScenes
-from benchmarks.streaming import BATCH, make_env
+from benchmarks.streaming import make_env, peak_resident
 from benchmarks.cases import DEFAULTS, random_actions, random_networks
 keep_freed_memory()
 torch.set_num_threads(int(sys.argv[2]))
-imported = peak_memory()
+imported = peak_resident()
 networks = random_networks(replace(DEFAULTS, size=tuple(json.loads(sys.argv[4]))))
 env = make_env(networks, FolderScenes(sys.argv[1]), 0, sys.argv[5])
 env.reset(seed=0)
 for _ in range(int(sys.argv[3])):
     env.step(random_actions(env))
 env.close()
-print(json.dumps({"imported": imported, "peak": peak_memory()}))
+print(json.dumps({"imported": imported, "peak": peak_resident()}))
 """
 
 
@@ -96,6 +97,15 @@ def make_env(networks: Pretrained, scenes: FolderScenes, memory_budget: int, dev
     """An environment that shows every scene once before it shows one again, augmented, so that no context is kept."""
     options: dict[str, Any] = {"sampler": "shuffle", "augmentation": {}, "device": device}
     return SegmentationVectorEnv(BATCH, scenes=scenes, weights=networks, memory_budget=memory_budget, **options)
+
+
+def peak_resident() -> float:
+    """Largest resident memory of this process in bytes, where `getrusage` may give that of its parent."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return peak_memory()
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * float(line.split()[1])
 
 
 def _opening(args: Arguments, place: Path, shape: str) -> list[Row]:
@@ -157,7 +167,7 @@ def _memory(args: Arguments, place: Path, size: Size, shape: str) -> Row:
     steps = (args.repeats + 1) * STEPS
     found = _run(STEP, place / "cold", place / "pairs", args.threads, steps, json.dumps(size), args.device)
     peak, imported = (found[name] / 2**20 for name in ("peak", "imported"))
-    note = f"peak of a fresh process {peak:.0f} MB, {imported:.0f} MB of it by imports, after {steps} steps of {BATCH}"
+    note = f"peak {peak:.0f} MB of a fresh process, {imported:.0f} MB after its imports; {steps} steps of {BATCH} slots"
     return Row("resident memory while stepping", shape, note=note)
 
 

@@ -33,6 +33,7 @@ import numpy as np
 from filelock import FileLock
 
 from acis_env.checksums import read_json
+from acis_env.datasets.packing import ScenePacker
 from acis_env.datasets.roots import CACHE_VARIABLE, cache_root
 from acis_env.datasets.scene import PackedScene
 from acis_env.files import remove_unfinished, replacing, write_json
@@ -41,6 +42,8 @@ FORMAT = 1
 """Number of the layout above, and of what packing a scene means."""
 MARK = b"ACIS"
 HEAD = struct.Struct("<4sII")
+LOCK_SECONDS = 60
+"""Longest wait for another process to create a cache, which takes it some milliseconds."""
 NAME_BYTES = 500
 """Room for a name; a scene with a longer one is not kept."""
 
@@ -54,23 +57,20 @@ class SceneCache:
     It holds no file open, so that threads, forked processes and pickles may share it.
     """
 
-    def __init__(
-        self, folder: Path, about: Mapping[str, Any], num_scenes: int, size: tuple[int, int], label_dtype: np.dtype[Any]
-    ) -> None:
+    def __init__(self, folder: Path, packer: ScenePacker, about: Mapping[str, Any]) -> None:
         """Name the files; `create` makes them, if they are not there.
 
         Args:
             folder: of this cache alone.
-            about: all that decides what the scenes are, as JSON.
-            num_scenes: number of scenes of the data set.
-            size: height and width `(H, W)` of all scenes.
-            label_dtype: type of the label maps.
+            packer: makes the scenes.
+            about: all that decides what they are, as JSON.
         """
-        self.folder, self.about, self.size, self.label_dtype = folder, dict(about), size, label_dtype
+        self.folder, self.about, self.size, self.label_dtype = folder, dict(about), packer.size, packer.host_dtype
         self._header, self._records = folder / "header.json", folder / "scenes.bin"
-        self._image_bytes, self._label_bytes = 3 * size[0] * size[1], size[0] * size[1] * label_dtype.itemsize
+        pixels = self.size[0] * self.size[1]
+        self._image_bytes, self._label_bytes = 3 * pixels, pixels * self.label_dtype.itemsize
         self._stride = HEAD.size + self._image_bytes + self._label_bytes + NAME_BYTES
-        self.nbytes = num_scenes * self._stride
+        self.nbytes = packer.num_scenes * self._stride
         self._is_writable = True
 
     def create(self) -> None:
@@ -82,7 +82,7 @@ class SceneCache:
         if self._is_whole():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
+        with FileLock(self.folder / ".lock", timeout=LOCK_SECONDS):
             if self._is_whole():
                 return
             remove_unfinished(self.folder)
@@ -100,9 +100,9 @@ class SceneCache:
         except (OSError, ValueError):  # the file was removed or cut off meanwhile
             return None
         record = np.array(place)
-        mark, checksum, name_bytes = HEAD.unpack_from(record)
+        mark, checksum, name_bytes = HEAD.unpack_from(record.data)
         content = record[HEAD.size : len(record) - NAME_BYTES + min(name_bytes, NAME_BYTES)]
-        if mark != MARK or zlib.crc32(content, index) != checksum:
+        if mark != MARK or zlib.crc32(content.data, index) != checksum:
             return None
         image, label_map, name = np.split(content, (self._image_bytes, self._image_bytes + self._label_bytes))
         return PackedScene(
@@ -134,23 +134,21 @@ class SceneCache:
             return False
 
 
-def open_cache(
-    about: Mapping[str, Any], num_scenes: int, size: tuple[int, int], label_dtype: np.dtype[Any]
-) -> SceneCache | None:
-    """The cache of these scenes in the user's cache folder, made if it is not there; None, said once, if it cannot be.
+def open_cache(packer: ScenePacker) -> SceneCache | None:
+    """The cache of what `packer` makes in the user's cache folder, made if it is not there.
 
-    Args:
-        about: what decides the content of scenes besides the other arguments, as JSON.
-        num_scenes: number of scenes of the data set.
-        size: height and width of all scenes.
-        label_dtype: type of the label maps.
+    None if its scenes do not say what they are, or, said once, if there cannot be one.
     """
-    everything = {**about, "format": FORMAT, "scenes": num_scenes, "size": list(size), "labels": label_dtype.str}
+    identity = packer.identity()
+    if identity is None:
+        return None
+    layout = {"scenes": packer.num_scenes, "size": list(packer.size), "labels": packer.host_dtype.str}
+    everything = {**identity, **layout, "format": FORMAT}
     name = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:24]
     folder = Path(name)
     try:
         folder = cache_root() / "scenes" / name
-        cache = SceneCache(folder, everything, num_scenes, size, label_dtype)
+        cache = SceneCache(folder, packer, everything)
         cache.create()
     except (OSError, NotImplementedError, RuntimeError) as error:  # refused; no locks there; no home
         _say_once(folder, error)

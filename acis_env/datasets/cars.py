@@ -33,7 +33,7 @@ from acis_env.datasets.street.scenery import (
 )
 from acis_env.datasets.street.traffic import MOST_CARS, place_cars
 
-STREAM = 1  # beside those of other drawn data sets
+STREAM = 1  # third number of every seed
 SMALLEST_SIZE, LARGEST_SIDE = (32, 64), 2048
 LEAST_AREA = 16 / 64**2  # visible part of a car by default, as a share of the square over the focal unit
 ATTEMPTS = 200

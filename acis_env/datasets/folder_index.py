@@ -1,4 +1,4 @@
-"""What the scenes of a folder are, remembered as long as no file of it changes: by the process, and on disk if large."""
+"""The scenes of a folder, remembered as long as no file of it changes: by the process, and on disk if it is large."""
 
 from __future__ import annotations
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from acis_env.datasets.packing import ScenePacker
 from acis_env.datasets.scene import PackedScene
 from acis_env.threads import map_in_threads
 
@@ -22,31 +23,15 @@ class KeptScenes:
         label_maps: `[S, H, W]`; zero for scenes not asked for yet.
     """
 
-    def __init__(
-        self,
-        pack: Callable[[int], PackedScene],
-        num_scenes: int,
-        size: tuple[int, int],
-        label_dtype: torch.dtype,
-        device: torch.device,
-        in_threads: bool,
-    ) -> None:
-        """Reserve the memory; nothing is decoded yet.
-
-        Args:
-            pack: makes scene `i` in [0, S).
-            num_scenes: `S`.
-            size: height and width of the scenes.
-            label_dtype: type of the label maps.
-            device: where the tensors live.
-            in_threads: whether several threads may call `pack` at once.
-        """
-        self._pack, self._in_threads = pack, in_threads
-        self.images = torch.zeros(num_scenes, 3, *size, dtype=torch.uint8, device=device)
-        self.label_maps = torch.zeros(num_scenes, *size, dtype=label_dtype, device=device)
+    def __init__(self, packer: ScenePacker, device: torch.device) -> None:
+        """Reserve the memory of the `S` scenes that `packer` makes; nothing is decoded yet."""
+        self._packer = packer
+        number, size = packer.num_scenes, packer.size
+        self.images = torch.zeros(number, 3, *size, dtype=torch.uint8, device=device)
+        self.label_maps = torch.zeros(number, *size, dtype=packer.label_dtype, device=device)
         # The name of a scene is known once it is packed, so it also tells which scenes are.
-        self._names: list[str | None] = [None] * num_scenes
-        self._num_missing = num_scenes
+        self._names: list[str | None] = [None] * number
+        self._num_missing = number
 
     def names(self) -> tuple[str, ...]:
         """Names of all scenes; packs every scene."""
@@ -64,10 +49,12 @@ class KeptScenes:
         return self.images[indices], self.label_maps[indices]
 
     def _fill(self, indices: list[int]) -> None:
+        pack = self._packer.pack
         missing = [index for index in dict.fromkeys(indices) if self._names[index] is None]
         for first in range(0, len(missing), TOGETHER):
             part = missing[first : first + TOGETHER]
-            scenes = map_in_threads(self._pack, part) if self._in_threads else map(self._pack, part)
+            scenes: Iterable[PackedScene]
+            scenes = map_in_threads(pack, part) if self._packer.is_thread_safe else map(pack, part)
             for index, scene in zip(part, scenes, strict=True):
                 self.images[index] = torch.from_numpy(scene.image)
                 self.label_maps[index] = torch.from_numpy(scene.label_map)

@@ -20,6 +20,7 @@ from acis_env.datasets.kitti_layouts import EXPECTED, CarFiles, find_layout
 from acis_env.datasets.listed import Listed, keep_largest, stamp_of
 from acis_env.datasets.roots import find_root
 from acis_env.datasets.scene import Scene
+from acis_env.datasets.windows import TRIES_PER_CROP, Window, anywhere
 from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading
 from acis_env.threads import map_in_threads
@@ -27,8 +28,6 @@ from acis_env.threads import map_in_threads
 SPLITS = ("train", "val", "trainval", "test")
 MOST_CARS = 16
 """Cars per scene in the published protocol."""
-TRIES_PER_CROP = 20
-"""Windows drawn for one crop, until one has a car."""
 LICENCE = "CC BY-NC-SA 3.0: attribution, non-commercial, share alike"
 CITATION = (
     "Geiger, Lenz, Urtasun: Are we ready for autonomous driving? The KITTI Vision Benchmark Suite. CVPR 2012; "
@@ -121,11 +120,9 @@ class KittiScenes:
         label_map = None if file.label is None else file.read(file.label)
         name = file.id
         if self._crop is not None:
-            y, x = self._place(file, image.shape[1:], label_map, index % self._crops_per_image)
-            height, width = self._crop
-            window = np.s_[..., y : y + height, x : x + width]
-            image, label_map = image[window], None if label_map is None else label_map[window]
-            name = f"{name}@{y},{x},{height}x{width}"
+            window = self._place(file, image.shape[1:], label_map, index % self._crops_per_image)
+            image, label_map = window.cut(image), None if label_map is None else window.cut(label_map)
+            name = f"{name}@{window.y},{window.x},{window.height}x{window.width}"
         if label_map is not None:
             label_map = keep_largest(relabel(label_map), self.max_instances)
         return Scene(np.ascontiguousarray(image), label_map, name)
@@ -158,23 +155,21 @@ class KittiScenes:
                 "width); choose a smaller crop"
             )
 
-    def _place(
-        self, file: CarFiles, size: Sequence[int], label_map: NDArray[np.int32] | None, number: int
-    ) -> tuple[int, int]:
-        """Top left corner of window `number` of an image: anywhere that has a car; else where the largest car is."""
+    def _place(self, file: CarFiles, size: tuple[int, int], label_map: NDArray[np.int32] | None, number: int) -> Window:
+        """Window `number` of an image: anywhere that has a car; else where the largest car is, if there is one."""
         assert self._crop is not None
-        height, width = self._crop
         generator = np.random.default_rng([self._seed, zlib.crc32(file.id.encode()), number])
         for _ in range(TRIES_PER_CROP):
-            y, x = int(generator.integers(size[0] - height + 1)), int(generator.integers(size[1] - width + 1))
-            if label_map is None or (label_map[y : y + height, x : x + width] > 0).any():
-                return y, x
+            window = anywhere(size, self._crop, generator)
+            if label_map is None or (window.cut(label_map) > 0).any():
+                return window
         assert label_map is not None
-        if (label_map > 0).any():
-            rows, columns = np.nonzero(keep_largest(relabel(label_map), 1) == 1)
-            y = int(np.clip(rows[len(rows) // 2] - height // 2, 0, size[0] - height))
-            x = int(np.clip(columns[len(rows) // 2] - width // 2, 0, size[1] - width))
-        return y, x
+        if not (label_map > 0).any():
+            return window
+        pixels = np.argwhere(keep_largest(relabel(label_map), 1) == 1)
+        middle = pixels[len(pixels) // 2]
+        y, x = (int(np.clip(middle[i] - self._crop[i] // 2, 0, size[i] - self._crop[i])) for i in (0, 1))
+        return Window(y, x, *self._crop)
 
 
 def list_kitti(

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import is_dataclass, replace
 from numbers import Integral
 from typing import Any
 
-import cv2
-import numpy as np
-import PIL
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from acis_env.augment import label_dtype
 from acis_env.configs import is_count
-from acis_env.datasets.cache import SceneCache, open_cache
+from acis_env.datasets.cache import open_cache
 from acis_env.datasets.kept import KeptScenes
+from acis_env.datasets.packing import ScenePacker
 from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
-from acis_env.datasets.scene import PackedScene, Scene, SceneDataset
+from acis_env.datasets.scene import Scene, SceneDataset
 from acis_env.datasets.streamed import StreamedScenes
 from acis_env.datasets.tiles import windowed
-from acis_env.metrics import check_ground_truth
 from acis_env.networks import parse_size
-from acis_env.ops.labels import count_instances, relabel
+from acis_env.ops.labels import count_instances
 from acis_env.surroundings import unaffected
-
-MEMORY_BUDGET = 2**31
-"""Bytes of packed scenes that are kept on the device, unless told otherwise."""
-PART = 64
-"""Scenes that are looked at together where all are."""
-
 
 MEMORY_BUDGET = 2**31
 """Bytes of packed scenes that are kept on the device, unless told otherwise."""
@@ -51,7 +39,6 @@ class PackedScenes:
         dataset: the scenes at their native resolution; the windows of these (`TiledScenes`) where they are tiled.
         preprocessing: how scenes become pictures of that size, and masks return to theirs.
         max_instances: that of `dataset`, at least 1; small instances are lost in resizing, none are added.
-        label_dtype: type in which label maps are kept.
         is_streamed: whether the scenes do not fit the budget.
     """
 
@@ -90,29 +77,31 @@ class PackedScenes:
             raise ValueError(f"memory_budget must be a number of bytes from 0 on, got {memory_budget!r}")
         self.size = parse_size(size)
         dataset, self.preprocessing = windowed(dataset, parse_preprocessing(preprocessing, self.size))
-        self.dataset, self._num_scenes = dataset, len(dataset)
+        self.dataset = dataset
         self.device = torch.device(device)
         self.min_area = min_area
         self.max_instances = max(int(promised), 1)
-        self.label_dtype = label_dtype(self.max_instances)
-        self._host_dtype = torch.empty(0, dtype=self.label_dtype, device="cpu").numpy().dtype
+        self._packer = ScenePacker(dataset, len(dataset), self.preprocessing, min_area, self.max_instances)
         self.is_streamed = self.nbytes > memory_budget
-        in_threads = getattr(dataset, "is_thread_safe", False) is True
-        layout = (self._num_scenes, self.size, self.label_dtype, self.device, in_threads)
         self._store: KeptScenes | StreamedScenes
         if self.is_streamed:
-            self._store = StreamedScenes(self._pack, *layout, self._open_cache())
+            self._store = StreamedScenes(self._packer, self.device, open_cache(self._packer))
         else:
-            self._store = KeptScenes(self._pack, *layout)
+            self._store = KeptScenes(self._packer, self.device)
 
     def __len__(self) -> int:
         """Number of scenes `S`."""
-        return self._num_scenes
+        return self._packer.num_scenes
+
+    @property
+    def label_dtype(self) -> torch.dtype:
+        """Type in which label maps are kept."""
+        return self._packer.label_dtype
 
     @property
     def nbytes(self) -> int:
         """Bytes of all packed scenes."""
-        return len(self) * self.size[0] * self.size[1] * (3 + self.label_dtype.itemsize)
+        return len(self) * self._packer.scene_bytes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,18 +124,7 @@ class PackedScenes:
         Raises:
             ValueError: it is no scene, its labels are not integers from -1 on, or they are more than promised.
         """
-        scene = self.dataset[index]
-        if not isinstance(scene, Scene):
-            raise ValueError(f"dataset[{index}] must be a Scene, got {type(scene).__name__}")
-        if scene.label_map is None:
-            return scene
-        label_map = _consecutive(scene.label_map, f"{scene.name}: label_map")
-        if label_map.max(initial=0) > self.max_instances:
-            raise ValueError(
-                f"{scene.name}: the data set promises at most {self.dataset.max_instances} instances, "
-                f"this scene has {label_map.max()}; is max_instances of the data set right?"
-            )
-        return scene if label_map is scene.label_map else replace(scene, label_map=label_map)
+        return self._packer.scene(index)
 
     def expect(self, indices: Iterable[int]) -> None:
         """Have the scenes `indices` made ahead of need, where they are streamed; otherwise they are not looked at."""
@@ -174,43 +152,3 @@ class PackedScenes:
         """End the threads that make scenes ahead of need; they begin again if scenes are asked for."""
         if isinstance(self._store, StreamedScenes):
             self._store.close()
-
-    def _pack(self, index: int) -> PackedScene:
-        """Scene `index` at the size of the networks; several threads may call it if they may call the data set."""
-        scene = self.scene(index)
-        try:
-            image = self.preprocessing.image(scene.image)
-        except ValueError as error:  # a picture too thin to be enlarged
-            raise ValueError(f"{scene.name}: {error}") from error
-        if scene.label_map is None:
-            label_map = np.zeros(self.size, np.int32)
-        else:
-            label_map = self.preprocessing.label_map(scene.label_map, self.min_area)
-        return PackedScene(image, label_map.astype(self._host_dtype), scene.name)
-
-    def _open_cache(self) -> SceneCache | None:
-        """Where packed scenes are on disk, if data set and preprocessing say what they are."""
-        fingerprint = getattr(self.dataset, "fingerprint", None)
-        if not isinstance(fingerprint, str) or not is_dataclass(self.preprocessing):
-            return None
-        about = {
-            "fingerprint": fingerprint,
-            "preprocessing": repr(self.preprocessing),
-            "min_area": self.min_area,
-            "opencv": cv2.__version__,  # which may round otherwise in another version
-            "pillow": PIL.__version__,
-        }
-        return open_cache(about, len(self), self.size, self._host_dtype)
-
-
-def _consecutive(label_map: Any, name: str) -> NDArray[np.int32]:
-    """`label_map` itself if its instances are 1..N, else renamed so.
-
-    Raises:
-        ValueError: it is no array of integers from -1 on.
-    """
-    if not isinstance(label_map, np.ndarray):
-        raise ValueError(f"{name} must be a NumPy array of integers, got {type(label_map).__name__}")
-    check_ground_truth(name, label_map)
-    renamed = relabel(label_map)
-    return label_map if label_map.dtype == np.int32 and np.array_equal(renamed, label_map) else renamed

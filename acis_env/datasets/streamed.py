@@ -1,10 +1,10 @@
-"""Packed scenes of a data set that is larger than memory: made by threads ahead of need, and few at a time in memory."""
+"""Packed scenes of a data set that is larger than memory: made ahead of need, and few at a time in memory."""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Lock
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from acis_env.datasets.cache import SceneCache
 from acis_env.datasets.kept import host_indices
+from acis_env.datasets.packing import ScenePacker
 from acis_env.datasets.scene import PackedScene
 from acis_env.threads import num_threads
 
@@ -31,30 +32,17 @@ class StreamedScenes:
     missing. Either way it gives the same scenes.
     """
 
-    def __init__(
-        self,
-        pack: Callable[[int], PackedScene],
-        num_scenes: int,
-        size: tuple[int, int],
-        label_dtype: torch.dtype,
-        device: torch.device,
-        in_threads: bool,
-        cache: SceneCache | None,
-    ) -> None:
+    def __init__(self, packer: ScenePacker, device: torch.device, cache: SceneCache | None) -> None:
         """Begin with an empty memory, and without a thread.
 
         Args:
-            pack: makes scene `i` in [0, S).
-            num_scenes: `S`.
-            size: height and width of the scenes.
-            label_dtype: type of the label maps.
+            packer: makes the scenes; by several threads, if its data set stands that, and by the caller of `gather`
+                otherwise.
             device: where batches go.
-            in_threads: whether several threads may call `pack` at once; otherwise the caller of `gather` does.
             cache: where scenes are read and written; None for nowhere.
         """
-        self._pack, self._num_scenes, self._size, self._label_dtype = pack, num_scenes, size, label_dtype
-        self._device, self._in_threads, self._cache = device, in_threads, cache
-        self._most = max(AHEAD_SCENES, AHEAD_BYTES // (size[0] * size[1] * (3 + label_dtype.itemsize)))
+        self._packer, self._device, self._cache = packer, device, cache
+        self._most = max(AHEAD_SCENES, AHEAD_BYTES // packer.scene_bytes)
         self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,14 +56,14 @@ class StreamedScenes:
     def names(self) -> tuple[str, ...]:
         """Names of all scenes; reads or packs every scene."""
         found: list[str] = []
-        for first in range(0, self._num_scenes, AHEAD_SCENES):
-            part = range(first, min(first + AHEAD_SCENES, self._num_scenes))
+        for first in range(0, self._packer.num_scenes, AHEAD_SCENES):
+            part = range(first, min(first + AHEAD_SCENES, self._packer.num_scenes))
             found += [scene.result().name for scene in [self._ask(index) for index in part]]
         return tuple(found)
 
     def expect(self, indices: Iterable[int]) -> None:
         """Have threads make the scenes `indices`, which will be asked for next, as many as there is memory for."""
-        if self._in_threads:
+        if self._packer.is_thread_safe:
             for index in islice(indices, self._most):
                 self._ask(index)
 
@@ -84,11 +72,11 @@ class StreamedScenes:
 
         A GPU fetches them from pinned memory, and nobody waits until it has.
         """
-        wanted = host_indices(indices, self._num_scenes)
+        wanted = host_indices(indices, self._packer.num_scenes)
         is_pinned = self._device.type == "cuda"
         options: dict[str, Any] = {"device": "cpu", "pin_memory": is_pinned}
-        images = torch.empty(len(wanted), 3, *self._size, dtype=torch.uint8, **options)
-        label_maps = torch.empty(len(wanted), *self._size, dtype=self._label_dtype, **options)
+        images = torch.empty(len(wanted), 3, *self._packer.size, dtype=torch.uint8, **options)
+        label_maps = torch.empty(len(wanted), *self._packer.size, dtype=self._packer.label_dtype, **options)
         for place, scene in enumerate([self._ask(index) for index in wanted]):
             images.numpy()[place], label_maps.numpy()[place], _ = scene.result()
         return images.to(self._device, non_blocking=is_pinned), label_maps.to(self._device, non_blocking=is_pinned)
@@ -119,7 +107,7 @@ class StreamedScenes:
         return scene
 
     def _start(self, index: int) -> Future[PackedScene]:
-        if self._in_threads:
+        if self._packer.is_thread_safe:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(num_threads(), "acis-scenes")
             return self._threads.submit(self._make, index)
@@ -133,7 +121,7 @@ class StreamedScenes:
     def _make(self, index: int) -> PackedScene:
         scene = None if self._cache is None else self._cache.get(index)
         if scene is None:
-            scene = self._pack(index)
+            scene = self._packer.pack(index)
             if self._cache is not None:
                 self._cache.put(index, scene)
         return scene

@@ -61,5 +61,5 @@ class Pictured:
             scene = scenes[index]
             kept |= {f"image-{index}": scene.image, f"truth-{index}": scene.require_label_map()}
         write_arrays(self.folder / "scenes.npz", kept)
-        about = {"size": list(size), "num_scenes": len(scenes), "is_stack": self.scene_set.is_stack}
+        about = {"size": list(size), "num_scenes": len(scenes)}
         write_json(self.result, {"configuration": self.configuration, **origin(self.folder), **about})

@@ -20,7 +20,7 @@ class SetResults(Runs):
     """All that is known of a set of scenes."""
 
     scenes: dict[str, Any]
-    """What scenes they are: `num_scenes`, `configuration`, `is_stack`."""
+    """What scenes they are: `num_scenes`, `configuration`."""
 
     @classmethod
     def load(cls, folder: Path) -> SetResults:

@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
 
 def _end_with_launcher() -> None:
     """Wait until the process that began the training is gone, and go, too."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # not through a buffer, whose lock would be held when the program ends
     os._exit(1)
 
 

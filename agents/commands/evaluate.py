@@ -51,6 +51,9 @@ class Evaluate:
     are no longer in their folder, this is taken for the place that they have moved to."""
     scene_options: JsonObject | None = None
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`); by default the run's, if its scenes are used."""
+    root: Path | None = None
+    """Folder of the data of a registered data set, such as CVPPP; by default that of the run, if its scenes are used,
+    or that in its environment variable, such as ACIS_CVPPP_ROOT."""
     num_scenes: int | None = None
     """Number of scenes to evaluate on, from the first; by default all."""
     variant: tuple[Variant, ...] = ()
@@ -135,9 +138,11 @@ class Evaluate:
             if has_moved(own_scenes):
                 print(f"{own_scenes} is gone: {self.scenes} takes its place, with the scene options of the run")
             else:
-                changes["scene_options"] = None
+                changes |= {"scene_options": None, "root": None}
         if self.scene_options is not None:
             changes["scene_options"] = self.scene_options
+        if self.root is not None:
+            changes["root"] = self.root
         return changes
 
 

@@ -39,12 +39,15 @@ class Pretrain:
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")] = PretrainConfig()
     """Settings of the training."""
     scenes: str = "leaves"
-    """Scenes to train on: "leaves", or a folder of `<id>_rgb.png` and `<id>_label.png` with subfolders train and
-    val."""
+    """Scenes to train on: "leaves", "cars", or a folder of `<id>_rgb.png` and `<id>_label.png` with subfolders train
+    and val."""
+    root: Path | None = None
+    """Folder of the data of a registered data set, such as CVPPP; by default that in its environment variable, such as
+    ACIS_CVPPP_ROOT."""
     scene_options: JsonObject = field(default_factory=dict)
-    """Further arguments of the training scenes (of `Leaves` or `FolderScenes`)."""
+    """Further arguments of the training scenes (of `Leaves`, `Cars` or `FolderScenes`)."""
     val_options: JsonObject = field(default_factory=dict)
-    """Further arguments of the validation scenes (of `Leaves` or `FolderScenes`)."""
+    """Further arguments of the validation scenes (of `Leaves`, `Cars` or `FolderScenes`)."""
     size: tuple[int, int] = (64, 64)
     """Height and width of images and masks, multiples of 32."""
     preprocessing: str | None = None
@@ -83,7 +86,8 @@ class Pretrain:
         preprocessing = self.preprocessing
         if preprocessing is None:
             preprocessing = protocol_of(self.scenes).get("preprocessing", "squeeze")
-        scenes = open_scenes(self.scenes, split, self.size, options)
+        place = {} if self.root is None else {"root": self.root}
+        scenes = open_scenes(self.scenes, split, self.size, {**place, **options})
         return PackedScenes(scenes, self.size, self.device, preprocessing=preprocessing)
 
     def _pretrain_context(self, train: PackedScenes, val: PackedScenes) -> None:

@@ -79,7 +79,7 @@ class Submit:
         )
 
     def _scenes(self) -> CvpppScenes | KittiScenes:
-        options: dict[str, Any] = {**self.scene_options, "split": self.split, "root": self.root}
+        options: dict[str, Any] = {"root": self.root, **self.scene_options, "split": self.split}
         loader: type[CvpppScenes | KittiScenes] = CvpppScenes if self.benchmark == "cvppp" else KittiScenes
         check_keywords(f"scene options of {self.benchmark!r}", loader, options)
         if self.benchmark == "cvppp":

@@ -37,6 +37,9 @@ class Train:
     with subfolders train and val. With --resume, where the scenes of the run are now."""
     scene_options: JsonObject | None = None
     """Further arguments of the scenes (of `Leaves` or `FolderScenes`)."""
+    root: Path | None = None
+    """Folder of the data of a registered data set, such as CVPPP; by default that in its environment variable, such as
+    ACIS_CVPPP_ROOT. With --resume, where the data of the run are now."""
     weights: str | None = None
     """Pre-trained networks: a bundled name or a folder. With --resume, where those of the run are now."""
     env_options: JsonObject | None = None
@@ -57,7 +60,7 @@ class Train:
             ValueError: naming the arguments.
         """
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        for name in ("resume", "scenes", "weights"):
+        for name in ("resume", "scenes", "root", "weights"):
             parser.add_argument(f"--{name}", nargs="?")
         for name in ("allow-changes", "no-allow-changes", "help"):
             parser.add_argument(f"--{name}", action="store_true")
@@ -82,7 +85,8 @@ class Train:
             if self.resume is None:
                 trainer = Trainer(config, folder, group=group)
             else:
-                settings = (self.allow_changes, self.scenes, self.weights)
+                root = None if self.root is None else str(self.root)
+                settings = (self.allow_changes, self.scenes, self.weights, root)
                 trainer = Trainer.resume(folder, None, None, group, *settings)
             if group.is_main:
                 print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
@@ -109,7 +113,13 @@ class Train:
 
     def resolved(self) -> TrainConfig:
         """The preset with all overrides."""
-        named = {"scenes": self.scenes, "scene_options": self.scene_options, "weights": self.weights}
+        root = None if self.root is None else str(self.root)
+        named = {
+            "scenes": self.scenes,
+            "scene_options": self.scene_options,
+            "root": root,
+            "weights": self.weights,
+        }
         changes = {name: value for name, value in named.items() if value is not None} | (self.env_options or {})
         env: EnvConfig = self.config.env.having(**changes)
         if self.scenes is not None and env.id == EnvConfig.id:

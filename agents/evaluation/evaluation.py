@@ -161,7 +161,7 @@ def order_correlations(
 
     Returns:
         Correlation with the instance's visible "size" in pixels and with its "label", the height in the stack of
-        leaves; nothing when fewer than three instances are found or all are of one size.
+        leaves or the nearness of cars; nothing when fewer than three instances are found or all are of one size.
     """
     if len(masks) == 0:
         return {}

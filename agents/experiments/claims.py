@@ -5,7 +5,7 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 6.
 
 from __future__ import annotations
 
-from agents.experiments.methods import PAPER_REFERENCE
+from agents.experiments.methods import PAPER_REFERENCE, LabelOrder
 from agents.experiments.results import Results, gain_slopes, mean_of, order_interval
 from agents.experiments.statistics import Interval
 
@@ -15,7 +15,7 @@ FAR_LESS = 0.5
 """Share of BL's memory below which that of AC is called far less."""
 
 
-def claims(results: Results, is_stack: bool) -> list[list[str]]:
+def claims(results: Results, label_order: LabelOrder | None) -> list[list[str]]:
     """Every claim of the paper with its answer by the interval, and the interval: rows of three."""
     ac, reference = ACTOR_CRITIC, PAPER_REFERENCE
     fewer = results.paired(reference, ac, mean_of("abs_dic"))
@@ -29,9 +29,9 @@ def claims(results: Results, is_stack: bool) -> list[list[str]]:
          "SBD minus that of AC-Dice-NoSP"),
         ("large instances come before small ones", order_interval(results, ac, "size", -1), "correlation, sign turned"),
     ]  # fmt: skip
-    if is_stack:
-        tests.append(("unoccluded instances come before occluded ones", order_interval(results, ac, "label", -1),
-                      "correlation with the height, sign turned"))  # fmt: skip
+    if label_order is not None:
+        tests.append((label_order.claim, order_interval(results, ac, "label", -1),
+                      f"correlation with the {label_order.quantity}, sign turned"))  # fmt: skip
     rows = [[claim, "not run" if found is None else found.is_positive,
              "" if found is None else f"{what}: {found}"] for claim, found, what in tests]  # fmt: skip
     memory = results.references["memory"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from acis_env.rendering import colour_by_order, colour_instances, contact_sheet, plot_curves, write_png
 from agents.experiments.markdown import number, table
-from agents.experiments.methods import PAPER_REFERENCE
+from agents.experiments.methods import PAPER_REFERENCE, LabelOrder
 from agents.experiments.plots import Curve, draw_plots, plotted
 from agents.experiments.results import Result, Results, order_interval
 from agents.experiments.statistics import Interval
@@ -58,13 +58,13 @@ def _gap_per_step(results: Results, method: str) -> Curve | None:
     return None if method == PAPER_REFERENCE or None in gaps else (steps, cast(list[Interval], gaps))
 
 
-def figure_4(results: Results, is_stack: bool) -> str:
-    """Predictions coloured by their order, and the rank correlation of the order with size and height."""
-    titles = {"size": "size"} | ({"label": "height in the stack"} if is_stack else {})
+def figure_4(results: Results, label_order: LabelOrder | None) -> str:
+    """Predictions coloured by their order, and its rank correlation with size and with what labels say."""
+    titles = {"size": "size"} | ({} if label_order is None else {"label": label_order.title})
     rows = [[method, *(str(order_interval(results, method, n) or "") for n in titles)] for method in results.cells]
     text = "Below zero: large instances first."
-    if is_stack:
-        text += "\nThe height is that of the leaf in the plant; below zero: the topmost, least occluded come first."
+    if label_order is not None:
+        text += f"\n{label_order.note}"
     images = "\n\n".join(_draw_order(results))
     return f"""## Figure 4: order of prediction
 

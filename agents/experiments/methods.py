@@ -27,7 +27,7 @@ from agents.algorithms import (
     ValueExpansionConfig,
 )
 from agents.algorithms.search import CandidateConfig
-from agents.environment import EnvConfig
+from agents.environment import TRAINING, EnvConfig
 from agents.models.selection import SelectionConfig
 from agents.training.config import Stage, TrainConfig
 from agents.training.presets import COMPACT_ACTOR, CROSS_ENTROPY, ranking_schedule, short_schedule
@@ -44,12 +44,39 @@ REFINED_CONTROL = "BL-Trunc-Dice-Refined"
 
 
 @dataclass(frozen=True)
+class LabelOrder:
+    """What grows with the labels of a set's instances, to compare with the order of prediction (Fig. 4)."""
+
+    quantity: str
+    title: str
+    """Heading of the column of rank correlations."""
+    note: str
+    """Sentence that says how to read them."""
+    claim: str
+    """What the paper says of the order."""
+
+
+HEIGHT = LabelOrder(
+    "height",
+    "height in the stack",
+    "The height is that of the leaf in the plant; below zero: the topmost, least occluded come first.",
+    "unoccluded instances come before occluded ones",
+)
+NEARNESS = LabelOrder(
+    "nearness",
+    "nearness",
+    "The nearness is that of the car to the camera; below zero: near cars come before far ones.",
+    "near cars come before far ones",
+)
+
+
+@dataclass(frozen=True)
 class SceneSet:
     """Where scenes come from, and the networks around the actions."""
 
     name: str
     scenes: str
-    """"dataset:leaves" or a folder, as environments take them."""
+    """"dataset:leaves", "dataset:cars" or a folder, as environments take them."""
     scene_options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the training scenes."""
     val_options: Mapping[str, Any] = field(default_factory=dict)
@@ -60,8 +87,14 @@ class SceneSet:
     """Keyword arguments of every environment with these scenes, such as the threshold of its protocol."""
     weights: Mapping[Variant, str] = field(default_factory=dict)
     """Names or folders of networks at hand; others are pre-trained."""
-    is_stack: bool = False
-    """Whether labels run from the lowest, most occluded instance to the topmost."""
+    label_order: LabelOrder | None = None
+    """What labels say, if they are in an order."""
+    size: tuple[int, int] = (64, 64)
+    """Height and width of the networks that are pre-trained."""
+    latent_size: int = 16
+    """Length of an action of the decoder that is pre-trained."""
+    is_upright: bool = False
+    """Whether scenes have an up and a down: augmentation does not turn them."""
     whole: SceneSet | None = None
     """The set that this one is a part of, whose networks it uses."""
 
@@ -237,7 +270,7 @@ SCALES = {scale.name: scale for scale in _SCALES}
 """By name. CPU time of training per cell on one thread of an AMD EPYC (Zen 5): quick 80 seconds, medium 3 minutes,
 small 11 to 19. Older cores took three times that at quick. smoke: to see that all runs."""
 
-LEAVES = PREFIX + "leaves"
+LEAVES, CARS = PREFIX + "leaves", PREFIX + "cars"
 _CROWD = {"min_leaves": 7, "max_leaves": 12}
 
 
@@ -249,9 +282,10 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
         scenes: any other folder with train and val; the set has its name.
     """
     bundled: dict[Variant, str] = {"standard": "leaves-64"}
-    leaves = SceneSet("leaves", LEAVES, split="test", weights=bundled, is_stack=True)
+    leaves = SceneSet("leaves", LEAVES, split="test", weights=bundled, label_order=HEIGHT)
     crowded = replace(leaves, name="leaves-crowded", scene_options=_CROWD, val_options=_CROWD, whole=leaves)
-    sets = [leaves, crowded]
+    cars = SceneSet("cars", CARS, split="test", label_order=NEARNESS, size=(64, 192), latent_size=32, is_upright=True)
+    sets = [leaves, crowded, cars]
     if bbbc038 is not None:
         train, val = ({**CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
         sets.append(SceneSet("bbbc038", str(bbbc038), train, val))
@@ -263,12 +297,12 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
 def tuning_set(scene_set: SceneSet, out: Path) -> SceneSet:
     """A set to choose settings on, which leaves the evaluated split alone.
 
-    Leaves are evaluated on the stream "val". Of a folder, a quarter of the training images, chosen by a checksum of
-    their names, is evaluated and the rest trained on: a folder of links in `out` says which. The networks around the
+    Drawn scenes are evaluated on the stream "val". Of a folder, a quarter of the training images, chosen by a checksum
+    of their names, is evaluated and the rest trained on: a folder of links in `out` says which. The networks around the
     actions are those of the whole set, which have seen all training images.
     """
     name = f"{scene_set.name}-tune"
-    if scene_set.scenes == LEAVES:
+    if scene_set.scenes in (LEAVES, CARS):
         return replace(scene_set, name=name, split="val", whole=scene_set.whole or scene_set)
     source, folder = Path(scene_set.scenes) / "train", out / "scenes" / name
     if not source.is_dir():
@@ -307,5 +341,6 @@ def cell_config(
 def env_of(scene_set: SceneSet, weights: str, **kwargs: Any) -> EnvConfig:
     """Recipe of an environment with the scenes of a set and the networks `weights`; `kwargs` are further arguments."""
     named = {"scenes": scene_set.scenes, "scene_options": dict(scene_set.scene_options), "weights": weights}
-    env = EnvConfig("ACIS/Scenes-v0").having(**named, **{**scene_set.env, **kwargs})
+    turns = {"augmentation": {**TRAINING["augmentation"], "quarter_turns": False}} if scene_set.is_upright else {}
+    env = EnvConfig("ACIS/Scenes-v0").having(**named, **{**turns, **scene_set.env, **kwargs})
     return replace(env, val_kwargs={"scene_options": dict(scene_set.val_options)})

@@ -43,7 +43,19 @@ class Networks:
     @property
     def configuration(self) -> dict[str, Any]:
         """All that decides the result."""
-        return {"weights": self.variant, **scenes_of(self.scene_set), **asdict(self.pretraining)}
+        made = {"size": list(self.scene_set.size), "latent_size": self.scene_set.latent_size}
+        return {"weights": self.variant, **scenes_of(self.scene_set), **made, **asdict(self._pretraining)}
+
+    @property
+    def _pretraining(self) -> Pretraining:
+        """How to pre-train on these scenes."""
+        if not self.scene_set.is_upright:
+            return self.pretraining
+        context, decoder = (
+            replace(config, augmentation=replace(config.augmentation, quarter_turns=False))
+            for config in (self.pretraining.context, self.pretraining.decoder)
+        )
+        return replace(self.pretraining, context=context, decoder=decoder)
 
     @property
     def result(self) -> Path:
@@ -64,8 +76,8 @@ class Networks:
 
     def run(self) -> None:
         """Train the context network, then the decoder."""
-        template = load_pretrained(self.pretraining.template)
-        size, options = template.size, self.scene_set
+        pretraining, template = self._pretraining, load_pretrained(self.pretraining.template)
+        size, options = self.scene_set.size, self.scene_set
         train = PackedScenes(open_scenes(options.scenes, "train", size, options.scene_options), size)
         val = PackedScenes(open_scenes(options.scenes, "val", size, options.val_options), size)
         mean, std = image_statistics(train)
@@ -74,13 +86,18 @@ class Networks:
             for name in ("context.safetensors", "context.json"):
                 shutil.copy(find_weights(self.context_from) / name, self.folder)
         elif not (self.folder / "context.done").exists():
-            config = replace(template.context_network.config, image_mean=mean, image_std=std)
-            pretrain_context(train, val, config, self.pretraining.context, self.folder)
+            config = replace(template.context_network.config, size=size, image_mean=mean, image_std=std)
+            pretrain_context(train, val, config, pretraining.context, self.folder)
             (self.folder / "context.done").touch()
         context_network = load_context_network(self.folder)
         autoencoder = replace(
-            template.autoencoder.config, image_mean=mean, image_std=std, state_pyramid=self.variant == "standard"
+            template.autoencoder.config,
+            size=size,
+            latent_size=self.scene_set.latent_size,
+            image_mean=mean,
+            image_std=std,
+            state_pyramid=self.variant == "standard",
         )
-        pretrain_autoencoder(train, val, context_network, autoencoder, self.pretraining.decoder, self.folder)
+        pretrain_autoencoder(train, val, context_network, autoencoder, pretraining.decoder, self.folder)
         load_autoencoder(self.folder)
         write_json(self.result, {"configuration": self.configuration, **origin(self.folder)})

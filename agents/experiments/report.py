@@ -13,16 +13,17 @@ from agents.experiments.claims import claims
 from agents.experiments.figures import figure_3, figure_4, memory_of_update
 from agents.experiments.learning import critic_measures, learning_curves
 from agents.experiments.markdown import table
+from agents.experiments.methods import LabelOrder
 from agents.experiments.results import Results, flatten, without_seed
 from agents.experiments.tables import beyond, paired_differences, table_1, table_2
 
 
-def write_set_report(folder: Path, is_stack: bool, options: str) -> Path:
+def write_set_report(folder: Path, label_order: LabelOrder | None, options: str) -> Path:
     """Write `report.md` and its pictures into `folder`, from the result files there.
 
     Args:
         folder: folder of the results of a set of scenes.
-        is_stack: whether the labels of its instances say how high they lie.
+        label_order: what the labels of its instances say, if they are in an order.
         options: options of the `acis reproduce` that made them, beside set, methods, seeds and scale.
     """
     results = Results.load(folder)
@@ -32,11 +33,11 @@ def write_set_report(folder: Path, is_stack: bool, options: str) -> Path:
         paired_differences(results),
         table_2(results),
         figure_3(results),
-        figure_4(results, is_stack),
+        figure_4(results, label_order),
         memory_of_update(results),
         learning_curves(results),
         critic_measures(results),
-        "## Claims of the paper\n\n" + table(["claim", "here", "evidence"], claims(results, is_stack)),
+        "## Claims of the paper\n\n" + table(["claim", "here", "evidence"], claims(results, label_order)),
         beyond(results),
         _configurations(results),
     ]

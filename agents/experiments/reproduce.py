@@ -51,5 +51,5 @@ def write_reports(cells: Sequence[Cell], out: Path, options: str) -> None:
     """
     for scene_set in {cell.scene_set.name: cell.scene_set for cell in cells}.values():
         if list((out / scene_set.name).glob("*/seed-*/result.json")):
-            path = write_set_report(out / scene_set.name, scene_set.is_stack, options)
+            path = write_set_report(out / scene_set.name, scene_set.label_order, options)
             print(f"report in {path}")

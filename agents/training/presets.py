@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from agents.algorithms import (
     ActorCriticConfig,
@@ -23,6 +24,10 @@ COMPACT_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
 
 CROSS_ENTROPY = BaselineConfig(objective="cross-entropy", clip_norm=200.0)
 """The paper's baseline. Its loss is a sum over pixels, and so is the norm of its gradient."""
+
+
+KITTI_CROPS = {"crop": [256, 768], "crops_per_image": 4}
+"""Windows of KITTI's training images at native scale. The published code draws one whenever it shows an image."""
 
 
 def short_schedule(algorithm: AlgorithmConfig, iterations: int) -> tuple[Stage, ...]:
@@ -46,12 +51,18 @@ def _short(algorithm: AlgorithmConfig, iterations: int = 400, refine: bool = Fal
 
 
 def _paper(
-    name: str, score: str, lengths: tuple[int, ...], batches: int, max_steps: int, threshold: float
+    name: str,
+    score: str,
+    lengths: tuple[int, ...],
+    batches: int,
+    max_steps: int,
+    threshold: float,
+    scene_options: dict[str, Any] | None = None,
 ) -> TrainConfig:
     """The published schedule (`batches` make an epoch), where the supplement and the public code give it.
 
-    Scenes and weights are the user's, in `data/<name>` and `weights/<name>` unless others are named. Gradients are
-    clipped by norm rather than by value, and the termination unit has its own optimiser.
+    The scenes are the data set `name`, whose folder the user names; the networks are in `weights/<name>` unless others
+    are named. Gradients are clipped by norm rather than by value, and the termination unit has its own optimiser.
     """
     supervised = replace(CROSS_ENTROPY, learning_rate=5e-4, decay=())
     start = replace(supervised, kl_weight=0.1, sample=True)
@@ -76,7 +87,9 @@ def _paper(
             exploration=(0.0,),
         )
         stages.append(Stage(f"actor-critic-{number}", algorithm, warmup + 200 * batches))
-    kwargs = {"scenes": f"data/{name}", "weights": f"weights/{name}", "score": score, "threshold": threshold}
+    kwargs = {"scenes": f"dataset:{name}", "weights": f"weights/{name}", "score": score, "threshold": threshold}
+    if scene_options is not None:
+        kwargs["scene_options"] = scene_options
     return TrainConfig(
         env=EnvConfig("ACIS/Scenes-v0").having(**kwargs),
         stages=tuple(stages),
@@ -97,7 +110,7 @@ PRESETS: dict[str, TrainConfig] = {
         LearnerConfig(COMPACT_ACTOR),
     ),
     "paper-cvppp": _paper("cvppp", "dice", (5, 10, 21), 13, 21, 0.3),
-    "paper-kitti": _paper("kitti", "iou", (5, 10, 16), 464, 16, 0.5),
+    "paper-kitti": _paper("kitti", "iou", (5, 10, 16), 464, 16, 0.5, KITTI_CROPS),
     "bl-trunc": _short(replace(CROSS_ENTROPY, learning_rate=2e-3)),
     "bl-trunc-dice": _short(BaselineConfig()),
     "ac-dice": _short(ActorCriticConfig()),
@@ -107,7 +120,7 @@ PRESETS: dict[str, TrainConfig] = {
 
 quick: minutes on a CPU. small: the same for a quarter of an hour. best: in that time a policy, and then a critic that
 ranks its candidates.
-paper-cvppp, paper-kitti: the published schedule, for scenes in data/cvppp or data/kitti and networks of the published
-sizes in weights/cvppp or weights/kitti; other places can be named.
+paper-cvppp, paper-kitti: the published schedule, for the data in the folder that is named (--root) and networks of the
+published sizes in weights/cvppp or weights/kitti, unless others are named; `acis paper` makes all of it.
 The rest: one method each, a few CPU minutes.
 """

@@ -107,6 +107,7 @@ class Trainer:
         allow_changes: bool = False,
         scenes: str | None = None,
         weights: str | None = None,
+        root: str | None = None,
     ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
@@ -121,6 +122,7 @@ class Trainer:
             allow_changes: go on, to another result, if scenes, networks or threads are no longer those of the run.
             scenes: where the scenes of the run are now, if they have moved.
             weights: where the networks of the run are now, if they have moved.
+            root: where the data of its registered data set are now, if they have moved.
 
         Raises:
             FileNotFoundError: there is none.
@@ -131,7 +133,7 @@ class Trainer:
         check_format(state, FORMAT, str(path))
         with fitting(state, path):
             config = train_config_from_dict(state["config"], str(path))
-        config = replace(config, env=config.env.moved(scenes, weights))
+        config = replace(config, env=config.env.moved(scenes, weights, root))
         given = _names(env=env, val_env=val_env)
         if given != state["given"]:
             raise ValueError(

@@ -296,6 +296,14 @@ def test_ignored_pixels_move_with_the_picture(flip, turns):
     assert torch.equal(moved_maps, moved_images[:, 0].long() - 1)
 
 
+def test_a_scene_without_instances_moves_with_its_ignored_pixels():
+    label_maps = torch.zeros(1, 32, 32, dtype=torch.int64)
+    label_maps[0, :, :5] = IGNORED
+    flipped = torch.tensor([[1, 0, 0, 1, 1, 1, 1]])
+    _, found = augment(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), label_maps, flipped)
+    assert torch.equal(found, label_maps.flip(2))
+
+
 def test_surroundings_that_were_never_recorded_mirror_ignored_pixels():
     label_maps = torch.ones(1, 32, 32, dtype=torch.int64)
     label_maps[0, :, :4] = IGNORED

@@ -108,16 +108,19 @@ def test_a_streaming_environment_is_pickled_and_goes_on_from_snapshots(folder, p
     envs.set_state(snapshot)
     assert_same([envs.step(action) for action in actions], expected)
     for one in (other, envs):
+        assert one.scenes._store._threads is not None
         one.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("acis-scenes")]
+        assert one.scenes._store._threads is None
 
 
 def test_single_environments_take_the_budget_and_close(folder, pretrained):
     env = gym.make("ACIS/Scenes-v0", scenes=folder, weights=pretrained, memory_budget=0)
     env.reset(seed=0)
     env.step(env.action_space.sample())
+    store = env.unwrapped._slot.scenes._store
+    assert store._threads is not None
     env.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("acis-scenes")]
+    assert store._threads is None
     with pytest.raises(ValueError, match="memory_budget must be a number of bytes"):
         gym.make("ACIS/Scenes-v0", scenes=folder, weights=pretrained, memory_budget="much")
 

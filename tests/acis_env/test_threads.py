@@ -40,7 +40,7 @@ def test_of_several_errors_that_of_the_first_item_is_raised_and_few_others_are_t
             raise ValueError(f"item {value}")
         return value
 
-    with pytest.raises(ValueError, match="item 40$"):
+    with pytest.raises(ValueError, match=r"item 40$"):
         map_in_threads(fail, range(4000))
     assert len(tried) < 1000
 

@@ -81,3 +81,17 @@ def test_the_help_of_the_command_names_every_suite(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert all(name in text for name in SUITES)
+
+
+def test_streamed_scenes_stand_beside_those_in_memory(tmp_path):
+    rows = run(tmp_path, "streaming")["suites"]["streaming"]["rows"]
+    assert [(row["name"], row["against"]) for row in rows] == [
+        ("opening, the first time", "one thread"),
+        ("opening again", "the first time"),
+        ("stepping, warm cache", "the same scenes in memory"),
+        ("stepping, cold cache", "the same scenes in memory"),
+        ("resident memory while stepping", ""),
+    ]
+    assert rows[1]["ratio"] > 1
+    peak, imported = (int(part.split()[-1]) for part in rows[-1]["note"].split(" MB")[:2])
+    assert 0 < imported < peak

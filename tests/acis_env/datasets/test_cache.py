@@ -15,6 +15,8 @@ import pytest
 import acis_env
 from acis_env.datasets import FolderScenes, PackedScenes
 from acis_env.datasets.cache import open_cache
+from acis_env.datasets.packing import ScenePacker
+from acis_env.datasets.preprocessing import Squeeze
 from acis_env.datasets.roots import cache_root
 from acis_env.datasets.scene import PackedScene
 
@@ -22,8 +24,18 @@ ROOT = Path(acis_env.__file__).parents[1]
 SIZE = (32, 64)
 
 
-def open_some(fingerprint="leaves", num_scenes=5, label_dtype=np.int8, size=SIZE):
-    return open_cache({"fingerprint": fingerprint}, num_scenes, size, np.dtype(label_dtype))
+class Described(list):
+    """A data set that only says what its scenes are."""
+
+    def __init__(self, fingerprint, num_scenes):
+        super().__init__([None] * num_scenes)
+        self.fingerprint = fingerprint
+
+
+def open_some(fingerprint="leaves", num_scenes=5, max_instances=100, size=SIZE, min_area=4):
+    return open_cache(
+        ScenePacker(Described(fingerprint, num_scenes), num_scenes, Squeeze(size), min_area, max_instances)
+    )
 
 
 def some_scene(seed=0, name="plant", label_dtype=np.int8):
@@ -44,11 +56,11 @@ def records_of(caches):
     return path
 
 
-@pytest.mark.parametrize("label_dtype", [np.int8, np.int16, np.int32])
-def test_a_scene_comes_back_as_it_was_written(label_dtype):
-    scene = some_scene(name="blätter 叶@1,2,3", label_dtype=label_dtype)
-    open_some(label_dtype=label_dtype).put(3, scene)
-    cache = open_some(label_dtype=label_dtype)
+@pytest.mark.parametrize(("max_instances", "dtype"), [(100, np.int8), (300, np.int16), (70_000, np.int32)])
+def test_a_scene_comes_back_as_it_was_written(max_instances, dtype):
+    scene = some_scene(name="blätter 叶@1,2,3", label_dtype=dtype)
+    open_some(max_instances=max_instances).put(3, scene)
+    cache = open_some(max_instances=max_instances)
     assert_same_scene(cache.get(3), scene)
     assert [cache.get(index) for index in (0, 1, 2, 4)] == [None] * 4
 
@@ -130,11 +142,12 @@ def test_a_damaged_cache_is_noticed_while_it_is_used_and_made_anew_by_whoever_op
 
 
 def test_whatever_decides_the_content_has_a_cache_of_its_own(caches):
-    for options in ({}, {"fingerprint": "b"}, {"num_scenes": 6}, {"label_dtype": np.int16}, {"size": (64, 32)}):
+    others = ({"fingerprint": "b"}, {"num_scenes": 6}, {"max_instances": 200}, {"size": (64, 32)}, {"min_area": 5})
+    for options in ({}, *others):
         cache = open_some(**options)
         assert cache.get(0) is None
         cache.put(0, PackedScene(np.zeros((3, *cache.size), np.uint8), np.zeros(cache.size, np.int8), "a"))
-    assert len(list(caches.glob("scenes/*/header.json"))) == 5
+    assert len(list(caches.glob("scenes/*/header.json"))) == 6
 
 
 def test_scenes_for_which_there_is_no_room_are_not_kept_and_a_warning_says_so_once(monkeypatch, caplog, caches):
@@ -210,8 +223,7 @@ def start(folder, memory_budget=0):
     """A process that has opened the scenes of `folder` and waits."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", BUILD, str(folder), str(memory_budget)]
-    process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return process
+    return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def let_go(*processes):
@@ -232,7 +244,7 @@ def digest(process):
 def present(folder):
     """Names of the scenes in the only cache of `folder`."""
     packed = PackedScenes(FolderScenes(folder), SIZE, memory_budget=0)
-    cache = packed._open_cache()
+    cache = open_cache(packed._packer)
     found = [cache.get(index) for index in range(len(packed))]
     return [None if scene is None else scene.name for scene in found]
 
@@ -271,17 +283,17 @@ def test_what_a_killed_process_left_is_whole_and_the_next_process_completes_it(t
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no process can be killed so")
-def test_a_process_killed_while_it_makes_the_files_leaves_none_that_is_believed(caches):
+def test_a_process_killed_while_it_makes_the_files_leaves_none_that_is_believed(folder, caches):
     program = """
-import os, signal
-import numpy as np
-from acis_env.datasets import cache
+import os, signal, sys
+from acis_env.datasets import FolderScenes, PackedScenes, cache
 cache.write_json = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL)
-cache.open_cache({"fingerprint": "leaves"}, 5, (32, 64), np.dtype(np.int8))
+PackedScenes(FolderScenes(sys.argv[1]), (32, 64), memory_budget=0)
 """
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], env=env, check=False)
     assert done.returncode == -signal.SIGKILL
+    assert records_of(caches).exists()
     assert not list(caches.glob("scenes/*/header.json"))
-    cache = open_some()
-    cache.put(0, some_scene())
-    assert_same_scene(open_some().get(0), some_scene())
+    PackedScenes(FolderScenes(folder), SIZE, memory_budget=0).gather(range(12))
+    assert present(folder) == [f"{number:04d}" for number in range(12)]

@@ -83,7 +83,7 @@ def test_a_damaged_index_is_not_believed_and_written_anew(open_anew, caches, dam
 def test_an_error_is_found_again_in_every_process(open_anew, folder, caches):
     Image.new("L", (48, 40)).save(folder / "0005_label.png")
     for _ in range(2):
-        with pytest.raises(ValueError, match="0005_label.png: every pixel is background") as error:
+        with pytest.raises(ValueError, match=r"0005_label\.png: every pixel is background") as error:
             open_anew()
         assert error.value.__context__ is None
     assert not list(caches.glob("folders/*"))
@@ -93,7 +93,7 @@ def test_of_several_wrong_files_the_first_is_named(open_anew, folder, monkeypatc
     monkeypatch.setattr("acis_env.threads.num_threads", lambda: 4)
     for number in (4, 9, 11):
         Image.new("L", (8, 8)).save(folder / f"{number:04d}_label.png")
-    with pytest.raises(ValueError, match="0004_rgb.png is 40x48 but its label map is 8x8"):
+    with pytest.raises(ValueError, match=r"0004_rgb\.png is 40x48 but its label map is 8x8"):
         open_anew()
 
 

@@ -1,6 +1,7 @@
 """Scenes that do not fit the budget: the same batches, whoever makes them and when, and few of them in memory."""
 
 import copy
+import gc
 import multiprocessing
 import os
 import pickle
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -55,18 +57,17 @@ class Drawn:
         return [number for number, _ in self.drawn]
 
 
-def threads():
-    """Threads that make scenes ahead of need."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("acis-scenes")]
-
-
 @pytest.fixture(autouse=True)
-def _no_threads_are_left():
-    yield
-    deadline = time.monotonic() + 10
-    while threads() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not threads()
+def threads():
+    """A function that lists the threads of this test that make scenes ahead of need; none is left in the end."""
+    before = threading.enumerate()
+
+    def find():
+        started = [thread for thread in threading.enumerate() if thread not in before]
+        return [thread for thread in started if thread.name.startswith("acis-scenes")]
+
+    yield find
+    wait_for(lambda: not find())
 
 
 def wait_for(condition):
@@ -178,7 +179,7 @@ def test_expected_scenes_are_made_by_other_threads_before_they_are_asked_for():
     packed.close()
 
 
-def test_a_data_set_that_does_not_promise_to_stand_threads_is_asked_by_the_caller_alone():
+def test_a_data_set_that_does_not_promise_to_stand_threads_is_asked_by_the_caller_alone(threads):
     for memory_budget in (0, 2**30):
         scenes = Drawn(is_thread_safe=False)
         packed = PackedScenes(scenes, SIZE, memory_budget=memory_budget)
@@ -238,7 +239,7 @@ def test_an_index_outside_of_a_streamed_data_set_is_refused(index):
         PackedScenes(Drawn(), SIZE, memory_budget=0).gather([0, index])
 
 
-def test_closing_ends_all_threads_and_they_come_back_if_they_are_needed():
+def test_closing_ends_all_threads_and_they_come_back_if_they_are_needed(threads):
     packed = PackedScenes(Drawn(), SIZE, memory_budget=0)
     for _ in range(2):
         packed.gather([1, 2])
@@ -295,6 +296,20 @@ print("done", worker.exitcode)
 LEAVE = """
 print("done")
 """
+
+
+def test_what_is_no_longer_used_is_freed_at_once_and_its_threads_end(threads):
+    """A cycle of references would keep gigabytes until it is found."""
+    gc.disable()
+    try:
+        for memory_budget in (0, 2**30):
+            packed = PackedScenes(Drawn(), SIZE, memory_budget=memory_budget)
+            packed.gather([1, 2])
+            store = weakref.ref(packed._store)
+            del packed
+            wait_for(lambda: store() is None and not threads())  # noqa: B023
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks")

@@ -68,7 +68,7 @@ def test_an_interruption_cancels_what_was_submitted(tmp_path, monkeypatch):
 def test_slurm_where_there_is_none_and_options_without_slurm_are_mistakes_of_one_line(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="--executor slurm: .*srun"):
+    with pytest.raises(ValueError, match=r"--executor slurm: .*srun"):
         open_executor("slurm", 1, tmp_path, {})
     with pytest.raises(ValueError, match="--slurm needs --executor slurm, got 'local'"):
         open_executor("local", 1, tmp_path, {"partition": "gpu"})
@@ -86,5 +86,5 @@ def test_options_of_slurm_reach_its_script_and_unknown_ones_are_named(tmp_path, 
     for line in ("--partition=gpu", "--time=90", "--gpus-per-node=2", "--job-name=acis"):
         assert f"#SBATCH {line}" in script
     executor.shutdown()
-    with pytest.raises(ValueError, match="--slurm: .*petals"):
+    with pytest.raises(ValueError, match=r"--slurm: .*petals"):
         open_executor("slurm", 1, tmp_path / "jobs", {"petals": "3"})

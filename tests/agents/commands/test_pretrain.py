@@ -1,9 +1,12 @@
 """`acis pretrain`: weights that fit each other, or one line that says why not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from acis_env.datasets import DATASETS, parse_preprocessing
+from acis_env.datasets.tiles import TiledScenes
 from acis_env.weights import load_pretrained
 
 
@@ -44,3 +47,26 @@ def test_a_setting_of_the_decoder_is_a_mistake_where_the_context_network_is_trai
     message = mistake("pretrain", "context", "--out", tmp_path / "weights", *option)
     assert "are of the decoder and have no effect on the context network" in message
     assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], "shorter-side"), (["--preprocessing", "tile"], "squeeze")])
+def test_networks_learn_from_pictures_made_as_asked_or_as_the_protocol_says(
+    acis, few_scenes, tmp_path, monkeypatch, given, expected
+):
+    seen = []
+
+    def spy(train, val, *others):
+        seen.extend((train, val))
+
+    monkeypatch.setattr("agents.commands.pretrain.pretrain_context", spy)
+    leaves = replace(DATASETS["leaves"], protocol={"preprocessing": "shorter-side"})
+    monkeypatch.setitem(DATASETS, "leaves", leaves)
+    acis("pretrain", "context", "--out", tmp_path, "--size", 32, 32, *few_scenes, *given)
+    for scenes in seen:
+        assert scenes.preprocessing == parse_preprocessing(expected, (32, 32))
+        assert isinstance(scenes.dataset, TiledScenes) == ("tile" in given)
+
+
+def test_what_is_no_preprocessing_is_a_mistake(mistake, tmp_path):
+    message = mistake("pretrain", "context", "--out", tmp_path, "--preprocessing", "stretch", "--iterations", 1)
+    assert "preprocessing must be one of" in message

@@ -11,6 +11,15 @@ from acis_env.testing.trees import write_cvppp, write_kitti
 from agents.models.agent import Agent, Segmentation
 
 
+@pytest.fixture
+def agent_folder(agent, tmp_path):
+    """An untrained agent that never stops by itself, and whose faint masks count."""
+    agent.threshold = 0.1
+    agent.actor.termination[-1].bias.fill_(100)
+    agent.save(tmp_path / "agent" / "agent.pt")
+    return tmp_path / "agent"
+
+
 @pytest.fixture(scope="module")
 def plants(tmp_path_factory):
     root = tmp_path_factory.mktemp("cvppp")

@@ -13,7 +13,7 @@ from agents.commands import reproduce as command
 from agents.commands.reproduce import Reproduce
 from agents.experiments import peak_memory, plan, running
 from agents.experiments.jobs import run_job
-from agents.experiments.methods import Method, Scale, SceneSet, cell_config
+from agents.experiments.methods import HEIGHT, Method, Scale, SceneSet, cell_config
 from agents.models.actor import ActorConfig
 from agents.models.critic import CriticConfig
 from agents.training.config import Stage
@@ -82,7 +82,7 @@ def tiny_world(make_tiny, tmp_path_factory):
     networks = make_tiny()
     save_weights(folder, networks.context_network)
     save_weights(folder, networks.autoencoder)
-    plants = SceneSet("plants", "leaves", PLANTS, PLANTS, "test", {"standard": str(folder)}, is_stack=True)
+    plants = SceneSet("plants", "leaves", PLANTS, PLANTS, "test", {"standard": str(folder)}, label_order=HEIGHT)
     methods = [
         Method("BL-Trunc", "cross-entropy", "any", schedule_of("cross-entropy"), learner=LEARNER),
         Method("AC-Dice", "actor-critic", "any", schedule_of("actor-critic"), learner=LEARNER),

@@ -30,6 +30,15 @@ def test_tuning_parts_the_training_images_and_leaves_the_evaluated_ones_alone(tm
     assert weights_of(tuned, "standard", tmp_path) == str(tmp_path / "weights" / "data")
 
 
+def test_streets_are_never_turned_and_are_tuned_on_their_validation_stream(tmp_path):
+    cars = scene_sets()["cars"]
+    kwargs = cell_config(cars, METHODS["AC-Dice"], SCALES["quick"], "cars-64x192", 0).env.kwargs
+    assert kwargs["augmentation"]["quarter_turns"] is False
+    leaves = cell_config(scene_sets()["leaves"], METHODS["AC-Dice"], SCALES["quick"], "leaves-64", 0).env.kwargs
+    assert "quarter_turns" not in leaves["augmentation"]
+    assert (cars.split, tuning_set(cars, tmp_path).split) == ("test", "val")
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_configuration_at_every_scale(name):
     for scale in SCALES.values():

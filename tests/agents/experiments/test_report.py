@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.experiments import plan
 from agents.experiments.claims import claims
-from agents.experiments.methods import CONTROL, Method
+from agents.experiments.methods import CONTROL, HEIGHT, NEARNESS, Method
 from agents.experiments.report import write_set_report
 from agents.experiments.results import Results
 from agents.experiments.statistics import mean_interval, paired_interval
@@ -64,18 +64,29 @@ def test_every_claim_holds_for_results_that_bear_it_out_and_not_for_their_opposi
         names = ("BL-Trunc", "AC-Dice", "AC-Dice-NoKL", "AC-Dice-NoSP")
         cells = {n: {s: made_up(s, **(values if n == "AC-Dice" else {})) for s in (0, 1, 2)} for n in names}
         used = {"steps": [1, 20], "bytes": {"AC-Dice": [9, 40], "BL": [9, most]}}
-        found = claims(Results(Path(), cells, {"memory": used}), is_stack=True)
+        found = claims(Results(Path(), cells, {"memory": used}), HEIGHT)
         assert [row[1] for row in found] == [answer] * 8
+
+
+def test_labels_that_are_in_no_order_are_in_no_claim_and_no_table(finished, tmp_path):
+    copy = tmp_path / "plants"
+    shutil.copytree(finished / "plants", copy)
+    texts = {order: write_set_report(copy, order, "").read_text() for order in (None, HEIGHT, NEARNESS)}
+    near = "| near cars come before far ones |"
+    assert [near in texts[order] for order in (None, HEIGHT, NEARNESS)] == [False, False, True]
+    assert ["| size | nearness |" in texts[order] for order in (None, HEIGHT, NEARNESS)] == [False, False, True]
+    assert "height" not in texts[NEARNESS].split("## Figure 4")[1]
+    assert "unoccluded instances" not in texts[None]
 
 
 def test_the_report_names_one_command_for_all_methods_of_the_same_seeds(finished, tmp_path):
     copy = tmp_path / "plants"
     shutil.copytree(finished / "plants", copy)
     end = " --scale quick --out x\n"
-    text = write_set_report(copy, True, "--out x").read_text()
+    text = write_set_report(copy, HEIGHT, "--out x").read_text()
     assert "    acis reproduce --sets plants --methods BL-Trunc AC-Dice\n      --seeds 0 1" + end in text
     (copy / "AC-Dice" / "seed-1" / "result.json").unlink()
-    text = write_set_report(copy, True, "--out x").read_text()
+    text = write_set_report(copy, HEIGHT, "--out x").read_text()
     for method, seeds in (("BL-Trunc", "0 1"), ("AC-Dice", "0")):
         assert f"    acis reproduce --sets plants --methods {method}\n      --seeds {seeds}" + end in text
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from acis_env.datasets import PackedScenes
 from acis_env.weights import save_weights
 from agents.algorithms import BaselineConfig
 from agents.models.agent import load_checkpoint
 from agents.training.config import Stage
-from agents.training.origin import find_changes
+from agents.training.origin import describe_origin, find_changes
 from agents.training.trainer import Trainer
 
 
@@ -103,7 +104,15 @@ def test_a_run_with_other_threads_is_resumed_only_when_told(stopped):
 def test_nothing_has_changed_where_nothing_was_touched(stopped):
     resumed = Trainer.resume(stopped)
     assert find_changes(load_checkpoint(stopped / "checkpoint.pt")["origin"], resumed.origin) == []
-    assert len(resumed.origin) == 6
+    assert len(resumed.origin) == 7
+
+
+def test_another_preprocessing_of_the_same_scenes_is_a_change(tiny, leaves):
+    squeezed, shorter = (
+        describe_origin(PackedScenes(leaves.dataset, (32, 32), preprocessing=name), tiny)
+        for name in ("squeeze", "shorter-side")
+    )
+    assert find_changes(squeezed, shorter) == ["preprocessing not the same"]
 
 
 def test_a_description_of_an_earlier_version_is_compared_as_far_as_it_goes():

@@ -400,3 +400,12 @@ def test_an_environment_with_another_number_of_slots_than_the_batch_is_refused(c
     settings = replace(config, stages=(Stage("main", baseline, 1),), batch_size=4)
     with pytest.raises(ValueError, match=r"env must have batch_size / processes = 4 / 1 = 4 slots, got 3"):
         Trainer(settings, tmp_path, make_env(3), make_env(1))
+
+
+def test_a_run_on_streamed_scenes_trains_the_same_actor(run_config, algorithms, tmp_path):
+    stages = (Stage("init", MYOPIC, 2, sequence_length=1), Stage("main", algorithms["actor-critic"], 3))
+    run_config = replace(run_config, stages=stages, eval_every=3)
+    streamed = replace(run_config, env=run_config.env.having(memory_budget=0))
+    actors = [trained_actor(config, tmp_path / name) for config, name in ((run_config, "kept"), (streamed, "streamed"))]
+    assert same_bits(*actors)
+    assert Trainer.resume(tmp_path / "streamed").core.scenes.is_streamed
