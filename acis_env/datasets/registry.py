@@ -223,4 +223,5 @@ register_dataset(
     protocol={"threshold": 0.5, "preprocessing": "squeeze"},
     environment="ACIS/KITTI-v0",
     recognise=kitti.recognise_kitti,
+    listing=kitti.list_kitti,
 )
