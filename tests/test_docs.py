@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+from agents.commands.benchmark import Benchmark
 from agents.commands.data import Data
 from agents.commands.evaluate import Evaluate
 from agents.commands.pretrain import Pretrain
@@ -27,6 +28,7 @@ LIBRARIES = {
     "rsl_rl": "rsl_rl",
 }
 COMMANDS = {
+    "benchmark": Benchmark,
     "data": Data,
     "evaluate": Evaluate,
     "pretrain": Pretrain,
@@ -37,7 +39,14 @@ COMMANDS = {
 }
 LAUNCHERS = ("acis", ".venv/bin/acis", "agents.commands")
 """Words before the name of a command."""
-WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/training.md", "docs/performance.md")
+WITH_COMMANDS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/benchmark.md",
+    "docs/data.md",
+    "docs/training.md",
+    "docs/performance.md",
+)
 
 
 def blocks(text, language):

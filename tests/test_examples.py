@@ -179,7 +179,7 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
         module.main(module.Args(runs=tmp_path / "none"))
 
 
-@pytest.mark.parametrize("name", ["bbbc038", "leaves_weights"])
+@pytest.mark.parametrize("name", ["bbbc038", "cars_weights", "leaves_weights"])
 def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_path, monkeypatch):
     recorder, calls = tmp_path / "acis", tmp_path / "calls"
     recorder.write_text(
@@ -206,4 +206,4 @@ def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_
 def test_every_example_is_run():
     others = {"random_agent", "compare_libraries", "quickstart_seeds", "train"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
-    assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {"bbbc038", "leaves_weights"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {"bbbc038", "cars_weights", "leaves_weights"}

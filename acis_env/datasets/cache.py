@@ -42,6 +42,8 @@ FORMAT = 1
 """Number of the layout above, and of what packing a scene means."""
 MARK = b"ACIS"
 HEAD = struct.Struct("<4sII")
+LOCK_SECONDS = 60
+"""Longest wait for another process to create a cache, which takes it some milliseconds."""
 NAME_BYTES = 500
 """Room for a name; a scene with a longer one is not kept."""
 
@@ -80,7 +82,7 @@ class SceneCache:
         if self._is_whole():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
+        with FileLock(self.folder / ".lock", timeout=LOCK_SECONDS):
             if self._is_whole():
                 return
             remove_unfinished(self.folder)

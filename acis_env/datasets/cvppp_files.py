@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import PNG, Pair, check_same_size, find_pairs
 from acis_env.datasets.listed import stamp_of
-from acis_env.datasets.roots import named, names_in
+from acis_env.datasets.roots import MissingSplit, named, names_in
 from acis_env.datasets.scene import Scene
 from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading, colours_as_labels
@@ -97,7 +97,7 @@ def open_release(root: Path, part: str) -> Release:
     # The level of the parts has been left out: these are training images, or the folder says that they are not.
     if (part == "training" or root.name == part) and _has_subsets(root):
         return PngRelease(root, part)
-    raise FileNotFoundError(f"{root}: no {part} images of CVPPP; expected {EXPECTED}, found {named(found)}")
+    raise MissingSplit(f"{root}: no {part} images of CVPPP; expected {EXPECTED}, found {named(found)}")
 
 
 def _has_subsets(folder: Path) -> bool:

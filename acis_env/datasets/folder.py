@@ -16,6 +16,7 @@ from acis_env.datasets.choice import SceneChoice
 from acis_env.datasets.folder_files import PNG, Pair, find_pairs
 from acis_env.datasets.folder_index import FolderIndex, known_or_found
 from acis_env.datasets.preprocessing import resize_image, resize_label_map
+from acis_env.datasets.roots import MissingSplit
 from acis_env.datasets.scene import Scene
 from acis_env.datasets.windows import Window
 from acis_env.ops.labels import relabel
@@ -193,5 +194,5 @@ def open_folder(split: str, size: tuple[int, int], root: str | Path, **options: 
     if (root / split).is_dir():
         return FolderScenes(root / split, **options)
     if root.is_dir() and split != "train":
-        raise FileNotFoundError(f"scenes {str(root)!r}: expected a subfolder {split!r} with the scenes of that split")
+        raise MissingSplit(f"scenes {str(root)!r}: expected a subfolder {split!r} with the scenes of that split")
     return FolderScenes(root, **options)

@@ -135,8 +135,22 @@ def _look_at(preprocessing: Preprocessing, readable: Readable) -> Facts:
         return Facts(scene.name, (height, width), problems=tuple(problems))
     areas = label_areas(scene.label_map)[1:]
     problems += _problems_of_labels(readable, len(areas))
-    left = int(preprocessing.label_map(scene.label_map, MIN_AREA).max(initial=0))
-    return Facts(scene.name, (height, width), areas, len(areas) - max(left, 0), tuple(problems))
+    vanished = 0
+    try:
+        vanished = len(areas) - _number_left(scene.label_map, preprocessing)
+    except ValueError as error:
+        problems.append(f"{readable.place}: {error}")
+    return Facts(scene.name, (height, width), areas, vanished, tuple(problems))
+
+
+def _number_left(label_map: NDArray[np.int32], preprocessing: Preprocessing) -> int:
+    """Instances of which a window of the networks shows enough; at least one, if there is any."""
+    scaled = preprocessing.scale_labels(label_map)
+    most = np.zeros(int(label_map.max(initial=0)) + 1, np.int64)
+    for window in preprocessing.windows((label_map.shape[0], label_map.shape[1])):
+        areas = label_areas(window.cut(scaled))
+        most[: len(areas)] = np.maximum(most[: len(areas)], areas)
+    return max(int((most[1:] >= MIN_AREA).sum()), min(len(most) - 1, 1))
 
 
 def _problems_of_labels(readable: Readable, number: int) -> list[str]:
@@ -153,13 +167,12 @@ def _problems_of_labels(readable: Readable, number: int) -> list[str]:
     return problems
 
 
-def describe_inspection(inspection: Inspection, preprocessing: Preprocessing, how: str) -> list[str]:
+def describe_inspection(inspection: Inspection, preprocessing: Preprocessing) -> list[str]:
     """Lines about scenes, instances, sizes, and what vanishes.
 
     Args:
         inspection: of a split.
         preprocessing: with which it was made.
-        how: what that does to a picture, in a word.
     """
     read, counts, areas = inspection.read, inspection.counts, inspection.areas
     lines = [f"{inspection.split}: {_plural(len(inspection.facts), 'scene')}"]
@@ -182,7 +195,8 @@ def describe_inspection(inspection: Inspection, preprocessing: Preprocessing, ho
         lines.append(f"  instances of {areas.min()} to {areas.max()} px, median {np.median(areas):g}")
         worst = max(read, key=lambda facts: facts.vanished)
         lost = sum(facts.vanished for facts in read)
-        line = f"  at {preprocessing.size[0]}x{preprocessing.size[1]} ({how}) {lost} of {len(areas)} instances vanish"
+        size, how = preprocessing.size, preprocessing.name
+        line = f"  at {size[0]}x{size[1]} ({how}) {lost} of {len(areas)} instances vanish"
         if lost:
             touched = sum(facts.vanished > 0 for facts in read)
             line += (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import PNG, check_same_size
 from acis_env.datasets.kitti_layouts import EXPECTED, CarFiles, find_layout
-from acis_env.datasets.listed import keep_largest, stamp_of
+from acis_env.datasets.listed import Listed, keep_largest, stamp_of
 from acis_env.datasets.roots import find_root
 from acis_env.datasets.scene import Scene
 from acis_env.datasets.windows import TRIES_PER_CROP, Window, anywhere
@@ -170,6 +170,29 @@ class KittiScenes:
         middle = pixels[len(pixels) // 2]
         y, x = (int(np.clip(middle[i] - self._crop[i] // 2, 0, size[i] - self._crop[i])) for i in (0, 1))
         return Window(y, x, *self._crop)
+
+
+def list_kitti(
+    split: str, root: str | Path | None = None, *, ids: Mapping[str, str | Sequence[str]] | None = None
+) -> list[Listed]:
+    """All images of a split, by the names of files only; arguments and errors are those of `KittiScenes`."""
+    layout = find_layout(find_root("kitti", root, EXPECTED, SOURCE), ids or {})
+    return [
+        Listed(
+            name=file.id,
+            image=file.image,
+            files=(file.label or file.image,),
+            labels=partial(_read_labels, file),
+            variant=layout.about,
+            may_be_empty=True,
+            formats=PNG,
+        )
+        for file in layout.files(split)
+    ]
+
+
+def _read_labels(file: CarFiles) -> NDArray[np.int32] | None:
+    return None if file.label is None else file.read(file.label)
 
 
 def recognise_kitti(root: Path) -> str | None:

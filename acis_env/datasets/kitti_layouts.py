@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from acis_env.datasets.folder_files import PNG
 from acis_env.datasets.id_lists import check_listed, is_held_out, read_ids
-from acis_env.datasets.roots import named, names_in
+from acis_env.datasets.roots import MissingSplit, named, names_in
 from acis_env.datasets.scene import IGNORED
 from acis_env.pictures import Reading
 
@@ -111,6 +111,8 @@ class Layout:
     def _known(self, split: str) -> list[str]:
         """Ids of all images in the folder of a split."""
         folder, suffix = self._images(split), self._suffix
+        if not folder.is_dir():
+            raise MissingSplit(f"kitti: split {split!r} must be <id>{suffix} in {folder}, which is no folder")
         names = names_in(folder, f"<id>{suffix}")
         return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
 

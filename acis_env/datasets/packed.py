@@ -22,7 +22,6 @@ from acis_env.networks import parse_size
 from acis_env.ops.labels import count_instances
 from acis_env.surroundings import unaffected
 
-
 MEMORY_BUDGET = 2**31
 """Bytes of packed scenes that are kept on the device, unless told otherwise."""
 PART = 64

@@ -83,8 +83,8 @@ def open_scenes(
             that is called like a data set and has such files is meant before that; "dataset:leaves" is never a folder.
         split: "train", "val" or "test"; a folder has its scenes in the subfolder of that name, or all of them are
             "train".
-        size: `(H, W)` of the networks, at which leaves are drawn; scenes of a folder keep their own.
-        options: further keyword arguments of the loader (`Leaves` or `FolderScenes`).
+        size: `(H, W)` of the networks, at which leaves and streets are drawn; scenes of a folder keep their own.
+        options: further keyword arguments of the loader (such as `Leaves`).
 
     Raises:
         FileNotFoundError: there is neither a data set nor a folder of that name, or it has no such split.
@@ -223,4 +223,5 @@ register_dataset(
     protocol={"threshold": 0.5, "preprocessing": "squeeze"},
     environment="ACIS/KITTI-v0",
     recognise=kitti.recognise_kitti,
+    listing=kitti.list_kitti,
 )

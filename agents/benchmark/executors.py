@@ -40,9 +40,9 @@ def _engine(place: Place, folder: Path, options: Mapping[str, str]) -> Any:
     import submitit
 
     if place == "submitit-local":
-        engine = submitit.LocalExecutor(folder)
-        engine.update_parameters(timeout_min=MINUTES)
-        return engine
+        local = submitit.LocalExecutor(folder)
+        local.update_parameters(timeout_min=MINUTES)
+        return local
     try:
         engine = submitit.SlurmExecutor(folder)
         values = {name: int(text) if text.isdigit() else text for name, text in options.items()}

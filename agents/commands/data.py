@@ -26,7 +26,7 @@ from acis_env.datasets.inspection import (
     readable_pictures,
     readable_scenes,
 )
-from acis_env.datasets.preprocessing import Squeeze
+from acis_env.datasets.preprocessing import parse_preprocessing
 from acis_env.datasets.registry import DATASETS, PREFIX, open_scenes, recognise_datasets
 from acis_env.datasets.roots import MissingSplit
 from acis_env.datasets.scene import SceneDataset
@@ -57,6 +57,9 @@ class Check:
     """Split to look at; by default all that there are."""
     size: tuple[int, int] = (64, 64)
     """Height and width of the networks, multiples of 32, at which instances that vanish are counted."""
+    preprocessing: str | None = None
+    """How pictures get to that size: "squeeze", "shorter-side", "halve-crop" or "tile"; by default that of the data
+    set's published figures, or "squeeze"."""
     scene_options: JsonObject = field(default_factory=dict)
     """Options that say how files are read, such as '{"ignore": 255}' (see `acis data describe NAME`); with
     '{"min_instances": 0}', scenes without instances are no problem."""
@@ -73,8 +76,10 @@ class Check:
             ValueError: an argument is out of range, the folder has no known layout, or there are problems.
         """
         check_at_least(1, self, "num_scenes")
-        preprocessing = Squeeze(parse_size(self.size))
+        size = parse_size(self.size)
         name, layout = identify(self.path, self.dataset)
+        published = DATASETS[name].protocol.get("preprocessing", "squeeze")
+        preprocessing = parse_preprocessing(self.preprocessing or published, size)
         print(f"{self.path}: {name}{f', {layout}' if layout else ''}")
         scenes, problems = self._find(name)
         found = []
@@ -82,7 +87,7 @@ class Check:
             inspection = Inspection(split)
             progress = tqdm(inspect_scenes(readable, preprocessing), split, len(readable), disable=None, leave=False)
             inspection.facts += progress
-            print("\n".join(describe_inspection(inspection, preprocessing, "squeezed")))
+            print("\n".join(describe_inspection(inspection, preprocessing)))
             problems += inspection.problems
             found.append(inspection)
         if any(inspection.read for inspection in found):

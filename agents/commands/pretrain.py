@@ -39,15 +39,15 @@ class Pretrain:
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")] = PretrainConfig()
     """Settings of the training."""
     scenes: str = "leaves"
-    """Scenes to train on: "leaves", or a folder of `<id>_rgb.png` and `<id>_label.png` with subfolders train and
-    val."""
+    """Scenes to train on: "leaves", "cars", or a folder of `<id>_rgb.png` and `<id>_label.png` with subfolders train
+    and val."""
     root: Path | None = None
     """Folder of the data of a registered data set, such as CVPPP; by default that in its environment variable, such as
     ACIS_CVPPP_ROOT."""
     scene_options: JsonObject = field(default_factory=dict)
-    """Further arguments of the training scenes (of `Leaves` or `FolderScenes`)."""
+    """Further arguments of the training scenes (of `Leaves`, `Cars` or `FolderScenes`)."""
     val_options: JsonObject = field(default_factory=dict)
-    """Further arguments of the validation scenes (of `Leaves` or `FolderScenes`)."""
+    """Further arguments of the validation scenes (of `Leaves`, `Cars` or `FolderScenes`)."""
     size: tuple[int, int] = (64, 64)
     """Height and width of images and masks, multiples of 32."""
     preprocessing: str | None = None

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from acis_env import Leaves, SegmentationVectorEnv
+from acis_env import Cars, Leaves, SegmentationVectorEnv
 from acis_env.augment import Augmentation
 from acis_env.dynamics import Rules
 
@@ -17,7 +17,7 @@ def names_of(function, without):
 
 
 ARGUMENTS = [*names_of(SegmentationVectorEnv.__init__, {"self", "rules", "compile"}), *(f.name for f in fields(Rules))]
-LEAVES = names_of(Leaves.__init__, {"self", "split", "size"})
+LEAVES, CARS = (names_of(drawn.__init__, {"self", "split", "size"}) for drawn in (Leaves, Cars))
 
 
 def assert_explained(**options):
@@ -39,6 +39,12 @@ def test_every_argument_of_an_environment(name):
 def test_every_option_of_the_leaves(name):
     for value in HOSTILE:
         assert_explained(scene_options={"length": 2, name: value})
+
+
+@pytest.mark.parametrize("name", CARS)
+def test_every_option_of_the_cars(name):
+    for value in HOSTILE:
+        assert_explained(scenes="dataset:cars", scene_options={"length": 2, name: value})
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Augmentation)])

@@ -19,6 +19,7 @@ from acis_env.weights import (
     save_weights,
 )
 
+BUNDLED = {"cars-64x192": (64, 192), "leaves-64": (64, 64), "nuclei-64": (64, 64)}
 FILES = ("autoencoder.json", "autoencoder.safetensors", "context.json", "context.safetensors")
 
 
@@ -112,10 +113,10 @@ def test_a_bundled_name_finds_its_folder(monkeypatch, folder):
     assert load_pretrained(folder.name).size == (32, 32)
 
 
-@pytest.mark.parametrize("name", ["leaves-64", "nuclei-64"])
-def test_bundled_networks_load_and_their_card_tells_their_scores(name):
+@pytest.mark.parametrize(("name", "size"), BUNDLED.items())
+def test_bundled_networks_load_and_their_card_tells_their_scores(name, size):
     pretrained = load_pretrained(name)
-    assert pretrained.size == (64, 64)
+    assert pretrained.size == size
     card = (find_weights(name) / "CARD.md").read_text()
     for part, scores in (("context", ("foreground_dice", "angle_accuracy")), ("autoencoder", ("reconstruction_dice",))):
         held_out = json.loads((find_weights(name) / f"{part}.json").read_text())["training"]["held_out"]
@@ -246,7 +247,7 @@ def test_a_flipped_bit_in_any_file_is_noticed_wherever_it_is(folder, name):
         assert all(torch.equal(value, expected[key]) for key, value in found.items())
 
 
-@pytest.mark.parametrize("name", ["leaves-64", "nuclei-64"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_weights_have_checksums(name, caplog):
     load_pretrained(name)
     assert caplog.text == ""

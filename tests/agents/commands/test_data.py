@@ -12,6 +12,16 @@ from acis_env.testing.trees import WRITERS
 from agents.commands.main import main
 
 LISTED = [name for name in WRITERS if DATASETS[name].listing is not None]
+SMALL = {"kitti": {"images": 6, "size": (96, 320)}}
+"""Options of writers, where a tree takes long otherwise."""
+
+
+@pytest.fixture(scope="module")
+def plants(tmp_path_factory):
+    """A tree of CVPPP, which nobody may change."""
+    folder = tmp_path_factory.mktemp("cvppp")
+    WRITERS["cvppp"](folder, size=(64, 64))
+    return folder
 
 
 @pytest.fixture
@@ -59,7 +69,7 @@ def test_scenes_instances_and_what_vanishes_are_counted(acis, folder):
     printed = acis("data", "check", folder, "--size", 32, 32)
     assert "train: 3 scenes\n  sizes 40x48 (height x width)\n  6 instances, 2 per scene, median 2\n" in printed
     assert "  instances of 9 to 400 px" in printed
-    assert "  at 32x32 (squeezed) 0 of 6 instances vanish" in printed
+    assert "  at 32x32 (squeeze) 0 of 6 instances vanish" in printed
     assert "val: 1 scene" in printed
     assert "picture: mine-check.png" in printed
     assert (folder.parent / "mine-check.png").is_file()
@@ -96,26 +106,45 @@ def test_scenes_without_instances_are_no_problem_if_they_are_wanted(acis, folder
     assert acis("data", "check", folder, "--scene-options", '{"min_instances": 0}').endswith("no problems\n")
 
 
-@pytest.mark.parametrize("name", LISTED)
-def test_converted_data_are_read_with_the_options_that_were_printed(acis, tmp_path, name):
-    WRITERS[name](tmp_path / "tree")
-    printed = acis("data", "convert", tmp_path / "tree", tmp_path / "pairs").splitlines()
-    words = shlex.split(printed[-1].removeprefix("read them by: "))
+@pytest.mark.parametrize("name", WRITERS)
+def test_converted_data_are_read_with_the_options_that_were_printed(acis, plants, tmp_path, name):
+    tree = plants if name == "cvppp" else tmp_path / "tree"
+    if name != "cvppp":
+        WRITERS[name](tree, **SMALL.get(name, {}))
+    some = ["--split", "val"] if name == "cvppp" else []
+    printed = acis("data", "convert", tree, tmp_path / "pairs", *some).splitlines()
+    (line,) = [line.removeprefix("read them by: ") for line in printed if line.startswith("read them by: ")]
+    words = shlex.split(line)
     assert words[:2] == ["--scenes", str(tmp_path / "pairs")]
     options = json.loads(words[3]) if len(words) > 2 else {}
-    source = {"root": tmp_path / "tree", "min_instances": 0, "max_instances": None}
-    for split in DATASETS[name].splits:
-        if not (tmp_path / "pairs" / split).is_dir():
-            continue
+    everything = {} if DATASETS[name].options is None else {"min_instances": 0, "max_instances": None}
+    for split in (path.name for path in (tmp_path / "pairs").iterdir()):
+        source = {"root": tree, **everything}
         before = {s.name.replace("/", "_"): s for s in open_scenes(f"dataset:{name}", split, (64, 64), source)}
         after = {scene.name: scene for scene in open_scenes(words[1], split, (64, 64), options)}
         assert before.keys() == after.keys()
         for scene_name, scene in before.items():
             np.testing.assert_array_equal(scene.image, after[scene_name].image)
-            np.testing.assert_array_equal(scene.label_map, after[scene_name].label_map)
+            if scene.label_map is None:
+                assert after[scene_name].label_map is None
+            else:
+                np.testing.assert_array_equal(scene.label_map, after[scene_name].label_map)
     arguments = ["--scene-options", json.dumps(options)] if options else []
     printed = acis("data", "check", tmp_path / "pairs", "--out", tmp_path / "look.png", *arguments)
     assert printed.endswith("no problems\n")
+
+
+def test_a_split_that_is_not_there_is_no_problem_unless_it_is_asked_for(acis, mistake, plants, tmp_path):
+    (tmp_path / "training").symlink_to(plants / "training")
+    printed = acis("data", "check", tmp_path, "--num-scenes", 2, "--out", tmp_path / "look.png")
+    assert [line.split(":")[0] for line in printed.splitlines() if line.endswith(" scenes")] == ["train", "val"]
+    assert "no testing images of CVPPP" in mistake("data", "check", tmp_path, "--split", "test")
+
+
+def test_the_preprocessing_is_that_of_the_published_figures_or_the_one_that_is_named(acis, plants, tmp_path):
+    check = ["data", "check", plants, "--split", "val", "--num-scenes", 1, "--out", tmp_path / "look.png"]
+    assert "at 64x64 (shorter-side)" in acis(*check)
+    assert "at 64x64 (halve-crop)" in acis(*check, "--preprocessing", "halve-crop")
 
 
 def test_options_and_a_split_are_those_of_the_data_set(acis, tmp_path):
@@ -145,7 +174,7 @@ def test_every_data_set_can_be_described(acis, name):
 
 
 def test_a_folder_without_a_known_layout_is_refused_and_all_are_named(mistake, tmp_path):
-    expected = f"{tmp_path}: expected the layout of one of folder, masks, coco, cityscapes, bbbc038"
+    expected = f"{tmp_path}: expected the layout of one of folder, masks, coco, cityscapes, bbbc038, cvppp, kitti"
     assert expected in mistake("data", "check", tmp_path)
     assert expected in mistake("data", "convert", tmp_path, tmp_path / "pairs")
     assert list(tmp_path.iterdir()) == []
