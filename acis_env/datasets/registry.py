@@ -129,9 +129,23 @@ def is_folder(scenes: str) -> bool:
 
 
 def recognise_datasets(root: Path) -> dict[str, str]:
-    """Data sets that a folder may be, each with its layout in words, the most special one first."""
-    layouts = {name: dataset.recognise(root) for name, dataset in DATASETS.items() if dataset.recognise is not None}
-    return {name: layouts[name] or "" for name in reversed(layouts) if layouts[name] is not None}
+    """Data sets that a folder may be, each with its layout in words, the most special one first.
+
+    Raises:
+        OSError: it is none, and a part of it cannot be read.
+    """
+    layouts: dict[str, str] = {}
+    refusal = None
+    for name, dataset in reversed(DATASETS.items()):
+        try:
+            layout = None if dataset.recognise is None else dataset.recognise(root)
+        except OSError as error:  # another data set may have no use for that part
+            layout, refusal = None, error
+        if layout is not None:
+            layouts[name] = layout
+    if refusal is not None and not layouts:
+        raise refusal
+    return layouts
 
 
 register_dataset(
