@@ -30,8 +30,8 @@ from agents.training.config import Stage, TrainConfig
 from agents.training.presets import PAPER_AUGMENTATION
 from agents.training.trainer import Trainer
 
-CPU_SHARE = 4
-"""On a CPU batches of a quarter are timed, and take a quarter of the time, since full ones may not fit into memory."""
+CPU_SHARE = 8
+"""On a CPU batches of an eighth are timed, one scene each, and the time is taken eight times: full ones need memory."""
 
 
 @dataclass(frozen=True)
