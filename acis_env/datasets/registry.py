@@ -109,8 +109,8 @@ def open_scenes(
         if other == name:
             raise
         raise FileNotFoundError(
-            f"scenes {scenes!r}: expected pairs <id>_rgb.png, <id>_label.png, found the layout of {other!r}: use scenes "
-            f"'{PREFIX}{other}' with root={scenes!r}, or make pairs by `acis data convert`"
+            f"scenes {scenes!r}: expected pairs <id>_rgb.png, <id>_label.png, found the layout of {other!r}: use "
+            f"scenes '{PREFIX}{other}' with root={scenes!r}, or make pairs by `acis data convert`"
         ) from error
 
 
