@@ -104,6 +104,14 @@ def open_scenes(
         return DATASETS[name].loader(split, size, **options)
     except TypeError as error:
         raise ValueError(f"scene options {sorted(options)} for {scenes!r}: {error}") from error
+    except FileNotFoundError as error:
+        other = next(iter(recognise_datasets(Path(scenes))), name) if is_folder(scenes) else name
+        if other == name:
+            raise
+        raise FileNotFoundError(
+            f"scenes {scenes!r}: expected pairs <id>_rgb.png, <id>_label.png, found the layout of {other!r}: use "
+            f"scenes '{PREFIX}{other}' with root={scenes!r}, or make pairs by `acis data convert`"
+        ) from error
 
 
 def protocol_of(scenes: object) -> Mapping[str, Any]:

@@ -178,3 +178,10 @@ def test_what_another_data_set_may_not_read_is_no_reason_against_one(tmp_path, m
     assert list(recognise_datasets(tmp_path / "coco")) == ["coco"]
     with pytest.raises(PermissionError, match="images"):
         recognise_datasets(tmp_path)
+
+
+def test_a_folder_in_the_layout_of_a_data_set_is_answered_by_its_name(tmp_path):
+    WRITERS["coco"](tmp_path)
+    expected = rf"expected pairs .*, found the layout of 'coco': use scenes 'dataset:coco' with root='{tmp_path}'"
+    with pytest.raises(FileNotFoundError, match=expected):
+        open_scenes(str(tmp_path), "train", (64, 64))
