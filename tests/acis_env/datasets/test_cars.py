@@ -150,9 +150,9 @@ def test_a_smaller_least_area_lets_smaller_cars_be_seen() -> None:
             np.bincount(scene.require_label_map().ravel())[1:].min()
             for scene in Cars(min_area=least, min_cars=8, length=15)
         )
-        for least in (3, 16)
+        for least in (3, 32)
     ]
-    assert 3 <= areas[0] < 16 <= areas[1]
+    assert 3 <= areas[0] < 32 <= areas[1]
 
 
 def test_a_street_can_have_a_single_car() -> None:
