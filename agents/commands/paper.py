@@ -64,7 +64,8 @@ class Paper:
         if self.estimate:
             from agents.experiments.paper_time import estimate, format_estimate
 
-            print(format_estimate(estimate(settings), settings))
+            for line in format_estimate(estimate(settings), self.device):
+                print(line, flush=True)
             return
         with claimed(self.out):
             self._run_steps(settings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Timed:
         return self.number * self.seconds / 3600
 
 
-def estimate(settings: Settings) -> list[Timed]:
+def estimate(settings: Settings) -> Iterator[Timed]:
     """Time an update of every kind, in the order of the pipeline.
 
     Raises:
@@ -68,25 +68,24 @@ def estimate(settings: Settings) -> list[Timed]:
     )
     networks = _random_networks(recipe, device)
     context = _time_context(networks.context_network, batch, train.max_instances, device)
+    yield Timed("context network", recipe.context_epochs * recipe.updates_per_epoch, share * context)
     decoder = _time_decoder(networks, batch, device)
-    timed = [
-        Timed("context network", recipe.context_epochs * recipe.updates_per_epoch, share * context),
-        Timed("mask decoder", recipe.decoder_epochs * recipe.updates_per_epoch, share * decoder),
-    ]
+    yield Timed("mask decoder", recipe.decoder_epochs * recipe.updates_per_epoch, share * decoder)
     root = None if settings.root is None else str(settings.root)
     numbers = _numbers(recipe.preset)
     for name, seconds in _time_training(config, networks, root, device):
-        timed.append(Timed(name, numbers[name], share * seconds))
-    return timed
+        yield Timed(name, numbers[name], share * seconds)
 
 
-def format_estimate(timed: list[Timed], settings: Settings) -> str:
-    """The times as a table with their sum."""
-    lines = [f"{'updates of':24} {'number':>9} {'seconds each':>13} {'hours':>9}"]
-    lines += [f"{kind.name:24} {kind.number:>9} {kind.seconds:>13.3g} {kind.hours:>9.3g}" for kind in timed]
-    hours = sum(kind.hours for kind in timed)
-    threads = f", threads: {torch.get_num_threads()}" if settings.device == "cpu" else ""
-    return "\n".join([*lines, f"all: {hours:.3g} hours, or {hours / 24:.3g} days, on {settings.device}{threads}"])
+def format_estimate(timed: Iterable[Timed], device: str) -> Iterator[str]:
+    """Lines of a table of the times, each as soon as it is known, and their sum."""
+    yield f"{'updates of':24} {'number':>9} {'seconds each':>13} {'hours':>9}"
+    hours = 0.0
+    for kind in timed:
+        hours += kind.hours
+        yield f"{kind.name:24} {kind.number:>9} {kind.seconds:>13.3g} {kind.hours:>9.3g}"
+    threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
+    yield f"all: {hours:.3g} hours, or {hours / 24:.3g} days, on {device}{threads}"
 
 
 def _with_batches(preset: TrainConfig, share: int) -> TrainConfig:
