@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from acis_env.ops.labels import IGNORED
+from acis_env.plain_png import plain_grey, plain_size
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read; none of them starts another program."""
@@ -73,6 +74,8 @@ class Reading:
             FileNotFoundError: there is no such file.
             ValueError: it is no picture, is too large, or has several pages and none is chosen.
         """
+        if "PNG" in formats and not self.page and (plain := plain_size(path)) is not None:
+            return plain
         with _opened(path, self.page, formats) as image:
             # Pillow has turned the size of a TIFF already.
             is_turned = image.format != "TIFF" and _orientation(path, image) >= 5
@@ -105,6 +108,8 @@ class Reading:
             ValueError: the file is no picture, too large or damaged; it is in colours, although these are not asked
                 for; or a label is negative or not whole.
         """
+        if "PNG" in formats and (plain := plain_grey(path)) is not None:
+            return self._checked_labels(path, plain)
         with _opened(path, None, formats) as image:
             is_coloured = image.mode in ("RGB", "RGBA")
             if image.mode not in ("1", "L", "P", "F") and image.mode[0] != "I" and not is_coloured:
