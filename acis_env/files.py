@@ -52,6 +52,13 @@ def cannot_write(path: Path, what: str, error: OSError) -> OSError:
     return named
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, in one line; of one that the system has raised, the file and why."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return " ".join(str(error).splitlines())
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what writers that were killed left in `folder`; nobody may be writing there."""
     for path in folder.glob(".*.tmp"):

@@ -33,6 +33,8 @@ QUICK_SIZE: Size = (64, 64)
 PAIRS, QUICK_PAIRS = 20_000, 1_200
 PICTURES = 200
 """Different pictures; the pairs are hard links to them, so all files are in the memory of the system."""
+STEPPED = 4_000
+"""Pairs to step through, since all have to be in memory, too; a few hundred are shown."""
 BATCH = 8
 STEPS = 10
 """Steps of all environments in a timed call."""
@@ -79,7 +81,7 @@ def streaming(args: Arguments) -> list[Row]:
         place = Path(folder)
         write_pairs(place / "pairs", size, pairs)
         shape = f"{pairs} pairs of {shape_of(size)}"
-        return [*_opening(args, place, shape), *_stepping(args, place, size), _memory(args, place, size, shape)]
+        return [*_opening(args, place, shape), *_stepping(args, place, size, pairs), _memory(args, place, size, shape)]
 
 
 def write_pairs(folder: Path, size: Size, pairs: int) -> None:
@@ -126,11 +128,11 @@ def _opening(args: Arguments, place: Path, shape: str) -> list[Row]:
     ]
 
 
-def _stepping(args: Arguments, place: Path, size: Size) -> list[Row]:
+def _stepping(args: Arguments, place: Path, size: Size, pairs: int) -> list[Row]:
     """The same episodes with all scenes in memory, with all of them on disk, and with none of them there."""
     networks = random_networks(replace(DEFAULTS, size=size)).to(args.device)
     with _cache_in(place / "opening"):
-        scenes = FolderScenes(place / "pairs")
+        scenes = FolderScenes(place / "pairs", ids=[f"{number:05d}" for number in range(min(pairs, STEPPED))])
     envs: dict[str, SegmentationVectorEnv] = {}
     for name in ("memory", "warm", "cold"):
         with _cache_in(place / name):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from acis_env.datasets.listed import Listed
 from acis_env.datasets.preprocessing import Preprocessing
 from acis_env.datasets.scene import Scene, SceneDataset
+from acis_env.files import one_line
 from acis_env.ops.labels import label_areas, relabel
 from acis_env.threads import map_in_threads
 
@@ -124,7 +125,7 @@ def _look_at(preprocessing: Preprocessing, readable: Readable) -> Facts:
     try:
         scene = readable.read()
     except (OSError, ValueError) as error:
-        return Facts(readable.place, problems=(" ".join(str(error).splitlines()),))
+        return Facts(readable.place, problems=(one_line(error),))
     height, width = scene.image.shape[1:]
     problems = []
     if min(height, width) < SMALLEST_SIDE:

@@ -104,6 +104,14 @@ def open_scenes(
         return DATASETS[name].loader(split, size, **options)
     except TypeError as error:
         raise ValueError(f"scene options {sorted(options)} for {scenes!r}: {error}") from error
+    except FileNotFoundError as error:
+        other = next(iter(recognise_datasets(Path(scenes))), name) if is_folder(scenes) else name
+        if other == name:
+            raise
+        raise FileNotFoundError(
+            f"scenes {scenes!r}: expected pairs <id>_rgb.png, <id>_label.png, found the layout of {other!r}: use "
+            f"scenes '{PREFIX}{other}' with root={scenes!r}, or make pairs by `acis data convert`"
+        ) from error
 
 
 def protocol_of(scenes: object) -> Mapping[str, Any]:
@@ -129,9 +137,23 @@ def is_folder(scenes: str) -> bool:
 
 
 def recognise_datasets(root: Path) -> dict[str, str]:
-    """Data sets that a folder may be, each with its layout in words, the most special one first."""
-    layouts = {name: dataset.recognise(root) for name, dataset in DATASETS.items() if dataset.recognise is not None}
-    return {name: layouts[name] or "" for name in reversed(layouts) if layouts[name] is not None}
+    """Data sets that a folder may be, each with its layout in words, the most special one first.
+
+    Raises:
+        OSError: it is none, and a part of it cannot be read.
+    """
+    layouts: dict[str, str] = {}
+    refusal = None
+    for name, dataset in reversed(DATASETS.items()):
+        try:
+            layout = None if dataset.recognise is None else dataset.recognise(root)
+        except OSError as error:  # another data set may have no use for that part
+            layout, refusal = None, error
+        if layout is not None:
+            layouts[name] = layout
+    if refusal is not None and not layouts:
+        raise refusal
+    return layouts
 
 
 register_dataset(

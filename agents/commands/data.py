@@ -30,6 +30,7 @@ from acis_env.datasets.preprocessing import parse_preprocessing
 from acis_env.datasets.registry import DATASETS, PREFIX, open_scenes, recognise_datasets
 from acis_env.datasets.roots import MissingSplit
 from acis_env.datasets.scene import SceneDataset
+from acis_env.files import one_line
 from acis_env.folders import appearing
 from acis_env.networks import parse_size
 from acis_env.rendering import Picture, draw_overview, write_png
@@ -118,7 +119,7 @@ class Check:
             except MissingSplit as error:
                 missing.append(error)
             except (OSError, ValueError) as error:
-                problems.append(f"{split}: {error}")
+                problems.append(f"{split}: {one_line(error)}")
         if not scenes and not problems:
             raise missing[0]
         return scenes, problems

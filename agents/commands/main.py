@@ -82,9 +82,11 @@ def _run(name: str, arguments: Sequence[str]) -> None:
 
 
 def _one_line(error: Exception) -> str:
+    from acis_env.files import one_line
+
     if isinstance(error, MemoryError | RuntimeError):
         return f"out of memory: use smaller sizes or batches ({str(error).splitlines()[0] if str(error) else 'Python'})"
-    return " ".join(str(error).splitlines())
+    return one_line(error)
 
 
 def _help() -> str:

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from acis_env.files import remove_unfinished, replacing, write_json
+from acis_env.files import one_line, remove_unfinished, replacing, write_json
 
 
 def test_an_error_of_the_system_names_the_file_what_was_written_and_why(tmp_path):
@@ -55,3 +55,10 @@ def test_only_what_killed_writers_left_is_removed(tmp_path):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_an_error_of_the_system_is_told_by_its_file_and_reason(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        (tmp_path / "none").read_bytes()
+    assert one_line(error.value) == f"{tmp_path / 'none'}: No such file or directory"
+    assert one_line(ValueError("two\nlines")) == "two lines"

@@ -1,5 +1,7 @@
 """One function opens every data set by its name, and a new one takes a class and a line."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -165,3 +167,21 @@ def test_a_tree_of_files_is_recognised_as_its_data_set(tmp_path, name, options):
 def test_a_folder_of_pairs_is_recognised(folder):
     assert recognise_datasets(folder) == {"folder": "pairs <split>/<id>_rgb.png, <id>_label.png"}
     assert recognise_datasets(folder / "val") == {"folder": "pairs <id>_rgb.png, <id>_label.png"}
+
+
+def test_what_another_data_set_may_not_read_is_no_reason_against_one(tmp_path, monkeypatch):
+    def refuse(root):
+        raise PermissionError(13, "Permission denied", str(root / "images"))
+
+    WRITERS["coco"](tmp_path / "coco")
+    monkeypatch.setitem(DATASETS, "kitti", replace(DATASETS["kitti"], recognise=refuse))
+    assert list(recognise_datasets(tmp_path / "coco")) == ["coco"]
+    with pytest.raises(PermissionError, match="images"):
+        recognise_datasets(tmp_path)
+
+
+def test_a_folder_in_the_layout_of_a_data_set_is_answered_by_its_name(tmp_path):
+    WRITERS["coco"](tmp_path)
+    expected = rf"expected pairs .*, found the layout of 'coco': use scenes 'dataset:coco' with root='{tmp_path}'"
+    with pytest.raises(FileNotFoundError, match=expected):
+        open_scenes(str(tmp_path), "train", (64, 64))

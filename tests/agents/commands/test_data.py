@@ -1,6 +1,7 @@
 """`acis data`: what it prints and writes, and how it ends."""
 
 import json
+import os
 import shlex
 
 import numpy as np
@@ -240,3 +241,14 @@ def test_damaged_data_end_a_conversion_with_a_line_that_names_the_file_and_nothi
     assert [left.name for left in tmp_path.iterdir()] == ["tree"]
     printed = problems("data", "check", tmp_path / "tree", "--out", tmp_path / "look.png")
     assert any(str(path) in line and expected in line for line in printed)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may read anything")
+def test_a_folder_that_may_not_be_read_is_named(mistake, folder):
+    place = folder / "train"
+    place.chmod(0)
+    try:
+        assert str(place) in mistake("data", "convert", folder, folder.parent / "pairs")
+        assert not (folder.parent / "pairs").exists()
+    finally:
+        place.chmod(0o755)
