@@ -12,6 +12,7 @@ import tyro
 from acis_env.checksums import read_json
 from acis_env.configs import check_at_least
 from acis_env.datasets.registry import DATASETS
+from acis_env.datasets.roots import MissingSplit
 from acis_env.files import write_json
 from acis_env.folders import claimed
 from acis_env.networks import check_device
@@ -57,9 +58,7 @@ class Paper:
         check_device(self.device)
         check_at_least(0, self, "seed")
         settings = Settings(RECIPES[self.dataset], self.root, self.out, self.quick, self.seed, self.device)
-        # Before hours of training: are the data there?
-        loader = DATASETS[self.dataset].loader
-        counts = {split: len(loader(split, settings.recipe.size, root=self.root)) for split in ("train", "val", "test")}
+        counts = self._counts()  # before hours of training
         print(", ".join(f"{count} scenes in {split}" for split, count in counts.items()))
         if self.estimate:
             from agents.experiments.paper_time import estimate, format_estimate
@@ -68,11 +67,21 @@ class Paper:
                 print(line, flush=True)
             return
         with claimed(self.out):
-            self._run_steps(settings)
+            self._run_steps(settings, has_test="test" in counts)
 
-    def _run_steps(self, settings: Settings) -> None:
-        record = self._record()
-        for number, step in enumerate(plan_steps(settings), start=1):
+    def _counts(self) -> dict[str, int]:
+        """Number of scenes of each split; the test set may be missing."""
+        loader, size = DATASETS[self.dataset].loader, RECIPES[self.dataset].size
+        counts = {split: len(loader(split, size, root=self.root)) for split in ("train", "val")}
+        try:
+            return counts | {"test": len(loader("test", size, root=self.root))}
+        except MissingSplit as error:
+            print(f"no submission, since there are no test images: {error}")
+            return counts
+
+    def _run_steps(self, settings: Settings, has_test: bool) -> None:
+        record, steps = self._record(), plan_steps(settings)
+        for number, step in enumerate(steps if has_test else steps[:-1], start=1):
             if step.name in record["done"] or _is_whole(step):
                 print(f"{number}. {step.name}: done, {step.product}")
                 continue

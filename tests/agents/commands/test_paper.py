@@ -1,6 +1,7 @@
 """`acis paper`: the published pipeline with tiny networks, from files to a submission, whole or in parts."""
 
 from dataclasses import replace
+from shutil import rmtree
 
 import h5py
 import pytest
@@ -85,6 +86,16 @@ def test_kitti_goes_from_files_to_a_submission_and_its_run_finds_data_that_have_
     evaluation = ["evaluate", tmp_path / "out" / "run", "--num-scenes", 1]
     assert f"got {tmp_path / 'data'}, which is none" in mistake(*evaluation)
     assert "kitti, split val, 1 scenes" in acis(*evaluation, "--root", tmp_path / "moved")
+
+
+def test_without_test_images_there_is_no_submission(acis, tiny, monkeypatch, tmp_path):
+    write_kitti(tmp_path / "data", "b", images=5)
+    rmtree(tmp_path / "data" / "testing")
+    ran = []
+    monkeypatch.setattr(paper, "main", lambda arguments: ran.append(arguments[0]))
+    printed = acis("paper", "kitti", "--root", tmp_path / "data", "--out", tmp_path / "out", "--quick")
+    assert ran == ["pretrain", "pretrain", "train", "evaluate"]
+    assert "no submission, since there are no test images: kitti: split 'test'" in printed
 
 
 def test_an_interrupted_pipeline_goes_on_with_the_step_it_was_at_and_a_run_is_resumed(
