@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,34 +43,6 @@ def replacing(path: str | os.PathLike[str], what: str = "file", previous: Path |
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: str | os.PathLike[str], what: str = "files") -> Iterator[Path]:
-    """A folder beside `path` to write into; becomes `path` at the end, or is removed after an error.
-
-    Args:
-        path: folder to make.
-        what: what it holds, for errors.
-
-    Raises:
-        ValueError: `path` is there, and holds something.
-        OSError: the system refuses; names the folder, what was being written, and why.
-    """
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists, and the {what} need a folder that is new or empty: choose another one")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if target.exists():
-            target.rmdir()
-        unfinished.replace(target)
-    except OSError as error:
-        raise cannot_write(target, what, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def cannot_write(path: Path, what: str, error: OSError) -> OSError:

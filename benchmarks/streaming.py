@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ QUICK_SIZE: Size = (64, 64)
 PAIRS, QUICK_PAIRS = 20_000, 1_200
 PICTURES = 200
 """Different pictures; the pairs are hard links to them, so all files are in the memory of the system."""
+STEPPED = 4_000
+"""Pairs to step through, since all have to be in memory, too; a few hundred are shown."""
 BATCH = 8
 STEPS = 10
 """Steps of all environments in a timed call."""
@@ -45,9 +49,9 @@ import acis_env.threads
 from acis_env.datasets import FolderScenes
 if sys.argv[2] == "one":
     acis_env.threads.num_threads = lambda: 1
-start = time.perf_counter()
+start, busy = time.perf_counter(), time.process_time()
 FolderScenes(sys.argv[1])
-print(json.dumps({"ms": 1000 * (time.perf_counter() - start)}))
+print(json.dumps({"ms": 1000 * (time.perf_counter() - start), "busy": time.process_time() - busy}))
 """
 STEP = """
 import json, sys
@@ -77,7 +81,7 @@ def streaming(args: Arguments) -> list[Row]:
         place = Path(folder)
         write_pairs(place / "pairs", size, pairs)
         shape = f"{pairs} pairs of {shape_of(size)}"
-        return [*_opening(args, place, shape), *_stepping(args, place, size), _memory(args, place, size, shape)]
+        return [*_opening(args, place, shape), *_stepping(args, place, size, pairs), _memory(args, place, size, shape)]
 
 
 def write_pairs(folder: Path, size: Size, pairs: int) -> None:
@@ -110,23 +114,25 @@ def peak_resident() -> float:
 
 def _opening(args: Arguments, place: Path, shape: str) -> list[Row]:
     """Opening in fresh processes, whose imports are not timed."""
-    samples: dict[str, list[float]] = {"one": [], "first": [], "again": []}
+    found: dict[str, list[dict[str, float]]] = {"one": [], "first": [], "again": []}
     for _ in range(min(args.repeats, OPENINGS)):
-        for name in samples:
+        for name in found:
             if name != "again":
                 shutil.rmtree(place / "opening", ignore_errors=True)
-            samples[name].append(_run(OPEN, place / "opening", place / "pairs", name)["ms"])
-    times = {name: Times(np.array(values)) for name, values in samples.items()}
+            found[name].append(_run(OPEN, place / "opening", place / "pairs", name))
+    times = {name: Times(np.array([run["ms"] for run in runs])) for name, runs in found.items()}
+    busy = {name: f"{np.median([run['busy'] for run in runs]):.1f} s of CPU time" for name, runs in found.items()}
     return [
-        Row("opening, the first time", shape, times["first"], times["one"], "one thread"),
-        Row("opening again", shape, times["again"], times["first"], "the first time"),
+        Row("opening, the first time", shape, times["first"], times["one"], "one thread", busy["first"]),
+        Row("opening again", shape, times["again"], times["first"], "the first time", busy["again"]),
     ]
 
 
-def _stepping(args: Arguments, place: Path, size: Size) -> list[Row]:
+def _stepping(args: Arguments, place: Path, size: Size, pairs: int) -> list[Row]:
     """The same episodes with all scenes in memory, with all of them on disk, and with none of them there."""
     networks = random_networks(replace(DEFAULTS, size=size)).to(args.device)
-    scenes = FolderScenes(place / "pairs")
+    with _cache_in(place / "opening"):
+        scenes = FolderScenes(place / "pairs", ids=[f"{number:05d}" for number in range(min(pairs, STEPPED))])
     envs: dict[str, SegmentationVectorEnv] = {}
     for name in ("memory", "warm", "cold"):
         with _cache_in(place / name):
@@ -140,18 +146,23 @@ def _stepping(args: Arguments, place: Path, size: Size) -> list[Row]:
     for env in envs.values():
         env.reset(seed=0)
 
-    def steps(env: SegmentationVectorEnv) -> None:
-        for _ in range(STEPS):
-            env.step(actions)
+    busy = dict.fromkeys(envs, 0.0)
 
-    calls: Calls = {name: lambda env=env: steps(env) for name, env in envs.items()}  # type: ignore[misc]
+    def steps(name: str) -> None:
+        start = thread_time()
+        for _ in range(STEPS):
+            envs[name].step(actions)
+        busy[name] += thread_time() - start
+
+    calls: Calls = {name: partial(steps, name) for name in envs}
     times = interleave(calls, args.repeats, args.device)
     for env in envs.values():
         env.close()
     shape = f"{shape_of(size, BATCH)}, {STEPS} steps and their resets"
+    notes = {name: f"{busy[name] / busy['memory']:.3f} of the CPU time in the thread that steps" for name in envs}
     return [
-        Row(f"stepping, {name} cache", shape, times[name], times["memory"], "the same scenes in memory", note)
-        for name, note in (("warm", "read from disk"), ("cold", "decoded and written to disk"))
+        Row(f"stepping, {name} cache", shape, times[name], times["memory"], "the same scenes in memory", notes[name])
+        for name in ("warm", "cold")
     ]
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import tyro
 
+from agents.commands.benchmark import Benchmark
 from agents.commands.data import Data
 from agents.commands.evaluate import Evaluate
+from agents.commands.paper import Paper
 from agents.commands.pretrain import Pretrain
 from agents.commands.quickstart import Quickstart
 from agents.commands.reproduce import Reproduce
 from agents.commands.segment import Segment
+from agents.commands.submit import Submit
 from agents.commands.train import Train
 from benchmarks.arguments import Arguments
 
@@ -27,17 +30,28 @@ LIBRARIES = {
     "rsl_rl": "rsl_rl",
 }
 COMMANDS = {
+    "benchmark": Benchmark,
     "data": Data,
     "evaluate": Evaluate,
+    "paper": Paper,
     "pretrain": Pretrain,
     "quickstart": Quickstart,
     "reproduce": Reproduce,
     "segment": Segment,
+    "submit": Submit,
     "train": Train,
 }
 LAUNCHERS = ("acis", ".venv/bin/acis", "agents.commands")
 """Words before the name of a command."""
-WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/training.md", "docs/performance.md")
+WITH_COMMANDS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/benchmark.md",
+    "docs/data.md",
+    "docs/published.md",
+    "docs/training.md",
+    "docs/performance.md",
+)
 
 
 def blocks(text, language):

@@ -33,9 +33,9 @@ from acis_env.datasets.street.scenery import (
 )
 from acis_env.datasets.street.traffic import MOST_CARS, place_cars
 
-STREAM = 1  # third number of every seed
+STREAM = 1  # of random numbers, beside that of the plants
 SMALLEST_SIZE, LARGEST_SIDE = (32, 64), 2048
-LEAST_AREA = 16 / 64**2  # visible part of a car by default, as a share of the square over the focal unit
+LEAST_AREA = 32 / 64**2  # visible part of a car by default, as a share of the square over the focal unit
 ATTEMPTS = 200
 ROUGHNESS = np.zeros(256, np.float32)  # of what a pixel of a canvas shows, in 128ths
 ROUGHNESS[[FOLIAGE, WALL]] = 38, 6
@@ -53,8 +53,8 @@ class Cars:
         size: `(H, W)` of the pictures, at least 32 and 64, at most 2048.
         min_cars: fewest cars of a street, at least 1.
         max_cars: most cars of a street, at most 16.
-        min_area: fewest visible pixels of a car, at most the default. That is 16 where the picture is 64 high and at
-            least 128 wide, and grows and shrinks with the scale of the picture. Every car also shows at least about a
+        min_area: fewest visible pixels of a car, at most the default. That is 32 where the picture is 64 high and at
+            least 192 wide, and grows and shrinks with the scale of the picture. Every car also shows at least about a
             seventh of what would be seen of it alone.
         length: number of scenes; by default 4000 for "train" and 200 for "val" and "test".
         seed: a second set of streets for every other number.
@@ -113,7 +113,7 @@ class Cars:
         if not -self._length <= index < self._length:
             raise IndexError(f"index {index} is out of range for {self._length} scenes")
         index = int(index) % self._length
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._stream, STREAM, index]))
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._stream, index], spawn_key=(STREAM,)))
         number = int(rng.integers(self.min_cars, self.max_instances + 1))
         image, label_map = _draw_scene(rng, self.size, number, self.min_area)
         return Scene(image, label_map, f"cars-{self.split}-{index:05d}")

@@ -82,7 +82,7 @@ def draw_histograms(panels: Mapping[str, Mapping[str, ArrayLike]], bins: int = 3
         axes.set(xlabel=xlabel, ylabel="number")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if np.issubdtype(together.dtype, np.integer):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
         if len(values) > 1:
             axes.legend(frameon=False)
@@ -115,7 +115,7 @@ def _draw_curves(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if all(np.issubdtype(x.dtype, np.integer) for x, _ in points.values()):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no step 2.5
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))  # there is no step 2.5
     if len(points) > 1:
         axes.legend(frameon=False)
     return figure

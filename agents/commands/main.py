@@ -20,6 +20,7 @@ COMMANDS = {
     "segment": "Segment images with a trained agent.",
     "data": "Check, describe or convert a data set.",
     "submit": "Write predictions in the form that a benchmark's server takes.",
+    "paper": "Run the published pipeline on CVPPP or KITTI, from the data to a submission.",
     "benchmark": "Compare agents, yardsticks and bounds on data sets, with seeds, and write a report.",
     "reproduce": "Run the paper's experiments with many seeds, and write a report.",
 }

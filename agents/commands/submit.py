@@ -68,14 +68,16 @@ class Submit:
             raise ValueError(f"--out {self.out} exists: choose another place, since a submission replaces nothing")
         scenes = self._scenes()
         agent = Agent.load(self.agent, self.device)
-        predictions = self._predictions(agent, scenes)
+        capped: list[str] = []
+        predictions = self._predictions(agent, scenes, capped)
         if isinstance(scenes, CvpppScenes):
             counts = write_cvppp_submission(self.out, predictions)
         else:
             counts = write_label_pngs(self.out, predictions, scenes.label_suffix)
         print(
             f"{self.out}: {len(counts)} label maps of split {self.split!r} with {np.mean(list(counts.values())):.1f} "
-            f"instances on average, stopped by the agent itself, foreground: {self.foreground}; read back and checked"
+            f"instances on average, read back and checked; stopping: own, {len(capped)} by the cap on masks; "
+            f"foreground: {self.foreground}"
         )
 
     def _scenes(self) -> CvpppScenes | KittiScenes:
@@ -89,9 +91,15 @@ class Submit:
                 raise ValueError(f"--{name} {value} belongs to cvppp: leave it out, since kitti has none")
         return KittiScenes(**options)
 
-    def _predictions(self, agent: Agent, scenes: CvpppScenes | KittiScenes) -> Iterator[tuple[str, NDArray[Any]]]:
+    def _predictions(
+        self, agent: Agent, scenes: CvpppScenes | KittiScenes, capped: list[str]
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Names and label maps of all scenes; `capped` gets the names of those that the agent did not stop itself."""
         for scene in tqdm(scenes, desc="segmenting", total=len(scenes)):
-            label_map = agent.segment(scene.image, self._cap(agent, scene)).label_map
+            result = agent.segment(scene.image, self._cap(agent, scene))
+            if not result.stopped:
+                capped.append(scene.name)
+            label_map = result.label_map
             if self.foreground == "official":
                 if scene.foreground is None:
                     raise ValueError(f"{scene.name} has no official foreground: pass --foreground none")

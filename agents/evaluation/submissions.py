@@ -13,7 +13,8 @@ from PIL import Image
 
 from acis_env.datasets.cvppp import SUBSETS
 from acis_env.datasets.cvppp_files import import_h5py
-from acis_env.files import replacing, whole_folder
+from acis_env.files import replacing
+from acis_env.folders import appearing
 from acis_env.ops.labels import relabel
 from acis_env.pictures import Reading
 
@@ -75,7 +76,7 @@ def write_label_pngs(folder: Path, predictions: Predictions, suffix: str = ".png
         OSError: the system refuses.
     """
     written: dict[str, _Mark] = {}
-    with whole_folder(folder, "submission") as unfinished:
+    with appearing(folder) as unfinished:
         for name, label_map in predictions:
             labels = eight_bits(name, label_map)
             Image.fromarray(labels).save(unfinished / f"{name}{suffix}", format="PNG")

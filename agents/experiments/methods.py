@@ -83,8 +83,6 @@ class SceneSet:
     """Further arguments of the validation scenes, and of those that are evaluated."""
     split: str = "val"
     """The one that is evaluated."""
-    env: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of every environment with these scenes, such as the threshold of its protocol."""
     weights: Mapping[Variant, str] = field(default_factory=dict)
     """Names or folders of networks at hand; others are pre-trained."""
     label_order: LabelOrder | None = None
@@ -97,6 +95,8 @@ class SceneSet:
     """Whether scenes have an up and a down: augmentation does not turn them."""
     whole: SceneSet | None = None
     """The set that this one is a part of, whose networks it uses."""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of every environment with these scenes, such as the threshold of its protocol."""
 
 
 @dataclass(frozen=True)

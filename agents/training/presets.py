@@ -28,6 +28,11 @@ CROSS_ENTROPY = BaselineConfig(objective="cross-entropy", clip_norm=200.0)
 
 KITTI_CROPS = {"crop": [256, 768], "crops_per_image": 4}
 """Windows of KITTI's training images at native scale. The published code draws one whenever it shows an image."""
+PAPER_AUGMENTATION: dict[str, dict[str, Any]] = {
+    "cvppp": {"flip": False, "quarter_turns": False, "rotation": 180.0},
+    "kitti": {"flip": True, "quarter_turns": False},
+}
+"""How the published code shows training scenes: plants at any angle, streets from left to right or right to left."""
 
 
 def short_schedule(algorithm: AlgorithmConfig, iterations: int) -> tuple[Stage, ...]:
@@ -87,7 +92,13 @@ def _paper(
             exploration=(0.0,),
         )
         stages.append(Stage(f"actor-critic-{number}", algorithm, warmup + 200 * batches))
-    kwargs = {"scenes": f"dataset:{name}", "weights": f"weights/{name}", "score": score, "threshold": threshold}
+    kwargs = {
+        "scenes": f"dataset:{name}",
+        "weights": f"weights/{name}",
+        "score": score,
+        "threshold": threshold,
+        "augmentation": PAPER_AUGMENTATION[name],
+    }
     if scene_options is not None:
         kwargs["scene_options"] = scene_options
     return TrainConfig(

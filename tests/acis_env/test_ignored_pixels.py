@@ -82,7 +82,9 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize(
+    "rules", RULES, ids=[f"{rules.reward}-{getattr(rules.score, '__name__', rules.score)}" for rules in RULES]
+)
 @settings(max_examples=40, deadline=None)
 @given(drawn=scenes_and_masks())
 def test_masks_that_differ_in_ignored_pixels_only_earn_the_same(rules, drawn):
@@ -94,7 +96,9 @@ def test_masks_that_differ_in_ignored_pixels_only_earn_the_same(rules, drawn):
         assert torch.equal(getattr(state, name), getattr(other_state, name)), name
 
 
-@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize(
+    "rules", RULES, ids=[f"{rules.reward}-{getattr(rules.score, '__name__', rules.score)}" for rules in RULES]
+)
 @settings(max_examples=40, deadline=None)
 @given(drawn=scenes_and_masks())
 def test_a_scene_earns_what_it_earns_when_its_ignored_pixels_are_cut_away(rules, drawn):
@@ -342,7 +346,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_returns_and_final_metrics_of_an_environment_are_those_of_the_rest_of_its_scenes(
     with_void, make_vec, random_actions, options
 ):

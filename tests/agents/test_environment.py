@@ -164,3 +164,4 @@ def test_moved_scenes_take_the_place_of_all_that_are_named():
     assert moved.kwargs == {"scenes": "new", "weights": "w", "score": "iou"}
     assert moved.val_kwargs == {"scenes": "new"}
     assert recipe.moved() == recipe
+    assert recipe.moved(root="/data").kwargs == {**recipe.kwargs, "root": "/data"}

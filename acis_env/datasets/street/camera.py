@@ -24,8 +24,8 @@ SHIFT = 4  # bits after the point in the coordinates that OpenCV fills
 
 
 def focal_unit(size: tuple[int, int]) -> float:
-    """Pixels by which focal lengths are measured: the height of a picture, less where it is narrow."""
-    return min(size[0], 0.5 * size[1])
+    """Pixels by which focal lengths are measured: the height of a picture, or a third of its width if that is less."""
+    return min(size[0], size[1] / 3)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Camera:
         """A camera at a random height and angle, `x` metres to the right of the centre line."""
         return Camera(
             size=size,
-            focal=rng.uniform(1.6, 2.4) * focal_unit(size),
+            focal=rng.uniform(2.3, 3.3) * focal_unit(size),
             horizon=rng.uniform(0.4, 0.5) * size[0],
             height=rng.uniform(1.5, 1.9),
             x=x,

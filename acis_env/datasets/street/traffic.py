@@ -16,10 +16,10 @@ from acis_env.datasets.street.cars import Car, distances, footprints, outlines
 from acis_env.datasets.street.layout import Layout
 
 MOST_CARS = 16  # on a street
-NEAREST, FARTHEST = 3.2, 70.0  # metres between which cars stand
+NEAREST, FARTHEST = 4.5, 60.0  # metres between which cars stand
 LEAST_SHARE = 0.15  # of a car's outline within the picture that has to be in sight
 ROUNDS = 2  # in which a street is filled up
-NEARNESS = 1.2  # how much sooner near cars are chosen than far ones, most of which would be dots on the horizon
+NEARNESS = 2.0  # how much sooner near cars are chosen than far ones, most of which would be dots on the horizon
 SKETCH_SIDE = 128  # shorter side of the pictures in which places are tried out
 
 COLOURS = (

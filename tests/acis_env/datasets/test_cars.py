@@ -16,6 +16,7 @@ import acis_env
 from acis_env.datasets import DATASETS, open_scenes
 from acis_env.datasets import cars as drawing
 from acis_env.datasets.cars import Cars
+from acis_env.datasets.leaves import Leaves
 from acis_env.datasets.scene import Scene
 from acis_env.datasets.street.bodies import SHAPES
 from acis_env.datasets.street.camera import Camera
@@ -44,7 +45,7 @@ def streets(number: int, count: int) -> Iterator[tuple[Camera, list[Car]]]:
         seed += 1
         layout = Layout.draw(rng, 1.0)
         camera = Camera.draw(rng, SIZE, 0.5 * layout.lane_width)
-        cars = place_cars(rng, layout, camera, number, 16)
+        cars = place_cars(rng, layout, camera, number, 32)
         if cars is not None:
             yield camera, cars
             count -= 1
@@ -67,6 +68,22 @@ def test_the_splits_share_no_scene() -> None:
         scene.image.tobytes() for split in ("train", "val", "test") for scene in Cars(split, max_cars=4, length=10)
     ]
     assert len(set(images)) == 30
+
+
+def test_streets_and_plants_of_one_seed_draw_different_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, make = set(), np.random.default_rng
+
+    def watched(seed: Any) -> np.random.Generator:
+        if isinstance(seed, np.random.SeedSequence):
+            first.add(tuple(seed.generate_state(4).tolist()))
+        return make(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", watched)
+    for drawn in (Cars, Leaves):
+        for split in ("train", "val", "test"):
+            for index in range(3):
+                drawn(split)[index]
+    assert len(first) == 18
 
 
 def test_a_scene_does_not_depend_on_the_length_of_the_dataset_or_on_what_was_drawn_before() -> None:
@@ -122,9 +139,9 @@ def test_sixteen_cars_fit_into_pictures_of_every_shape_and_each_is_seen(size: tu
         assert areas.min() >= dataset.min_area
 
 
-def test_the_least_area_is_16_pixels_and_grows_with_the_picture() -> None:
-    sizes = [(64, 128), (64, 192), (128, 384), (256, 768), (64, 64)]
-    assert [Cars(size=size).min_area for size in sizes] == [16, 16, 64, 256, 4]
+def test_the_least_area_grows_with_the_picture() -> None:
+    sizes = [(64, 64), (64, 128), (64, 192), (64, 384), (128, 384), (256, 768)]
+    assert [Cars(size=size).min_area for size in sizes] == [4, 14, 32, 32, 128, 512]
 
 
 def test_a_smaller_least_area_lets_smaller_cars_be_seen() -> None:
@@ -133,9 +150,9 @@ def test_a_smaller_least_area_lets_smaller_cars_be_seen() -> None:
             np.bincount(scene.require_label_map().ravel())[1:].min()
             for scene in Cars(min_area=least, min_cars=8, length=15)
         )
-        for least in (3, 16)
+        for least in (3, 32)
     ]
-    assert 3 <= areas[0] < 16 <= areas[1]
+    assert 3 <= areas[0] < 32 <= areas[1]
 
 
 def test_a_street_can_have_a_single_car() -> None:
@@ -268,7 +285,7 @@ def test_an_index_out_of_range_raises(index: int) -> None:
         ("min_cars", {"min_cars": 1.5}),
         ("max_cars", {"max_cars": 17}),
         ("min_area", {"min_area": 0}),
-        ("min_area", {"min_area": 17}),
+        ("min_area", {"min_area": 33}),
         ("length", {"length": 0}),
         ("seed", {"seed": -1}),
         ("seed", {"seed": "0"}),

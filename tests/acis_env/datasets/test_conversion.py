@@ -50,9 +50,10 @@ def test_no_options_are_needed_where_every_pixel_counts_and_every_scene_has_an_i
 
 
 def test_scenes_without_a_label_map_have_no_file_for_it(tmp_path, make_scene, make_scenes):
-    image = make_scene([]).image
-    scenes = make_scenes([make_scene([(1, 1, 9, 9)], name="a"), Scene(image, None, "b")])
-    type(scenes).max_instances = 1
+    class AtMostOne(make_scenes):
+        max_instances = 1  # that of a scene without labels cannot be counted
+
+    scenes = AtMostOne([make_scene([(1, 1, 9, 9)], name="a"), Scene(make_scene([]).image, None, "b")])
     done = convert({"test": scenes}, tmp_path / "pairs")
     assert done.options == {"labels": "optional"}
     assert [scene.label_map is None for scene in FolderScenes(tmp_path / "pairs" / "test", **done.options)] == [

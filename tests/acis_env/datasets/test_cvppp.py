@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
@@ -314,3 +315,13 @@ def test_the_fingerprint_changes_with_the_files(form, changed, tmp_path):
     with (tmp_path / changed).open("ab") as file:
         file.write(b"\0")
     assert load(tmp_path).fingerprint != first
+
+
+def test_its_environment_takes_the_root_and_follows_the_protocol(tmp_path, make_networks):
+    write_cvppp(tmp_path, size=(62, 60))
+    env = gym.make_vec("ACIS/CVPPP-v0", num_envs=2, root=str(tmp_path), weights=make_networks((32, 32)))
+    assert (env.threshold, env.scenes.preprocessing.name, len(env.scenes)) == (0.3, "shorter-side", 103)
+    env.reset(seed=0)
+    rewards = env.step(env.action_space.sample())[1]
+    assert rewards.shape == (2,)
+    assert env.scenes.scene(0).name == "A1/plant001"

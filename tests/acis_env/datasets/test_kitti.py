@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
@@ -317,3 +318,14 @@ def test_the_fingerprint_is_of_files_and_options(semantics):
     with Image.open(label) as image:
         image.save(label, compress_level=0)
     assert len({plain, *others, KittiScenes(root=root).fingerprint}) == 6
+
+
+def test_its_environment_takes_the_root_and_ignores_what_is_not_known(semantics, make_networks):
+    root, written = semantics
+    env = gym.make_vec("ACIS/KITTI-v0", num_envs=2, root=str(root), weights=make_networks((32, 64)))
+    assert (env.threshold, env.scenes.preprocessing.name, env.scenes.max_instances) == (0.5, "squeeze", 16)
+    env.reset(seed=0, options={"scene_index": 0})
+    label_map = env.scene[0].label_map
+    assert (label_map == -1).any()
+    assert label_map.max() <= written["000000_10"].label_map.max()
+    assert (env.step(env.action_space.sample())[1] >= 0).all()

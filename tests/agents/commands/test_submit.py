@@ -50,7 +50,7 @@ def test_a_submission_to_cvppp_holds_every_test_plant_at_its_size(acis, agent_fo
         for scene in list(scenes)[::7]:
             np.testing.assert_array_equal(file[scene.name]["label"], expected(agent_folder, scene, 5))
     assert "40 label maps of split 'test' with " in printed
-    assert "stopped by the agent itself, foreground: none; read back and checked" in printed
+    assert "read back and checked; stopping: own, 40 by the cap on masks; foreground: none" in printed
 
 
 def test_subsets_that_are_not_asked_for_stay_empty(acis, agent_folder, plants, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,12 @@ def test_other_scenes_are_shown_by_the_environment_for_any_with_the_weights_that
     assert Train(PRESETS["quick"], scenes="data/plants", weights="mine").resolved().env.kwargs["weights"] == "mine"
     paper = Train(PRESETS["paper-kitti"], scenes="elsewhere").resolved().env
     assert (paper.kwargs["scenes"], paper.kwargs["weights"]) == ("elsewhere", "weights/kitti")
+
+
+def test_the_folder_of_the_data_is_kept_as_an_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Train(PRESETS["paper-cvppp"], root=Path("data")).resolved().env.kwargs["root"] == str(tmp_path / "data")
+    assert "root" not in Train(PRESETS["paper-cvppp"]).resolved().env.kwargs
 
 
 @pytest.mark.parametrize(

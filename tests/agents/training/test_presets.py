@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
+from acis_env.datasets import DATASETS
 from agents.algorithms import ActorCriticConfig, BaselineConfig
 from agents.training.config import train_config_from_dict
 from agents.training.presets import CROSS_ENTROPY, PRESETS, ranking_schedule, short_schedule
@@ -39,6 +40,17 @@ def test_a_published_schedule_is_a_curriculum_and_then_algorithm_1_at_three_rate
     assert preset.max_steps == steps
     assert not preset.learner.start_from_encoder
     assert preset.env.kwargs["weights"] == f"weights/{name.removeprefix('paper-')}"
+    assert preset.env.kwargs["scenes"] == f"dataset:{name.removeprefix('paper-')}"
+
+
+def test_published_schedules_have_the_threshold_of_the_protocol_and_turn_no_street_upside_down():
+    for name in ("cvppp", "kitti"):
+        assert PRESETS[f"paper-{name}"].env.kwargs["threshold"] == DATASETS[name].protocol["threshold"]
+    plants, streets = (PRESETS[f"paper-{name}"].env.kwargs["augmentation"] for name in ("cvppp", "kitti"))
+    assert plants["rotation"] == 180
+    assert not streets["quarter_turns"]
+    assert "rotation" not in streets
+    assert PRESETS["paper-kitti"].env.kwargs["scene_options"]["crop"] == [256, 768]
 
 
 def test_a_short_schedule_begins_with_one_missing_instance_and_gives_a_critic_its_warm_up():

@@ -1,0 +1,111 @@
+"""`acis paper`: the published pipeline on CVPPP or KITTI, from data to a submission, in one command that resumes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from acis_env.checksums import read_json
+from acis_env.configs import check_at_least
+from acis_env.datasets.registry import DATASETS
+from acis_env.files import write_json
+from acis_env.folders import claimed
+from acis_env.networks import check_device
+from agents.commands.main import main
+from agents.experiments.paper import RECIPES, Settings, Step, plan_steps, quoted
+
+RECORD = "paper.json"
+"""File in the folder of the pipeline that says what it is and which steps are done."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Train and measure as published, on CVPPP A1 or on KITTI's cars.
+
+    Runs `acis pretrain context`, `acis pretrain decoder`, `acis train paper-cvppp` (or `paper-kitti`), `acis evaluate`
+    and `acis submit`, each of which it prints first. Started again, it goes on where it was interrupted. The data have
+    to be downloaded before; `acis data example` makes small ones of the same form.
+    """
+
+    dataset: Annotated[Literal["cvppp", "kitti"], tyro.conf.Positional]
+    """Data set to train on."""
+    out: Path
+    """Folder of weights, run, evaluation and submission."""
+    root: Path | None = None
+    """Folder of the data; by default that in the environment variable ACIS_CVPPP_ROOT or ACIS_KITTI_ROOT."""
+    quick: bool = False
+    """Take only one or two updates of every kind, with the published networks, to try every step in minutes; nothing is
+    learned by it."""
+    estimate: bool = False
+    """Only measure an update of every kind on this device, and print how long the whole pipeline would take."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    device: str = "cpu"
+    """Device to train on: "cpu" or "cuda"."""
+
+    def run(self) -> None:
+        """Run the steps that are not done yet.
+
+        Raises:
+            ValueError: `out` holds a pipeline with other settings.
+            FileNotFoundError: the data are not there.
+        """
+        check_device(self.device)
+        check_at_least(0, self, "seed")
+        settings = Settings(RECIPES[self.dataset], self.root, self.out, self.quick, self.seed, self.device)
+        # Before hours of training: are the data there?
+        loader = DATASETS[self.dataset].loader
+        counts = {split: len(loader(split, settings.recipe.size, root=self.root)) for split in ("train", "val", "test")}
+        print(", ".join(f"{count} scenes in {split}" for split, count in counts.items()))
+        if self.estimate:
+            from agents.experiments.paper_time import estimate, format_estimate
+
+            for line in format_estimate(estimate(settings), self.device):
+                print(line, flush=True)
+            return
+        with claimed(self.out):
+            self._run_steps(settings)
+
+    def _run_steps(self, settings: Settings) -> None:
+        record = self._record()
+        for number, step in enumerate(plan_steps(settings), start=1):
+            if step.name in record["done"] or _is_whole(step):
+                print(f"{number}. {step.name}: done, {step.product}")
+                continue
+            print(f"{number}. {step.name}: {quoted(step.arguments)}", flush=True)
+            started = time.monotonic()
+            main(step.arguments)
+            record["done"][step.name] = round(time.monotonic() - started, 1)
+            write_json(self.out / RECORD, record, checksum=True)
+        print(f"all steps are done; the table is in {self.out / 'evaluation'}")
+
+    def _record(self) -> dict[str, Any]:
+        """What has been done in `out`: settings, and the seconds of every step that is done."""
+        settings = {
+            "dataset": self.dataset,
+            "root": None if self.root is None else str(self.root.absolute()),
+            "quick": self.quick,
+            "seed": self.seed,
+            "device": self.device,
+        }
+        path = self.out / RECORD
+        if not path.is_file():
+            record = {"settings": settings, "done": {}}
+            write_json(path, record, checksum=True)
+            return record
+        record = read_json(path)
+        if record.get("settings") != settings:
+            raise ValueError(
+                f"--out {self.out} holds a pipeline with the settings {record.get('settings')}, got {settings}: choose "
+                "another folder"
+            )
+        return record
+
+
+def _is_whole(step: Step) -> bool:
+    """Whether a step is done if its product is there, since that is written whole or not at all."""
+    return step.name == "submission" and step.product.exists()
