@@ -89,7 +89,7 @@ def list_bbbc038(split: str, root: str | Path | None = None) -> list[Listed]:
         pictures = [found[name] for name in ids if name in found]
     absent = [name for name in ids if name not in found]
     if len(absent) == len(ids):
-        raise FileNotFoundError(
+        raise MissingSplit(
             f"bbbc038: {folder} must hold {EXPECTED}, with ids such as {named(ids, 2)}, found {named(list(found), 2)}; "
             "scenes 'masks' and 'folder' take any ids"
         )
