@@ -33,7 +33,7 @@ use_one_thread_in_forks()
 _ENVIRONMENTS = {
     "Scenes": {},
     "Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"},
-    "Cars": {"scenes": "dataset:cars"},
+    "Cars": {"scenes": "dataset:cars", "weights": "cars-64x192"},
     "CVPPP": {"scenes": "dataset:cvppp"},
     "KITTI": {"scenes": "dataset:kitti"},
     "BBBC038": {"scenes": "dataset:bbbc038", "weights": "nuclei-64"},
