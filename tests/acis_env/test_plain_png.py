@@ -68,7 +68,7 @@ def test_other_pictures_are_left_to_pillow(tmp_path, picture, options, has_plain
 
 
 @pytest.mark.parametrize(
-    ("picture", "options"), [(Image.fromarray(BLOCKS), {}), *(other[:2] for other in OTHERS.values())], ids=str
+    ("picture", "options"), [(Image.fromarray(BLOCKS), {}), *(other[:2] for other in OTHERS.values())]
 )
 def test_sizes_and_label_maps_are_those_of_pillow_whatever_the_kind(tmp_path, monkeypatch, picture, options):
     path = save(tmp_path / "a.png", picture, **options)
