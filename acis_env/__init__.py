@@ -32,7 +32,7 @@ use_one_thread_in_forks()
 
 _ENVIRONMENTS = {
     "Leaves": {"scenes": "dataset:leaves", "weights": "leaves-64"},
-    "Cars": {"scenes": "dataset:cars"},
+    "Cars": {"scenes": "dataset:cars", "weights": "cars-64x192"},
     "Scenes": {},
 }
 for _name, _arguments in _ENVIRONMENTS.items():

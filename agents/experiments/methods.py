@@ -282,7 +282,16 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
     bundled: dict[Variant, str] = {"standard": "leaves-64"}
     leaves = SceneSet("leaves", LEAVES, split="test", weights=bundled, label_order=HEIGHT)
     crowded = replace(leaves, name="leaves-crowded", scene_options=_CROWD, val_options=_CROWD, whole=leaves)
-    cars = SceneSet("cars", CARS, split="test", label_order=NEARNESS, size=(64, 192), latent_size=32, is_upright=True)
+    cars = SceneSet(
+        "cars",
+        CARS,
+        split="test",
+        weights={"standard": "cars-64x192"},
+        label_order=NEARNESS,
+        size=(64, 192),
+        latent_size=32,
+        is_upright=True,
+    )
     sets = [leaves, crowded, cars]
     if bbbc038 is not None:
         train, val = ({**_NUCLEI, "crops_per_image": number} for number in (8, 4))
