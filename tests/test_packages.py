@@ -30,5 +30,5 @@ def test_importing_the_environment_registers_its_ids_and_does_not_wait_for_torch
     )
     root = Path(acis_env.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "['ACIS/Leaves-v0', 'ACIS/Scenes-v0'] False", done.stderr
+    assert done.stdout.strip() == "['ACIS/Leaves-v0', 'ACIS/Cars-v0', 'ACIS/Scenes-v0'] False", done.stderr
     assert gym.spec("ACIS/Leaves-v0").vector_entry_point == "acis_env.vector_env:SegmentationVectorEnv"
