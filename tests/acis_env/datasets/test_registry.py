@@ -95,7 +95,7 @@ def test_an_unknown_name_lists_the_known_ones_nearest_first():
         FileNotFoundError, match=r"scenes 'leafs': expected a folder or .* one of the data sets 'leaves', "
     ):
         open_scenes("leafs", "train", (32, 32))
-    with pytest.raises(FileNotFoundError, match=r"'folder', 'leaves'$"):
+    with pytest.raises(FileNotFoundError, match=r"data sets 'folder', "):
         open_scenes("folders", "train", (32, 32))
 
 
