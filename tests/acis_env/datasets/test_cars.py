@@ -306,7 +306,14 @@ def test_streets_are_opened_by_name_and_by_the_environment() -> None:
     assert same(open_scenes("dataset:cars", "val", SIZE)[2], Cars("val", SIZE)[2])
     assert DATASETS["cars"].environment == "ACIS/Cars-v0"
     assert acis_env.Cars is Cars
-    assert gym.spec("ACIS/Cars-v0").kwargs["scenes"] == "dataset:cars"
+
+
+def test_the_environment_of_streets_needs_no_arguments() -> None:
+    env = gym.make("ACIS/Cars-v0", split="test", sampler="sequential")
+    observation, info = env.reset(seed=0)
+    assert np.array_equal(observation["image"], Cars("test", SIZE)[0].image)
+    assert info["num_instances"] == Cars("test", SIZE)[0].num_instances
+    assert env.step(env.action_space.sample())[0]["mask"].shape == (1, *SIZE)
 
 
 def test_distances_are_those_of_the_nearest_corners() -> None:
