@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -40,6 +41,9 @@ def _engine(place: Place, folder: Path, options: Mapping[str, str]) -> Any:
     import submitit
 
     if place == "submitit-local":
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # That of a program in the background. Its jobs would ignore it, too, and submitit ends them by it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         local = submitit.LocalExecutor(folder)
         local.update_parameters(timeout_min=MINUTES)
         return local
