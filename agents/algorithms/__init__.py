@@ -7,6 +7,7 @@ from agents.algorithms.actor_critic import ActorCritic, ActorCriticConfig
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, LearnerConfig, Progress
 from agents.algorithms.baseline import Baseline, BaselineConfig
 from agents.algorithms.critic_ranking import CriticRanking, CriticRankingConfig
+from agents.algorithms.metric_stopping import MetricStopping, MetricStoppingConfig
 from agents.algorithms.search_distillation import SearchDistillation, SearchDistillationConfig
 from agents.algorithms.value_expansion import ValueExpansion, ValueExpansionConfig
 
@@ -21,6 +22,8 @@ __all__ = [
     "CriticRankingConfig",
     "Learner",
     "LearnerConfig",
+    "MetricStopping",
+    "MetricStoppingConfig",
     "Progress",
     "SearchDistillation",
     "SearchDistillationConfig",

@@ -270,7 +270,8 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.iteration, self.history = state["iteration"], state["history"]
-        self._enter(self._stage_at(self.iteration - 1)[0])
+        for number in range(self._stage_at(self.iteration - 1)[0] + 1):
+            self._enter(number)  # each stage may go on with what the one before has made
         assert self.algorithm is not None
         self.learner.load_state_dict(state["learner"])
         self.algorithm.load_state_dict(state["algorithm"])
