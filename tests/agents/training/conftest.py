@@ -9,6 +9,7 @@ from agents.algorithms import (
     ActorCriticConfig,
     BaselineConfig,
     CriticRankingConfig,
+    MetricStoppingConfig,
     SearchDistillationConfig,
     ValueExpansionConfig,
 )
@@ -28,6 +29,7 @@ ALGORITHMS = {
         ValueExpansionConfig(**ACTOR_CRITIC),
         SearchDistillationConfig(learning_rate=1e-2, **CANDIDATES),
         CriticRankingConfig(**CRITIC, **CANDIDATES),
+        MetricStoppingConfig(replay_size=2),
     )
 }
 
