@@ -72,7 +72,7 @@ class MetricStopping(Algorithm):
     def __init__(self, config: MetricStoppingConfig, learner: Learner, previous: Algorithm | None = None) -> None:
         super().__init__(learner)
         self.config = config
-        self.previous = previous.previous if isinstance(previous, MetricStopping) else previous
+        self.previous: Algorithm | None = previous.previous if isinstance(previous, MetricStopping) else previous
         self._replay: deque[Prefixes] = deque(maxlen=config.replay_size)
 
     def train_iteration(self, progress: Progress) -> Losses:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from acis_env.decoder import Decoder
-from agents.models.critic import Critic
+from agents.models.critic import Conditioning, Critic
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ActionSelection:
         shape = (config.number - 1, 1, decoder.latent_size)
         self.offsets = scale_noise(torch.randn(shape, generator=torch.Generator().manual_seed(0)), config.spreads)
 
-    def __call__(self, for_critic: tuple[Tensor, Tensor], for_decoder: Any, mask: Tensor, mean: Tensor) -> Tensor:
+    def __call__(self, for_critic: Conditioning, for_decoder: Any, mask: Tensor, mean: Tensor) -> Tensor:
         """Choose the candidate of the largest value, `[B, L]`.
 
         Args:
