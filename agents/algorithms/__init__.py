@@ -6,6 +6,7 @@
 from agents.algorithms.actor_critic import ActorCritic, ActorCriticConfig
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, LearnerConfig, Progress
 from agents.algorithms.baseline import Baseline, BaselineConfig
+from agents.algorithms.candidate_actor_critic import CandidateActorCritic, CandidateActorCriticConfig
 from agents.algorithms.critic_ranking import CriticRanking, CriticRankingConfig
 from agents.algorithms.metric_stopping import MetricStopping, MetricStoppingConfig
 from agents.algorithms.search_distillation import SearchDistillation, SearchDistillationConfig
@@ -18,6 +19,8 @@ __all__ = [
     "AlgorithmConfig",
     "Baseline",
     "BaselineConfig",
+    "CandidateActorCritic",
+    "CandidateActorCriticConfig",
     "CriticRanking",
     "CriticRankingConfig",
     "Learner",
