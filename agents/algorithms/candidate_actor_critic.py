@@ -48,7 +48,7 @@ class CandidateActorCriticConfig(CriticRankingConfig):
 
 
 class CandidateActorCritic(CriticRanking):
-    """Compares candidates in every state of episodes, half of which follow the best one; actor and critic both learn."""
+    """Compares candidates in every state of episodes, half of which follow the best one; actor and critic learn."""
 
     config: CandidateActorCriticConfig
 
