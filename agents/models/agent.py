@@ -24,13 +24,14 @@ from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import replacing
+from acis_env.networks import FOREGROUND
 from acis_env.observations import unpack
 from acis_env.ops.labels import label_areas
 from acis_env.refinement import RefiningDecoder
 from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
-from agents.models.composition import compose_windows
+from agents.models.composition import DEFAULT, Composition, compose_windows
 from agents.models.critic import Critic, CriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
@@ -77,15 +78,13 @@ class AgentSettings:
     """What an agent's file says beside its networks; `Agent` describes them."""
 
     max_steps: int
-    threshold: float
+    composition: Composition
     action_scale: float
     refine: bool
     preprocessing: str = "squeeze"
 
     def __post_init__(self) -> None:
         check_sizes(self, "max_steps")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must be in (0, 1), got {self.threshold}")
         if not 0 < self.action_scale < math.inf:
             raise ValueError(f"action_scale must be a positive number, got {self.action_scale}")
 
@@ -101,7 +100,7 @@ class Agent:
         actor: Actor,
         pretrained: Pretrained,
         max_steps: int = 21,
-        threshold: float = 0.5,
+        composition: Composition = DEFAULT,
         action_scale: float = 3.0,
         selection: ActionSelection | None = None,
         refine: bool = False,
@@ -113,7 +112,7 @@ class Agent:
             actor: the policy.
             pretrained: the networks around the actions.
             max_steps: cap on the number of masks of `segment`.
-            threshold: probability below which a pixel of the label map is background.
+            composition: rule by which masks become a label map.
             action_scale: latent standard deviations that an action of 1 stands for in the environment.
             selection: chooses the action; None takes the policy's mean.
             refine: whether masks are refined before they count (see `RefiningDecoder`).
@@ -125,7 +124,7 @@ class Agent:
         self.actor = actor.eval()
         self.pretrained = pretrained
         self.max_steps = max_steps
-        self.threshold = threshold
+        self.composition = composition
         self.action_scale = action_scale
         self.selection = selection
         self.refine = refine
@@ -221,13 +220,17 @@ class Agent:
         cap = self.max_steps if max_steps is None else max_steps
         windows = torch.from_numpy(self.preprocessing.images(image))
         found: list[NDArray[np.float32]] = []
+        foregrounds: list[NDArray[np.float32]] = []
         stopped = True
         for batch in windows.split(MAX_WINDOWS):
-            prediction = self.predict_masks(self.source.begin_images(batch.to(self.device), cap), cap)
+            state = self.source.begin_images(batch.to(self.device), cap)
+            prediction = self.predict_masks(state, cap)
             found += prediction.counted()
+            foregrounds += list(state.context[:, FOREGROUND].numpy(force=True))
             stopped &= bool(prediction.stopped.all())
         size = image.shape[1], image.shape[2]
-        label_map, masks = compose_windows(found, size, self.preprocessing, self.threshold, soft)
+        rule = self.composition
+        label_map, masks = compose_windows(found, size, self.preprocessing, rule, soft, foregrounds=foregrounds)
         return Segmentation(label_map, masks, stopped)
 
     @unaffected
@@ -281,7 +284,7 @@ class Agent:
                 "context": asdict(context_network.config),
                 "autoencoder": asdict(autoencoder.config),
                 "max_steps": self.max_steps,
-                "threshold": self.threshold,
+                "composition": asdict(self.composition),
                 "action_scale": self.action_scale,
                 "refine": self.refine,
                 "preprocessing": self.preprocessing.name,
@@ -315,6 +318,8 @@ class Agent:
         config = _member(state, "config", source)
         names = [field.name for field in fields(AgentSettings)]
         own = {name: value for name, value in config.items() if name in names}
+        if "threshold" in config:  # a file from before there was more of a rule
+            own.setdefault("composition", {"threshold": config["threshold"]})
         settings: AgentSettings = config_from_dict(AgentSettings, own, source)
 
         def read(config_class: type[Any], name: str) -> Any:
@@ -333,7 +338,8 @@ class Agent:
             critic = build(lambda: Critic(sizes[0], critic_config), *tensors("critic"))
             decoder = autoencoder.frozen_decoder(settings.refine)
             selection = ActionSelection(critic, decoder, read(SelectionConfig, "selection"))
-        return cls(actor, Pretrained(context_network, autoencoder), **asdict(settings), selection=selection)
+        named = {name: getattr(settings, name) for name in names}
+        return cls(actor, Pretrained(context_network, autoencoder), **named, selection=selection)
 
 
 def _member(content: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:

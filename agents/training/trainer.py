@@ -26,6 +26,7 @@ from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.tables import scene_sheet
 from agents.models.agent import Agent, check_format
+from agents.models.composition import Composition
 from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
 from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
 from agents.training.interruption import Interrupted, Signals, deferred_signals, name_of
@@ -218,7 +219,12 @@ class Trainer:
         """Measure the agent on validation scenes."""
         agent, source = self.agent(), core_of(self._val_env).source
         evaluation = evaluate(
-            "agent", agent_segmenter(agent), source, agent.threshold, num_pictures=8, num_scenes=self.config.eval_scenes
+            "agent",
+            agent_segmenter(agent),
+            source,
+            agent.composition,
+            num_pictures=8,
+            num_scenes=self.config.eval_scenes,
         )
         per_step = {"dice_per_step": evaluation.dice_at_step()}
         if isinstance(self.algorithm, ActorCritic):
@@ -235,7 +241,7 @@ class Trainer:
             self.learner.actor,
             self.learner.pretrained,
             self.config.max_steps or core.source.own_scenes.max_instances,
-            core.threshold,
+            Composition(core.threshold, self.config.overlaps, self.config.fill),
             core.action_scale,
             None if self.algorithm is None else self.algorithm.selection,
             refine=bool(core.arguments["refine"]),

@@ -9,12 +9,13 @@ from acis_env.datasets import CvpppScenes, KittiScenes
 from acis_env.ops.labels import relabel
 from acis_env.testing.trees import write_cvppp, write_kitti
 from agents.models.agent import Agent, Segmentation
+from agents.models.composition import Composition
 
 
 @pytest.fixture
 def agent_folder(agent, tmp_path):
     """An untrained agent that never stops by itself, and whose faint masks count."""
-    agent.threshold = 0.1
+    agent.composition = Composition(0.1)
     agent.actor.termination[-1].bias.fill_(100)
     agent.save(tmp_path / "agent" / "agent.pt")
     return tmp_path / "agent"
