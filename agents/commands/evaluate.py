@@ -121,7 +121,7 @@ class Evaluate:
         return core.source, {**_about(core.arguments), "arguments": arguments}, rows
 
     def _rule(self, own: Composition, segmenter: Segmenter, training: Callable[[], VectorEnv]) -> Composition:
-        """The agent's own rule, or what is asked for in its place; `training` makes the environment of training scenes."""
+        """The agent's own rule, or what is asked for; `training` makes the environment of the training scenes."""
         if self.fill != "chosen":
             return own if self.fill is None else replace(own, fill=self.fill)
         measured = measure_rules({"agent": segmenter}, core_of(training()).source, candidate_rules(own))

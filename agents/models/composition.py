@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from acis_env.datasets.preprocessing import Preprocessing
-from acis_env.datasets.tiles import join
+from acis_env.datasets.tiles import join, without_fragments
+from acis_env.datasets.windows import Window
 
 Overlaps = Literal["most-probable", "first-predicted"]
 """Which of the masks that hold a pixel gets it."""
+LEAST_OWNED = 0.5
+"""Share of the pixels of a mask that it keeps in a picture of several windows, or else it is a repetition."""
 FOREGROUND_LEVEL = 0.5
 """Predicted probability from which on a pixel is foreground, which filling gives to masks."""
 
@@ -81,7 +84,7 @@ class PictureMasks:
     needed.
 
     Masks return as probabilities, to where their window lies. What is one instance in several windows is one mask, the
-    largest probability of its parts.
+    largest probability of its parts, but of those that are cut only where there is no other (see `without_fragments`).
     """
 
     parts: Sequence[Sequence[tuple[int, NDArray[np.float32]]]]
@@ -114,7 +117,8 @@ class PictureMasks:
         if len(windows) == 1:
             groups = [[(0, label)] for label in range(1, len(masks[0]) + 1)]
         else:
-            groups = join([compose_label_map(found, rule) for found in masks], windows)
+            label_maps = [compose_label_map(found, rule) for found in masks]
+            groups = without_fragments(join(label_maps, windows), label_maps, windows)
         return cls([[(k, masks[k][label - 1]) for k, label in group] for group in groups[:most]], size, preprocessing)
 
     def __len__(self) -> int:
@@ -123,12 +127,18 @@ class PictureMasks:
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Masks `[h, w]` in [0, 1], one at a time: a large picture has no room for all."""
-        return (self._back(parts) for parts in self.parts)
+        for window, mask in map(self._back, self.parts):
+            whole = np.zeros(self.size, np.float32)
+            window.cut(whole)[...] = mask
+            yield whole
 
     def label_map(
         self, rule: Composition = DEFAULT, foregrounds: Sequence[NDArray[np.float32]] | None = None
     ) -> NDArray[np.int32]:
         """Hard label map `[h, w]`; label t is the t-th mask.
+
+        Of several windows, masks that would keep less than half of the pixels that they hold are left out of it: they
+        repeat what another window shows.
 
         Args:
             rule: how masks share the pixels.
@@ -137,22 +147,36 @@ class PictureMasks:
         Raises:
             ValueError: the rule fills, and there are no foregrounds.
         """
-        owner = np.zeros(self.size, np.min_scalar_type(len(self)))
-        best = np.zeros(self.size, np.float32)
-        for number, mask in enumerate(self, start=1):
-            wins = mask > best if rule.overlaps == "most-probable" else (mask >= rule.threshold) & (best == 0)
-            owner[wins] = number
-            best[wins] = mask[wins]
-        owner[best < rule.threshold] = 0
-        del best
-        label_map = owner.astype(np.int32)
+        label_map, held = self._owners(rule, set())
+        if len(self.preprocessing.windows(self.size)) > 1:
+            owned = np.bincount(label_map.ravel(), minlength=len(held))
+            repeated = np.flatnonzero(owned < LEAST_OWNED * held)
+            if len(repeated):
+                label_map, _ = self._owners(rule, set(repeated.tolist()))
         if rule.fill == 0:
             return label_map
         if foregrounds is None:
             raise ValueError(f"fill = {rule.fill} needs the predicted foreground of every window, got none")
-        foreground = self._back(list(enumerate(foregrounds))) >= FOREGROUND_LEVEL
+        foreground = self._back(list(enumerate(foregrounds)))[1] >= FOREGROUND_LEVEL
         scaled = self.preprocessing.scaled_size(self.size)
         return fill_foreground(label_map, foreground, rule.fill, (scaled[0] / self.size[0], scaled[1] / self.size[1]))
+
+    def _owners(self, rule: Composition, without: set[int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The label map `[h, w]` without filling, and the number of pixels that each label `[T + 1]` holds."""
+        owner = np.zeros(self.size, np.min_scalar_type(len(self)))
+        best = np.zeros(self.size, np.float32)
+        held = np.zeros(len(self) + 1, np.int64)
+        for number, parts in enumerate(self.parts, start=1):
+            if number in without:
+                continue
+            window, mask = self._back(parts)
+            held[number] = (mask >= rule.threshold).sum()
+            there = window.cut(best)
+            wins = mask > there if rule.overlaps == "most-probable" else (mask >= rule.threshold) & (there == 0)
+            window.cut(owner)[wins] = number
+            there[wins] = mask[wins]
+        owner[best < rule.threshold] = 0
+        return owner.astype(np.int32), held
 
     def hard(self, threshold: float = DEFAULT.threshold) -> NDArray[np.bool_]:
         """Where each mask reaches `threshold`: `[T, h, w]` bool, overlaps included and nothing filled."""
@@ -163,14 +187,24 @@ class PictureMasks:
         return self._stack(np.dtype(np.float32), None)
 
     def _stack(self, dtype: np.dtype[Any], threshold: float | None) -> NDArray[Any]:
-        kept = np.empty((len(self), *self.size), dtype)
-        for place, mask in zip(kept, self, strict=True):
-            place[...] = mask if threshold is None else mask >= threshold
+        kept = np.zeros((len(self), *self.size), dtype)
+        for place, (window, mask) in zip(kept, map(self._back, self.parts), strict=True):
+            window.cut(place)[...] = mask if threshold is None else mask >= threshold
         return kept
 
-    def _back(self, parts: Sequence[tuple[int, NDArray[np.float32]]]) -> NDArray[np.float32]:
-        """The largest probability of the parts `[H, W]` of windows, at every pixel of the picture."""
-        return np.maximum.reduce([self.preprocessing.masks_back(part[None], self.size, k)[0] for k, part in parts])
+    def _back(self, parts: Sequence[tuple[int, NDArray[np.float32]]]) -> tuple[Window, NDArray[np.float32]]:
+        """Where parts `[H, W]` of windows lie in the picture, and their largest probability there."""
+        found = [self.preprocessing.mask_back(part, self.size, k) for k, part in parts]
+        if len(found) == 1:
+            return found[0]
+        y, x = (min(getattr(window, side) for window, _ in found) for side in ("y", "x"))
+        bottom, right = max(w.y + w.height for w, _ in found), max(w.x + w.width for w, _ in found)
+        whole = Window(y, x, bottom - y, right - x)
+        largest = np.zeros(whole.size, np.float32)
+        for window, mask in found:
+            place = window.within(whole).cut(largest)
+            np.maximum(place, mask, out=place)
+        return whole, largest
 
 
 def compose_windows(

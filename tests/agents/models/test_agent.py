@@ -11,7 +11,8 @@ from acis_env import SegmentationEnv, SegmentationVectorEnv, dynamics
 from acis_env.datasets.preprocessing import Squeeze, parse_preprocessing, resize_masks
 from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
-from agents.models.agent import Agent, load_checkpoint, save_checkpoint
+from agents.models.agent import Agent
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.models.composition import Composition, compose_label_map, compose_windows
 
 ODD = (50, 70)
@@ -346,7 +347,7 @@ def test_a_large_image_is_segmented_in_batches_of_windows(agent, monkeypatch):
     own = Agent(agent.actor, agent.pretrained, max_steps=2, preprocessing="tile")
     large = np.random.default_rng(0).integers(0, 256, (100, 110, 3), dtype=np.uint8)
     expected = own.segment(large)
-    monkeypatch.setattr("agents.models.agent.MAX_WINDOWS", 5)
+    monkeypatch.setattr("agents.models.segmentation.MAX_WINDOWS", 5)
     sizes = []
     predict = own.predict_masks
     monkeypatch.setattr(own, "predict_masks", lambda state, cap: (sizes.append(len(state)), predict(state, cap))[1])

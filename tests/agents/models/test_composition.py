@@ -94,7 +94,7 @@ def test_no_more_masks_are_kept_than_asked_for():
 
 
 def nearest_by_hand(label_map, foreground, distance, pitch):
-    """All labels that filling may give every pixel: those of the pixels at the least distance, if that is near enough."""
+    """All labels that filling may give every pixel: those at the least distance, if that is near enough."""
     owned = [(int(y), int(x)) for y, x in np.argwhere(label_map > 0)]
     found = np.empty(label_map.shape, object)
     for y, x in np.ndindex(label_map.shape):
@@ -126,7 +126,7 @@ def test_nothing_is_filled_at_a_distance_of_zero_or_where_there_is_no_mask():
 
 
 def test_distances_are_measured_in_pixels_of_the_networks_and_masks_stay_as_they_are():
-    """A picture of twice the networks' height and four times their width; a mask in the first column, all foreground."""
+    """A picture of twice the networks' height and four times their width; a mask in the first column."""
     masks = np.zeros((1, 8, 8), np.float32)
     masks[0, :, :1] = 1
     everywhere, size = [np.ones((8, 8), np.float32)], (16, 32)
@@ -149,7 +149,7 @@ def test_filling_in_windows_uses_the_foreground_of_all_of_them():
     found = [masks if window.x == 0 else masks[:0] for window in windows]
     label_map, _ = compose_windows(found, (32, 56), preprocessing, Composition(fill=100), foregrounds=foregrounds)
     np.testing.assert_array_equal(label_map, (np.arange(56) < 32)[None].repeat(32, 0))
-    with pytest.raises(ValueError, match="fill = 2.0 needs the predicted foreground"):
+    with pytest.raises(ValueError, match=r"fill = 2\.0 needs the predicted foreground"):
         compose_windows(found, (32, 56), preprocessing, Composition(fill=2.0))
 
 

@@ -13,7 +13,8 @@ from agents.algorithms.base import core_of
 from agents.algorithms.rollout import split_episodes
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
-from agents.models.agent import Agent, load_checkpoint, save_checkpoint
+from agents.models.agent import Agent
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.models.critic import CriticConfig
 from agents.training.config import Stage
 from agents.training.presets import PRESETS
