@@ -224,8 +224,8 @@ class Agent:
             soft: give masks as probabilities, in four times the memory, and not as where these reach the threshold.
             scale: cut windows of the networks' size out of the picture times this factor, or "auto", by which objects
                 look as large as in training; None takes the agent's preprocessing.
-            overlap: least share of a window that it has in common with its neighbour, in [0, 0.75]; None: a half where a
-                scale is given, else the agent's own.
+            overlap: least share of a window that it has in common with its neighbour, in [0, 0.75]; None: a half where
+                a scale is given, else the agent's own.
 
         Raises:
             ValueError: an image is not uint8 RGB, or too thin for the preprocessing; or the scale or overlap is none.

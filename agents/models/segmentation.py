@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -60,6 +61,15 @@ class Segmentation:
         return [int(label) for label in label_areas(self.label_map).nonzero()[0] if label > 0]
 
 
+@dataclass(frozen=True)
+class Segmented:
+    """What the agent finds in a window."""
+
+    masks: NDArray[np.float32]  # [T, H, W] in [0, 1]
+    foreground: NDArray[np.float32]  # [H, W] in [0, 1], predicted
+    stopped: bool  # by the termination unit
+
+
 def segment_pictures(
     agent: Agent,
     images: Sequence[NDArray[np.uint8]],
@@ -72,22 +82,16 @@ def segment_pictures(
     channels_first = [as_channels_first(image) for image in images]
     ways = [choose_preprocessing(agent, image, scale, overlap) for image in channels_first]
     cut = [torch.from_numpy(way.images(image)) for way, image in zip(ways, channels_first, strict=True)]
-    masks: list[NDArray[np.float32]] = []
-    foregrounds: list[NDArray[np.float32]] = []
-    stopped: list[bool] = []
-    for batch in torch.cat(cut).split(MAX_WINDOWS) if cut else ():
-        for found, foreground, has_stopped in _segment_windows(agent, batch, max_steps):
-            masks.append(found)
-            foregrounds.append(foreground)
-            stopped.append(has_stopped)
-    results, first, rule = [], 0, agent.composition
+    is_part = [torch.full((len(windows),), len(windows) > 1) for windows in cut]
+    found = iter(_segment_windows(agent, torch.cat(cut), torch.cat(is_part), max_steps) if cut else ())
+    results, rule = [], agent.composition
     for image, way, windows in zip(channels_first, ways, cut, strict=True):
-        own, size = slice(first, first + len(windows)), (image.shape[1], image.shape[2])
-        first += len(windows)
-        parts = PictureMasks.joined(masks[own], size, way, rule)
-        _warn_if_far(agent, foregrounds[own], size)
-        label_map = parts.label_map(rule, foregrounds[own])
-        results.append(Segmentation(label_map, parts, all(stopped[own]), None if soft else rule.threshold))
+        own, size = list(islice(found, len(windows))), (image.shape[1], image.shape[2])
+        foregrounds = [one.foreground for one in own]
+        _warn_if_far(agent, foregrounds, size)
+        parts = PictureMasks.joined([one.masks for one in own], size, way, rule)
+        stopped, threshold = all(one.stopped for one in own), None if soft else rule.threshold
+        results.append(Segmentation(parts.label_map(rule, foregrounds), parts, stopped, threshold))
     return results
 
 
@@ -140,14 +144,29 @@ def _estimate(agent: Agent, image: NDArray[np.uint8]) -> float:
     return estimate_scale(image, agent.pretrained.size, agent.scale.depth, predict)
 
 
-def _segment_windows(
-    agent: Agent, windows: Tensor, max_steps: int
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32], bool]]:
-    """Masks `[T, H, W]`, foreground `[H, W]`, and whether the agent stopped by itself, of windows `[K, 3, H, W]`."""
-    state = agent.source.begin_images(windows.to(agent.device), max_steps)
-    foregrounds = state.context[:, FOREGROUND].numpy(force=True)
-    prediction = agent.predict_masks(state, max_steps)
-    return list(zip(prediction.counted(), foregrounds, prediction.stopped.tolist(), strict=True))
+def _segment_windows(agent: Agent, windows: Tensor, is_part: Tensor, max_steps: int) -> list[Segmented]:
+    """What the agent finds in windows `[K, 3, H, W]`; it is not asked where a part of a picture shows no foreground.
+
+    Args:
+        agent: segments, `MAX_WINDOWS` at a time.
+        windows: uint8.
+        is_part: `[K]` bool, whether the picture has other windows.
+        max_steps: cap on the number of masks in each window.
+    """
+    foregrounds: dict[int, NDArray[np.float32]] = {}
+    for batch in is_part.nonzero()[:, 0].split(MAX_WINDOWS):
+        context = agent.pretrained.context_network.context(windows[batch].to(agent.device))
+        foregrounds |= zip(batch.tolist(), context[:, FOREGROUND].numpy(force=True), strict=True)
+    empty = {k for k, foreground in foregrounds.items() if foreground.max() < FOREGROUND_LEVEL}
+    nothing = np.zeros((0, *agent.pretrained.size), np.float32)
+    found = {k: Segmented(nothing, foregrounds[k], True) for k in empty}
+    for batch in torch.tensor([k for k in range(len(windows)) if k not in empty], dtype=torch.int64).split(MAX_WINDOWS):
+        state = agent.source.begin_images(windows[batch].to(agent.device), max_steps)
+        prediction = agent.predict_masks(state, max_steps)
+        shown = state.context[:, FOREGROUND].numpy(force=True)
+        answers = zip(prediction.counted(), shown, prediction.stopped.tolist(), strict=True)
+        found |= zip(batch.tolist(), (Segmented(*answer) for answer in answers), strict=True)
+    return [found[k] for k in range(len(windows))]
 
 
 def _warn_if_far(agent: Agent, foregrounds: Sequence[NDArray[np.float32]], size: tuple[int, int]) -> None:

@@ -105,6 +105,16 @@ def test_without_errors_in_the_windows_there_are_none_in_the_picture(stand_in):
     assert len(result) > stand_in.max_steps
 
 
+def test_the_agent_is_not_asked_about_windows_without_foreground_but_about_a_whole_picture_it_is(stand_in, monkeypatch):
+    label_map, asked, predict = np.zeros((100, 100), np.int32), [], stand_in.predict_masks
+    label_map[4:14, 4:14] = 1
+    monkeypatch.setattr(stand_in, "predict_masks", lambda s, cap: asked.append(len(s)) or predict(s, cap))
+    result = stand_in.segment(paint(label_map), scale=1.0, overlap=0.0)
+    assert (asked, len(result), result.stopped) == ([1], 1, True)
+    assert len(stand_in.segment(np.zeros((32, 32, 3), np.uint8))) == 0
+    assert asked == [1, 1]
+
+
 def test_the_cap_is_that_of_a_window(stand_in):
     label_map = draw((100, 100), 12)
     result = stand_in.segment(paint(label_map), max_steps=1, scale=1.0)
