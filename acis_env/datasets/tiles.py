@@ -148,39 +148,50 @@ def without_fragments(
         label_maps: of each of `K` windows, `[H, W]`, 0 = background.
         windows: where they lie.
     """
-    cut = [_cut_labels(label_map, window, windows) for label_map, window in zip(label_maps, windows, strict=True)]
+    edges = _edges(windows)
+    ends = *edges[:, :2].min(0), *edges[:, :2].max(0)  # y and x of the first and the last windows
+    cut = [_cut_labels(label_map, window, ends) for label_map, window in zip(label_maps, windows, strict=True)]
     kept = [[part for part in group if part[1] not in cut[part[0]]] or list(group) for group in groups]
     areas = [np.bincount(label_map[label_map > 0], minlength=1) for label_map in label_maps]
     size = [max(int(areas[k][label]) for k, label in group) for group in kept]
     owner = {part: number for number, group in enumerate(groups) for part in group}
     for number in sorted(range(len(kept)), key=lambda number: size[number]):
         if all(label in cut[k] for k, label in kept[number]):
-            around = [_most_around(part, label_maps, windows) for part in kept[number]]
+            around = [_most_around(part, label_maps, windows, edges) for part in kept[number]]
             holders = {owner[part] for part in around if part is not None}
             if None not in around and all(size[other] > size[number] for other in holders):
                 kept[number] = []
     return [group for group in kept if group]
 
 
-def _cut_labels(label_map: NDArray[Any], window: Window, windows: Sequence[Window]) -> set[int]:
-    """Labels that come near a side of `window` beyond which the picture, which all windows cover, goes on."""
-    sides = []
-    if window.y > min(other.y for other in windows):
-        sides.append(label_map[:NEAR].ravel())
-    if window.x > min(other.x for other in windows):
-        sides.append(label_map[:, :NEAR].ravel())
-    if window.y < max(other.y for other in windows):
-        sides.append(label_map[-NEAR:].ravel())
-    if window.x < max(other.x for other in windows):
-        sides.append(label_map[:, -NEAR:].ravel())
+def _cut_labels(label_map: NDArray[Any], window: Window, ends: tuple[int, int, int, int]) -> set[int]:
+    """Labels that come near a side of `window` beyond which the picture goes on.
+
+    Args:
+        label_map: `[H, W]` of the window.
+        window: where it lies.
+        ends: the `y` and `x` of the windows at the top and at the left, and of those at the bottom and at the right.
+    """
+    sides = [
+        side.ravel()
+        for side, goes_on in (
+            (label_map[:NEAR], window.y > ends[0]),
+            (label_map[:, :NEAR], window.x > ends[1]),
+            (label_map[-NEAR:], window.y < ends[2]),
+            (label_map[:, -NEAR:], window.x < ends[3]),
+        )
+        if goes_on
+    ]
     return set(np.concatenate(sides).tolist()) - {0} if sides else set()
 
 
-def _most_around(part: Part, label_maps: Sequence[NDArray[Any]], windows: Sequence[Window]) -> Part | None:
+def _most_around(
+    part: Part, label_maps: Sequence[NDArray[Any]], windows: Sequence[Window], edges: NDArray[np.int64]
+) -> Part | None:
     """The part of another window that holds most pixels of `part`, if it holds more than half of them."""
     k, label = part
     best, most = None, int((label_maps[k] == label).sum()) / 2
-    for other in _meeting(k, windows):
+    for other in _meeting(k, edges):
         common = windows[k].common(windows[other])
         ours = common.within(windows[k]).cut(label_maps[k]) == label
         theirs = common.within(windows[other]).cut(label_maps[other])[ours]
@@ -190,9 +201,13 @@ def _most_around(part: Part, label_maps: Sequence[NDArray[Any]], windows: Sequen
     return best
 
 
-def _meeting(k: int, windows: Sequence[Window]) -> list[int]:
+def _edges(windows: Sequence[Window]) -> NDArray[np.int64]:
+    """First row and column of each window, and those after the last: `[K, 4]`."""
+    return np.array([(w.y, w.x, w.y + w.height, w.x + w.width) for w in windows], np.int64)
+
+
+def _meeting(k: int, edges: NDArray[np.int64]) -> list[int]:
     """Numbers of the windows that have pixels in common with window `k`, itself not among them."""
-    edges = np.array([(w.y, w.x, w.y + w.height, w.x + w.width) for w in windows])
     meets = (edges[:, :2] < edges[k, 2:]).all(1) & (edges[k, :2] < edges[:, 2:]).all(1)
     return [other for other in np.flatnonzero(meets).tolist() if other != k]
 
@@ -200,8 +215,11 @@ def _meeting(k: int, windows: Sequence[Window]) -> list[int]:
 def _agreements(label_maps: Sequence[NDArray[Any]], windows: Sequence[Window]) -> list[tuple[Part, Part]]:
     """Pairs of parts in different windows that agree, those with most pixels in common first."""
     found: list[tuple[int, Part, Part]] = []
+    edges, is_filled = _edges(windows), [bool((label_map > 0).any()) for label_map in label_maps]
     for k, window in enumerate(windows):
-        for other in (other for other in _meeting(k, windows) if other > k):
+        for other in _meeting(k, edges) if is_filled[k] else ():
+            if other < k or not is_filled[other]:
+                continue
             common = window.common(windows[other])
             ours = common.within(window).cut(label_maps[k]).ravel().astype(np.int64)
             theirs = common.within(windows[other]).cut(label_maps[other]).ravel().astype(np.int64)
