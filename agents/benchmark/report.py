@@ -91,7 +91,7 @@ def _set(results: SetResults, pictures: Path, reference: str) -> list[Block]:
     said = f", options `{options}`" if options else ""
     blocks: list[Block] = [
         Heading(results.name),
-        Text(f"{results.scenes['num_scenes']} scenes of split `{configuration['split']}`{said}."),
+        Text(f"{results.scenes['num_scenes']} scenes of split `{configuration['split']}`{said}{_filling(results)}."),
         _table(results),
         *(_published(results)),
         *_differences(results, reference),
@@ -109,6 +109,12 @@ def _set(results: SetResults, pictures: Path, reference: str) -> list[Block]:
         _costs(results),
     ]
     return blocks
+
+
+def _filling(results: SetResults) -> str:
+    """What is said of the rule by which label maps are filled, if they are."""
+    fill = results.first()["rows"]["agent"].get("fill", 0)
+    return f"; label maps filled up to {fill:g} px, in every row" if fill else ""
 
 
 def _table(results: SetResults) -> Table:

@@ -37,6 +37,9 @@ class Benchmark:
     """Pre-trained networks of sets, as SET=NAME or SET=FOLDER; by default the bundled ones, or networks are trained."""
     splits: tuple[str, ...] = ()
     """Splits to evaluate on, as SET=SPLIT; by default "test" of leaves and "val" of everything else."""
+    fill: tuple[str, ...] = ()
+    """Distances of filling of sets, as SET=PIXELS at the size of the networks, the same for every row of a set; see
+    `acis evaluate --fill chosen`."""
     plan: bool = False
     """Print the plan, and run nothing."""
     merge: tuple[Path, ...] = ()
@@ -109,12 +112,13 @@ class Benchmark:
     def _command(self) -> str:
         """The command, with the names of folders left open."""
         options = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds, "budget": (self.budget,)}
+        options |= {"fill": self.fill} if self.fill else {}
         text = " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in options.items())
         places = [text.partition("=")[0] + "=FOLDER" for text in self.roots]
         return f"acis benchmark {text}" + (f" --roots {' '.join(places)}" if places else "")
 
     def _cells(self) -> list[Cell]:
-        named = (named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits"))
+        named = (named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits", "fill"))
         options = list(named)
         sets = [find_set(name, *options) for name in self.sets]
         agents = dict(find_agent(text, self.trust) for text in self.agents)

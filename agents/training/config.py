@@ -10,6 +10,7 @@ from typing import Any
 from acis_env.configs import check_at_least, config_from_dict
 from agents.algorithms import AlgorithmConfig, LearnerConfig
 from agents.environment import EnvConfig
+from agents.models.composition import Composition, Overlaps
 
 EARLIER_VERSION = "written by an earlier version of acis-env, whose configurations have phases instead of stages"
 """Beginning of the error about a configuration of the former format; what to do follows it."""
@@ -49,6 +50,11 @@ class TrainConfig:
     max_steps: int | None = None
     """Cap on the number of masks where the termination unit does not stop. None: the instances of the fullest training
     scene, as the paper has it (21 on CVPPP, 16 on KITTI)."""
+    overlaps: Overlaps = "most-probable"
+    """Mask that gets a pixel which several hold: the most probable there, or the first predicted."""
+    fill: float = 0.0
+    """Distance in pixels, at the size of the networks, up to which predicted foreground that no mask holds goes to the
+    nearest mask of a label map; 0: it is background."""
     eval_every: int = 100
     """Iterations between evaluations on validation scenes."""
     eval_scenes: int = 50
@@ -62,6 +68,7 @@ class TrainConfig:
         for name in ("batch_size", "eval_every", "eval_scenes", "monitor_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        Composition(overlaps=self.overlaps, fill=self.fill)  # checks both
         check_at_least(1, self, "max_steps")
         check_at_least(0, self, "seed")
         for stage in self.stages:

@@ -25,7 +25,10 @@ from agents.evaluation.critics import explained_variance_per_step
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.tables import scene_sheet
-from agents.models.agent import Agent, check_format
+from agents.models.agent import Agent
+from agents.models.checkpoints import check_format
+from agents.models.composition import Composition
+from agents.models.scale import TrainingScale, measure_scale
 from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
 from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
 from agents.training.interruption import Interrupted, Signals, deferred_signals, name_of
@@ -34,6 +37,8 @@ from agents.training.origin import describe_origin, find_changes
 
 FORMAT = "acis-run-4"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
+SCALE_SCENES = 64
+"""Number of training scenes in which the size of instances is measured, spread evenly over all of them."""
 
 
 class Trainer:
@@ -218,7 +223,12 @@ class Trainer:
         """Measure the agent on validation scenes."""
         agent, source = self.agent(), core_of(self._val_env).source
         evaluation = evaluate(
-            "agent", agent_segmenter(agent), source, agent.threshold, num_pictures=8, num_scenes=self.config.eval_scenes
+            "agent",
+            agent_segmenter(agent),
+            source,
+            agent.composition,
+            num_pictures=8,
+            num_scenes=self.config.eval_scenes,
         )
         per_step = {"dice_per_step": evaluation.dice_at_step()}
         if isinstance(self.algorithm, ActorCritic):
@@ -235,12 +245,20 @@ class Trainer:
             self.learner.actor,
             self.learner.pretrained,
             self.config.max_steps or core.source.own_scenes.max_instances,
-            core.threshold,
+            Composition(core.threshold, self.config.overlaps, self.config.fill),
             core.action_scale,
             None if self.algorithm is None else self.algorithm.selection,
             refine=bool(core.arguments["refine"]),
             preprocessing=core.arguments["preprocessing"],
+            scale=self.training_scale,
         )
+
+    @cached_property
+    def training_scale(self) -> TrainingScale | None:
+        """How large instances are in training scenes, of which some are looked at; None if they have none."""
+        scenes = self.core.source.own_scenes
+        chosen = np.unique(np.linspace(0, len(scenes) - 1, min(SCALE_SCENES, len(scenes))).round().astype(int))
+        return measure_scale(scenes.gather(chosen.tolist())[1].numpy(force=True))
 
     def save(self) -> None:
         """Write the agent, then the checkpoint; every process has to call it."""

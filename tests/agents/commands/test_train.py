@@ -16,7 +16,7 @@ from acis_env.folders import claimed
 from acis_env.weights import load_pretrained, save_weights
 from agents.commands.train import Train
 from agents.environment import TRAINING
-from agents.models.agent import load_checkpoint
+from agents.models.checkpoints import load_checkpoint
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
 

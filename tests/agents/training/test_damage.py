@@ -10,7 +10,7 @@ import torch
 
 from acis_env.folders import claimed
 from agents.algorithms import ActorCritic
-from agents.models.agent import load_checkpoint, save_checkpoint
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.training.interruption import Interrupted
 from agents.training.trainer import Trainer
 from tests.reliability.compare import check_same_end, differences
