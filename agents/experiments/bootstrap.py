@@ -51,7 +51,8 @@ def interquartile_mean(scores: ArrayLike) -> BootstrapInterval:
     runs = _checked(scores)
     drawn = np.random.default_rng(0).integers(runs.shape[1], size=(REPEATS, *runs.shape))
     samples = np.take_along_axis(runs[None], drawn, 2).reshape(REPEATS, -1)
-    return _interval(float(trim_mean(runs, 0.25, axis=None)), trim_mean(samples, 0.25, axis=1), runs.shape)
+    value, means = trim_mean(runs.ravel(), 0.25), np.asarray(trim_mean(samples, 0.25, axis=1))
+    return _interval(float(value), means, runs.shape)
 
 
 def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> BootstrapInterval:
@@ -87,7 +88,7 @@ def performance_profile(scores: Sequence[Sequence[ArrayLike]]) -> list[Bootstrap
     Raises:
         ValueError: scores are not finite, there are none, or sets differ in the number of runs.
     """
-    means_of_runs = _checked([[np.mean(scenes) for scenes in runs] for runs in scores])
+    means_of_runs = _checked([[np.asarray(scenes, np.float64).mean() for scenes in runs] for runs in scores])
     above = [[(np.asarray(scenes)[:, None] > LEVELS).mean(0) for scenes in runs] for runs in scores]
     profiles = np.array(above)  # [K, R, levels]
     shares = _shares(means_of_runs, np.random.default_rng(0))
@@ -107,7 +108,8 @@ def _checked(scores: ArrayLike) -> NDArray[np.float64]:
 def _shares(runs: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
     """What every run of `[K, R]` makes up of its set, each time that `R` are drawn anew: `[REPEATS, K, R]`."""
     sets, count = runs.shape
-    return generator.multinomial(count, np.full(count, 1 / count), size=(REPEATS, sets)) / count
+    times: NDArray[np.int64] = generator.multinomial(count, np.full(count, 1 / count), size=(REPEATS, sets))
+    return times / count
 
 
 def _interval(value: float, samples: NDArray[np.float64], shape: tuple[int, ...]) -> BootstrapInterval:
