@@ -6,10 +6,10 @@ Four networks that read and write tensors by name, so that a loop hands a dictio
 | --- | --- | --- |
 | `context.onnx` | `images` `[B, 3, H, W]` uint8 | `context` `[B, 12, H, W]` |
 | `condition.onnx` | `context` | what stays fixed in an episode: `actor_0`, `decoder_0`, ... |
-| `actor.onnx` | `mask` `[B, 1, H, W]`, `memory` `[B, M, S]`, what is fixed | `action` `[B, l]`, `continue_logit` `[B]`, `next_memory` |
+| `actor.onnx` | `mask`, `memory`, what is fixed | `action` `[B, l]`, `continue_logit` `[B]`, `next_memory` |
 | `decoder.onnx` | `action`, what is fixed | `predicted_mask` `[B, 1, H, W]` |
 
-`mask` is `M_t`; it and `memory` are zero at first. Where a critic chooses among candidates, it does so in `actor.onnx`;
+`mask` `[B, 1, H, W]` is `M_t`; it and `memory` `[B, M, S]` are zero at first. Where a critic chooses among candidates, it does so in `actor.onnx`;
 where masks are refined, `decoder.onnx` does it. `agent.json` says the rest.
 """
 
