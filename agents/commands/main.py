@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "Train an agent by a named preset, or resume an interrupted run.",
     "evaluate": "Measure an agent on held-out scenes, beside a random agent and the decoder's bound.",
     "segment": "Segment images with a trained agent.",
+    "export": "Write a trained agent as ONNX files, which run without torch.",
     "data": "Check, describe or convert a data set.",
     "submit": "Write predictions in the form that a benchmark's server takes.",
     "paper": "Run the published pipeline on CVPPP or KITTI, from the data to a submission.",
