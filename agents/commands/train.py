@@ -60,7 +60,7 @@ class Train:
     extend: int | None = None
     """With --resume: train so many more iterations in the last stage. The run may be finished, or not. From here on
     learning rates are those of a stage that had been planned so long: where it is then not yet through 70 % of its
-    length, they rise again before they fall. If an extended run is interrupted, --resume alone goes on to its new end."""
+    length, they rise again before they fall. An extended run that was interrupted goes on by --resume alone."""
     allow_changes: bool = False
     """Continue although scenes, weights or the number of threads are no longer those of the run; the result is then
     another one."""
@@ -83,9 +83,10 @@ class Train:
             return
         given = [f"--{name} {getattr(known, name)}" for name in LENGTHS if getattr(known, name) is not None]
         if known.resume is not None and (others or given):
+            unused = " ".join([*others, *given])
             raise ValueError(
-                f"--resume goes on with the settings of the run in {known.resume}, where {' '.join(others + given)} would "
-                "have no effect: leave it out, or begin another run"
+                f"--resume goes on with the settings of the run in {known.resume}, where {unused} would have no "
+                "effect: leave it out, or begin another run"
             )
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both say how long to train: leave one of them out")

@@ -24,7 +24,7 @@ class Stage:
     algorithm: AlgorithmConfig
     """Settings of the algorithm."""
     iterations: int
-    """Number of iterations (with --minutes the weight of the stage among the others), those in which a critic warms up included."""
+    """Number of iterations, those in which a critic warms up included; with --minutes, the weight of the stage."""
     sequence_length: int | None = None
     """Curriculum: number of instances to find per scene; the others, if it has more, are given in the first mask. None:
     what the environment says."""

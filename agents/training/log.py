@@ -82,7 +82,7 @@ class TrainingLog:
         history: Sequence[Mapping[str, float]],
         done: int | None = None,
     ) -> None:
-        """Write the losses of an iteration, for which the host waits once; `done` units are done, or `iteration` + 1."""
+        """Write the losses of an iteration, for which the host waits once; by then `done` units are done."""
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         with self._writing():
             for tag, value in values.items():

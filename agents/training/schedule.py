@@ -134,8 +134,8 @@ def extended(config: TrainConfig, iteration: int, state: Mapping[str, Any], more
         schedule.load_state_dict(iteration, state)
         if not schedule.is_over:
             raise ValueError(
-                f"{source}: extend needs a run whose time is over, got one after {schedule.progress}: resume it without "
-                "--extend (extend=None) first"
+                f"{source}: extend needs a run whose time is over, got one after {schedule.progress}: resume it "
+                "without --extend (extend=None) first"
             )
         lengths = [end - first for first, end in pairwise([*schedule.firsts, iteration])]
         stages = (replace(stage, iterations=n) for stage, n in zip(config.stages, lengths, strict=True))
