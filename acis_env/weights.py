@@ -111,7 +111,7 @@ def save_weights(
         training: JSON-able notes on how it was trained and what it scores.
         half: store floats as float16, for half the size; loading gives float32 again.
     """
-    stem = "context" if isinstance(module, ContextNetwork) else "autoencoder"
+    stem = stem_of(module)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     if half:
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
@@ -119,6 +119,11 @@ def save_weights(
         unfinished.write_bytes(save(state))  # save_file would make the file unreadable for others
         content = {"config": asdict(module.config), "training": dict(training or {}), WEIGHTS_SUM: file_sum(unfinished)}
     write_json(folder / f"{stem}.json", content, checksum=True)
+
+
+def stem_of(module: ContextNetwork | MaskAutoencoder) -> str:
+    """Name of the files of `module`, without their ends."""
+    return "context" if isinstance(module, ContextNetwork) else "autoencoder"
 
 
 def build(make: Callable[[], Module], state: Mapping[str, Any], source: str) -> Module:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from acis_env.folders import claimed, new_folder
+from acis_env.verdict import check_weights
 from agents.algorithms import ActorCriticConfig
 from agents.algorithms.distributed import ProcessGroup, join_group
 from agents.environment import EnvConfig, JsonObject
@@ -47,6 +48,8 @@ class Train:
     ACIS_CVPPP_ROOT. With --resume, where the data of the run are now."""
     weights: str | None = None
     """Pre-trained networks: a bundled name or a folder. With --resume, where those of the run are now."""
+    accept_weak_weights: bool = False
+    """Train on networks whose score on held-out scenes, by their cards, is below 0.5."""
     env_options: JsonObject | None = None
     """Further keyword arguments of the environment, added to those of the preset, such as '{"score": "iou"}'."""
     iterations: int | None = None
@@ -101,7 +104,8 @@ class Train:
         """Train to the end of the schedule.
 
         Raises:
-            ValueError: `out` holds a run already, or another process is training there.
+            ValueError: `out` holds a run already, another process is training there, the networks are too weak, or an
+                argument has no effect.
         """
         for name, is_given in (("allow-changes", self.allow_changes), ("extend", self.extend is not None)):
             if is_given and self.resume is None:
@@ -109,6 +113,8 @@ class Train:
         if self.extend is not None and self.extend < 1:
             raise ValueError(f"--extend must be at least 1, the number of iterations to add, got {self.extend}")
         config = self.resolved() if self.resume is None else load_config(self.resume)
+        if self.resume is None and not self.accept_weak_weights:
+            _check_weights(config.env)
         with join_group(config.device) as group, self._folder(config, group) as folder:
             if self.resume is None:
                 trainer = Trainer(config, folder, group=group)
@@ -160,6 +166,19 @@ class Train:
         config = replace(self.config, env=env.absolute(), stages=(*others, last))
         _check_warmup(config)
         return config
+
+
+def _check_weights(env: EnvConfig) -> None:
+    """Make sure that the networks are good enough to train an agent on, if they are in a folder."""
+    weights = env.kwargs.get("weights")
+    if isinstance(weights, str):
+        try:
+            check_weights(weights)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: an agent finds nothing but what these networks show and draw; train them longer, or pass "
+                "--accept-weak-weights"
+            ) from error
 
 
 def _check_warmup(config: TrainConfig) -> None:

@@ -22,6 +22,8 @@ from agents.models.agent import load_checkpoint
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
 
+WEAK_FLAG = "--accept-weak-weights"
+
 
 def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(run):
     config, preset = load_config(run.folder), PRESETS["ac-dice"]
@@ -72,6 +74,21 @@ def test_weights_of_two_sizes_are_a_mistake(train_arguments, mistake, run, tmp_p
     message = mistake(*train_arguments(tmp_path / "weights", tmp_path / "run"))
     assert "(64, 32)" in message
     assert "(32, 32)" in message
+
+
+def test_an_agent_is_trained_on_weak_weights_only_if_that_is_accepted(mistake, train_arguments, run, tmp_path):
+    weights = tmp_path / "weights"
+    save_weights(weights, load_pretrained(run.weights).autoencoder, {"held_out": {"reconstruction_dice": 0.125}})
+    save_weights(weights, load_pretrained(run.weights).context_network, {"held_out": {"foreground_dice": 0.5}})
+    arguments = [argument for argument in train_arguments(weights, tmp_path / "run") if argument != WEAK_FLAG]
+    message = mistake(*arguments)
+    assert (
+        f"{weights}: reconstruction Dice of the decoder is 0.125 on held-out scenes, expected at least 0.5" in message
+    )
+    assert WEAK_FLAG in message
+    assert "foreground" not in message
+    assert not (tmp_path / "run").exists()
+    assert "would have no effect" in mistake("train", "--resume", run.folder, WEAK_FLAG)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(train_arguments, mistake, run):
@@ -284,7 +301,7 @@ def test_a_run_finds_its_scenes_from_everywhere_and_moved_ones_by_option(
 ):
     monkeypatch.chdir(tmp_path)
     short = ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1, "--eval-scenes", 1]
-    options = ["--weights", run.weights, "--scene-options", '{"min_area": 2}']
+    options = ["--weights", run.weights, "--accept-weak-weights", "--scene-options", '{"min_area": 2}']
     acis("train", "quick", "--scenes", "mine", *options, *short, "--out", "made")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
