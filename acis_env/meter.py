@@ -44,11 +44,19 @@ class Meter:
         if self._bar is None and time.monotonic() >= self._due:
             self._print()
 
+    def __enter__(self) -> Meter:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End."""
+        self.close()
+
     def close(self) -> None:
-        """End; the last state is shown."""
+        """End; the last state is shown, where the work has lasted longer than a line takes to come."""
         if self._bar is not None:
             self._bar.close()
-        elif self.done != self._shown:
+        elif self.done != self._shown and time.monotonic() - self._started >= INTERVAL:
             self._print()
 
     def __str__(self) -> str:
@@ -66,13 +74,10 @@ class Meter:
 
 def metered(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Pass on `items`, `total` of them, and show how many have been done."""
-    meter = Meter(what, total)
-    try:
+    with Meter(what, total) as meter:
         for done, item in enumerate(items, start=1):
             yield item
             meter.advance(done)
-    finally:
-        meter.close()
 
 
 def in_words(seconds: float) -> str:

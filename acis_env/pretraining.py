@@ -22,6 +22,7 @@ from acis_env.configs import check_at_least, check_positive
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import AutoencoderConfig
+from acis_env.interruption import Interrupted, deferred_signals, name_of
 from acis_env.meter import Meter
 from acis_env.metrics import batch_metrics
 from acis_env.ops.labels import IGNORED, count_instances
@@ -211,7 +212,11 @@ def _fit(
 
     The first evaluation comes after a tenth of the training, and a warning with it if the network is weak by then.
     Only the scenes `usable` of `train` are drawn; None means all. A training with these settings that was interrupted
-    in `folder` goes on from the last state.
+    in `folder` goes on from the last state; Ctrl-C and SIGTERM write one.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        Interrupted: a signal came.
     """
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
@@ -219,34 +224,40 @@ def _fit(
     settings = {"training": config, "network": network.config, "scenes": _identity(train)}
     state = Unfinished(folder / f".{type(network).__name__}.pt", settings)
     first = state.load(network, optimizer)
-    meter = Meter(type(network).__name__, config.iterations, first)
     early = config.iterations // 10
     scores: dict[str, Any] = {}
-    for iteration in range(first, config.iterations):
-        decay = (1.0, 0.3, 0.1)[sum(iteration >= m for m in milestones)]
-        optimizer.param_groups[0]["lr"] = config.learning_rate * decay
-        network.train()
-        generator = iteration_generator(config.seed, iteration)
-        batch = draw_batch(train, config.batch_size, config.augmentation, generator, usable)
-        following = iteration_generator(config.seed, iteration + 1)
-        train.expect(draw_indices(len(train), config.batch_size, following, usable))
-        value = loss(batch, iteration)
-        if not torch.isfinite(value):
-            raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        optimizer.step()
-        if (iteration + 1) % config.eval_every == 0 or iteration + 1 in (early, config.iterations):
-            scores = evaluate()
-            done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
-            save_weights(folder, network, {**asdict(config), **done, "held_out": scores}, config.half)
-            if iteration + 1 < config.iterations:
+    with deferred_signals() as signals, Meter(type(network).__name__, config.iterations, first) as meter:
+        for iteration in range(first, config.iterations):
+            decay = (1.0, 0.3, 0.1)[sum(iteration >= m for m in milestones)]
+            optimizer.param_groups[0]["lr"] = config.learning_rate * decay
+            network.train()
+            generator = iteration_generator(config.seed, iteration)
+            batch = draw_batch(train, config.batch_size, config.augmentation, generator, usable)
+            following = iteration_generator(config.seed, iteration + 1)
+            train.expect(draw_indices(len(train), config.batch_size, following, usable))
+            value = loss(batch, iteration)
+            if not torch.isfinite(value):
+                raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            optimizer.step()
+            if (iteration + 1) % config.eval_every == 0 or iteration + 1 in (early, config.iterations):
+                scores = evaluate()
+                done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
+                save_weights(folder, network, {**asdict(config), **done, "held_out": scores}, config.half)
+                if iteration + 1 < config.iterations:
+                    state.save(network, optimizer, iteration + 1)
+                if iteration + 1 == early:
+                    _warn_early(weakness(stem_of(network), scores), early, config.iterations)
+            meter.advance(iteration + 1, loss=f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()})
+            if signals.number and iteration + 1 < config.iterations:
                 state.save(network, optimizer, iteration + 1)
-            if iteration + 1 == early:
-                _warn_early(weakness(stem_of(network), scores), early, config.iterations)
-        meter.advance(iteration + 1, loss=f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()})
-    meter.close()
+                raise Interrupted(
+                    signals.number,
+                    f"{name_of(signals.number)} after iteration {iteration + 1} of {config.iterations}: {folder} holds "
+                    "the state of the training, from which the same command goes on",
+                )
     state.remove()
 
 

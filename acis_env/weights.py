@@ -15,7 +15,7 @@ from torch import nn
 
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.checksums import check_sum, file_sum, read_json
-from acis_env.configs import config_from_dict
+from acis_env.configs import config_from_dict, nearest_first
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.decoder import AutoencoderConfig
 from acis_env.files import replacing, write_json
@@ -82,7 +82,8 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
         if folder.is_dir():
             return folder
     bundled = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
-    raise FileNotFoundError(f"weights {str(weights)!r}: expected a folder or one of the bundled {bundled}")
+    known = nearest_first(str(weights), bundled)
+    raise FileNotFoundError(f"weights {str(weights)!r}: expected a folder or one of the bundled {known}")
 
 
 @unaffected

@@ -14,6 +14,7 @@ import torch
 from acis_env.checksums import read_json
 from acis_env.files import write_json
 from acis_env.folders import claimed
+from acis_env.interruption import Interrupted, Signals, deferred_signals, name_of
 from acis_env.networks import check_device
 from acis_env.sampling import iteration_generator
 from acis_env.surroundings import unaffected
@@ -28,7 +29,6 @@ from agents.evaluation.tables import scene_sheet
 from agents.models.agent import Agent, check_format
 from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
 from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
-from agents.training.interruption import Interrupted, Signals, deferred_signals, name_of
 from agents.training.log import TrainingLog
 from agents.training.origin import describe_origin, find_changes
 from agents.training.schedule import Schedule, extended

@@ -1,17 +1,21 @@
 """Pre-training: very short runs, and evaluations of networks whose quality is known."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from acis_env import pretraining
 from acis_env.augment import NO_AUGMENTATION
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, oracle_context, quantise_angles
 from acis_env.datasets import PackedScenes, Scene
 from acis_env.decoder import AutoencoderConfig
+from acis_env.interruption import Interrupted
 from acis_env.metrics import segmentation_metrics
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import (
@@ -256,3 +260,27 @@ def test_statistics_are_those_of_the_pixels_in_the_unit_interval(packed, scenes)
     pixels = np.stack([scene.image for scene in scenes[:2]]).transpose(1, 0, 2, 3).reshape(3, -1) / 255
     assert mean == pytest.approx(pixels.mean(1), abs=1e-4)
     assert std == pytest.approx(pixels.std(1), abs=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_pre_training_with_its_state_from_which_it_goes_on_to_the_same_bits(
+    packed, tmp_path, monkeypatch, number
+):
+    config = PretrainConfig(iterations=8, batch_size=2, eval_every=1000)
+    whole = pretrain_context(packed, packed, CONTEXT, config, tmp_path / "whole")
+    drawn, draw = [], pretraining.draw_batch
+
+    def draw_and_kill(*arguments):
+        drawn.append(1)
+        if len(drawn) == 3:
+            os.kill(os.getpid(), number)
+        return draw(*arguments)
+
+    monkeypatch.setattr(pretraining, "draw_batch", draw_and_kill)
+    with pytest.raises(
+        Interrupted, match=f"{number.name} after iteration 3 of 8: {tmp_path / 'stopped'} holds"
+    ) as info:
+        pretrain_context(packed, packed, CONTEXT, config, tmp_path / "stopped")
+    assert info.value.number == number
+    assert same(pretrain_context(packed, packed, CONTEXT, config, tmp_path / "stopped"), whole)
+    assert len(drawn) == 8

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from acis_env import meter
 from agents.training.log import COSINES, CriticWatch, TrainingLog
 
 HISTORY = [{"iteration": 1, "sbd": 0.25, "abs_dic": 1.5}]
@@ -33,7 +34,8 @@ def test_losses_scores_curves_and_pictures_are_written_at_their_iteration(tmp_pa
     assert (image.step, image.width, image.height) == (3, 6, 4)
 
 
-def test_the_progress_shows_the_stage_its_score_and_the_last_evaluation(tmp_path, capsys):
+def test_the_progress_shows_the_stage_its_score_and_the_last_evaluation(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(meter, "INTERVAL", 0)
     with TrainingLog(tmp_path, 4, 8) as log:
         log.write(4, "curriculum", losses_of(0.125), HISTORY)
     (shown,) = capsys.readouterr().err.splitlines()
