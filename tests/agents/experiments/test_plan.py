@@ -41,6 +41,6 @@ def test_names_that_do_not_exist_are_named_with_those_that_do(tmp_path):
     with pytest.raises(ValueError, match=r"unknown method 'AC': expected one of AC-.*, BL, .*"):
         plan(tmp_path, methods=("AC",))
     with pytest.raises(
-        ValueError, match=r"unknown scale 'huge': expected one of (smoke|quick|medium|small)(, \\w+){3}$"
+        ValueError, match=r"unknown scale 'huge': expected one of (smoke|quick|medium|small)(, \w+){3}$"
     ):
         plan(tmp_path, scale="huge")
