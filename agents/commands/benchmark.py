@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acis_env.configs import check_at_least
+from acis_env.interruption import naming
 from acis_env.networks import check_device
 from agents.benchmark.cell import Cell
 from agents.benchmark.executors import Place, open_executor
@@ -95,7 +96,7 @@ class Benchmark:
         options = named_values("slurm", self.slurm)
         if self.executor == "slurm" and self.device == "cuda":
             options = {"gpus_per_node": str(self.gpus_per_cell), **options}
-        with open_executor(self.executor, self.jobs, self.out / "submitit", options) as executor:
+        with naming(self.out), open_executor(self.executor, self.jobs, self.out / "submitit", options) as executor:
             return run_stages(stages(cells), executor)
 
     def _report(self, cells: list[Cell]) -> None:

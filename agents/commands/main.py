@@ -75,9 +75,7 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         print(f"acis: {_one_line(error)}", file=sys.stderr)
         sys.exit(MISTAKE)
     except KeyboardInterrupt as interruption:
-        reason = (
-            str(interruption) or "interrupted; what was written is whole, and `acis train --resume` continues a run"
-        )
+        reason = str(interruption) or "interrupted; what was written is whole"
         print(f"acis: {reason}", file=sys.stderr)
         sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
 
@@ -105,6 +103,7 @@ commands:
 
 def _unknown(name: str) -> str:
     nearest = difflib.get_close_matches(name, COMMANDS, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"expected one of {', '.join(COMMANDS)}"
+    others = ", ".join(command for command in COMMANDS if command not in nearest)
+    hint = f"did you mean {' or '.join(nearest)}? There are also {others}" if nearest else f"expected one of {others}"
     problem = f"unknown command {name!r}" if name else "no command given"
     return f"acis: {problem}: {hint} (`acis --help` describes them)"

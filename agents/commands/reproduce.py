@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acis_env.configs import check_at_least
+from acis_env.interruption import naming
 from acis_env.networks import check_device
 from agents.experiments.cell import Cell
 from agents.experiments.methods import scene_sets, tuning_set
-from agents.experiments.plan import pick, plan_cells
+from agents.experiments.plan import describe, pick, plan_cells
 from agents.experiments.reproduce import run_cells, write_reports
 from agents.experiments.running import FailedRunsError
 from agents.models.composition import Composition
@@ -57,10 +58,17 @@ class Reproduce:
         check_device(self.device)
         check_at_least(0, self, "seeds")
         cells = self._plan()
-        failed = [] if self.report_only else run_cells(cells, self.jobs)
+        failed = [] if self.report_only else self._run(cells)
         write_reports(cells, self.out, self._options())
         if failed:
             raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
+
+    def _run(self, cells: list[Cell]) -> list[str]:
+        """Print the plan and run what is missing; returns the names of those that failed."""
+        check_at_least(1, self, "jobs")
+        print(describe(cells, self.jobs), flush=True)
+        with naming(self.out):
+            return run_cells(cells, self.jobs)
 
     def _plan(self) -> list[Cell]:
         known = scene_sets(self.bbbc038, self.scenes)
