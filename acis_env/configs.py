@@ -69,7 +69,9 @@ def nearest_first(name: str, known: Collection[str]) -> list[str]:
 
 def unknown_name(name: str, known: Collection[str]) -> str:
     """What an error says of a name that is none of `known`."""
-    return f"unknown {name!r}, the nearest are {', '.join(map(repr, nearest_first(name, known)[:3]))}"
+    names = [repr(other) for other in nearest_first(name, known)]
+    others = f", and there are {', '.join(names[3:])}" if len(names) > 3 else ""
+    return f"unknown {name!r}, the nearest are {', '.join(names[:3])}{others}"
 
 
 def check_keywords(source: str, function: Callable[..., Any], keywords: Collection[str]) -> None:

@@ -5,6 +5,7 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019, section 5.2.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from acis_env.augment import Augmentation
 from acis_env.autoencoder import MaskAutoencoder
@@ -22,11 +22,17 @@ from acis_env.configs import check_at_least, check_positive
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import AutoencoderConfig
+from acis_env.interruption import Interrupted, deferred_signals, name_of
+from acis_env.meter import Meter
+from acis_env.metrics import batch_metrics
 from acis_env.ops.labels import IGNORED, count_instances
 from acis_env.sampling import SceneBatch, draw_batch, draw_indices, iteration_generator, load_batch
 from acis_env.surroundings import unaffected
 from acis_env.unfinished import Unfinished
-from acis_env.weights import save_weights
+from acis_env.verdict import weakness
+from acis_env.weights import save_weights, stem_of
+
+logger = logging.getLogger(__name__)
 
 RGB = tuple[float, float, float]
 
@@ -50,7 +56,8 @@ class PretrainConfig:
     seed: int = 0
     """Seed of the initial weights, the choice of scenes and their augmentation."""
     eval_every: int = 500
-    """Number of iterations between evaluations on the validation scenes; each also writes the weights."""
+    """Number of iterations between evaluations on the validation scenes, each of which also writes the weights. The
+    first comes after a tenth of the training at the latest."""
     half: bool = False
     """Whether to store the weights as float16, in half the space."""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1)
@@ -152,8 +159,13 @@ def pretrain_autoencoder(
 def evaluate_autoencoder(
     autoencoder: MaskAutoencoder, context_network: ContextNetwork, scenes: PackedScenes
 ) -> dict[str, float]:
-    """Mean and 10 % quantile of the Dice of reconstructions, cut at 0.5, over all instances; 0 where there are none."""
-    dice = []
+    """How well true instances are reconstructed, over all scenes; 0 where there are none.
+
+    Returns:
+        Mean and 10 % quantile of the Dice of reconstructions, cut at 0.5, over all instances; and the mean SBD of label
+        maps made of them, which bounds what an agent can reach.
+    """
+    dice, sbd = [], []
     for batch in iterate(scenes):
         contexts = context_network.context(batch.images)
         for context, label_map in zip(contexts, batch.label_maps, strict=True):
@@ -165,8 +177,16 @@ def evaluate_autoencoder(
             guess = (soft >= 0.5) & (label_map != IGNORED)
             common = (guess * masks).sum((1, 2, 3))
             dice.append(2 * common / (guess.sum((1, 2, 3)) + masks.sum((1, 2, 3))))
+            best, owner = soft[:, 0].max(0)
+            prediction = torch.where(best >= 0.5, owner + 1, 0)[None]
+            measures = batch_metrics(prediction, label_map[None], len(labels), len(labels))
+            sbd.append(float(measures["sbd"]))
     values = torch.cat(dice) if dice else torch.zeros(1)
-    return {"reconstruction_dice": float(values.mean()), "reconstruction_dice_q10": float(values.quantile(0.1))}
+    return {
+        "reconstruction_dice": float(values.mean()),
+        "reconstruction_dice_q10": float(values.quantile(0.1)),
+        "reconstruction_sbd": sum(sbd) / max(len(sbd), 1),
+    }
 
 
 def iterate(scenes: PackedScenes, batch_size: int = 32) -> Iterator[SceneBatch]:
@@ -190,8 +210,13 @@ def _fit(
 ) -> None:
     """Minimise `loss` with Adam; evaluate and write weights and state every `config.eval_every` iterations.
 
+    The first evaluation comes after a tenth of the training, and a warning with it if the network is weak by then.
     Only the scenes `usable` of `train` are drawn; None means all. A training with these settings that was interrupted
-    in `folder` goes on from the last state.
+    in `folder` goes on from the last state; Ctrl-C and SIGTERM write one.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        Interrupted: a signal came.
     """
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
@@ -199,31 +224,47 @@ def _fit(
     settings = {"training": config, "network": network.config, "scenes": _identity(train)}
     state = Unfinished(folder / f".{type(network).__name__}.pt", settings)
     first = state.load(network, optimizer)
-    progress = tqdm(range(first, config.iterations), type(network).__name__, config.iterations, initial=first)
+    early = config.iterations // 10
     scores: dict[str, Any] = {}
-    for iteration in progress:
-        decay = (1.0, 0.3, 0.1)[sum(iteration >= m for m in milestones)]
-        optimizer.param_groups[0]["lr"] = config.learning_rate * decay
-        network.train()
-        generator = iteration_generator(config.seed, iteration)
-        batch = draw_batch(train, config.batch_size, config.augmentation, generator, usable)
-        following = iteration_generator(config.seed, iteration + 1)
-        train.expect(draw_indices(len(train), config.batch_size, following, usable))
-        value = loss(batch, iteration)
-        if not torch.isfinite(value):
-            raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        optimizer.step()
-        if (iteration + 1) % config.eval_every == 0 or iteration + 1 == config.iterations:
-            scores = evaluate()
-            done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
-            save_weights(folder, network, {**asdict(config), **done, "held_out": scores}, config.half)
-            if iteration + 1 < config.iterations:
+    with deferred_signals() as signals, Meter(type(network).__name__, config.iterations, first) as meter:
+        for iteration in range(first, config.iterations):
+            decay = (1.0, 0.3, 0.1)[sum(iteration >= m for m in milestones)]
+            optimizer.param_groups[0]["lr"] = config.learning_rate * decay
+            network.train()
+            generator = iteration_generator(config.seed, iteration)
+            batch = draw_batch(train, config.batch_size, config.augmentation, generator, usable)
+            following = iteration_generator(config.seed, iteration + 1)
+            train.expect(draw_indices(len(train), config.batch_size, following, usable))
+            value = loss(batch, iteration)
+            if not torch.isfinite(value):
+                raise FloatingPointError(f"loss is {value.item()} at iteration {iteration}; lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            optimizer.step()
+            if (iteration + 1) % config.eval_every == 0 or iteration + 1 in (early, config.iterations):
+                scores = evaluate()
+                done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
+                save_weights(folder, network, {**asdict(config), **done, "held_out": scores}, config.half)
+                if iteration + 1 < config.iterations:
+                    state.save(network, optimizer, iteration + 1)
+                if iteration + 1 == early:
+                    _warn_early(weakness(stem_of(network), scores), early, config.iterations)
+            meter.advance(iteration + 1, loss=f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()})
+            if signals.number and iteration + 1 < config.iterations:
                 state.save(network, optimizer, iteration + 1)
-        progress.set_postfix({"loss": f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()}})
+                raise Interrupted(
+                    signals.number,
+                    f"{name_of(signals.number)} after iteration {iteration + 1} of {config.iterations}: {folder} holds "
+                    "the state of the training, from which the same command goes on",
+                )
     state.remove()
+
+
+def _warn_early(problem: str | None, iteration: int, total: int) -> None:
+    """Say so if a training begins badly."""
+    if problem is not None:
+        logger.warning("after %d of %d iterations: %s at the end", iteration, total, problem)
 
 
 def _identity(scenes: PackedScenes) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.checksums import check_sum, file_sum, read_json
-from acis_env.configs import config_from_dict
+from acis_env.configs import config_from_dict, nearest_first
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.decoder import AutoencoderConfig
 from acis_env.files import replacing, write_json
@@ -82,7 +82,8 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
         if folder.is_dir():
             return folder
     bundled = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
-    raise FileNotFoundError(f"weights {str(weights)!r}: expected a folder or one of the bundled {bundled}")
+    known = nearest_first(str(weights), bundled)
+    raise FileNotFoundError(f"weights {str(weights)!r}: expected a folder or one of the bundled {known}")
 
 
 @unaffected
@@ -111,7 +112,7 @@ def save_weights(
         training: JSON-able notes on how it was trained and what it scores.
         half: store floats as float16, for half the size; loading gives float32 again.
     """
-    stem = "context" if isinstance(module, ContextNetwork) else "autoencoder"
+    stem = stem_of(module)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     if half:
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
@@ -119,6 +120,11 @@ def save_weights(
         unfinished.write_bytes(save(state))  # save_file would make the file unreadable for others
         content = {"config": asdict(module.config), "training": dict(training or {}), WEIGHTS_SUM: file_sum(unfinished)}
     write_json(folder / f"{stem}.json", content, checksum=True)
+
+
+def stem_of(module: ContextNetwork | MaskAutoencoder) -> str:
+    """Name of the files of `module`, without their ends."""
+    return "context" if isinstance(module, ContextNetwork) else "autoencoder"
 
 
 def build(make: Callable[[], Module], state: Mapping[str, Any], source: str) -> Module:

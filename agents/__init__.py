@@ -10,13 +10,15 @@ __all__ = ["PRESETS", "Agent", "EnvConfig", "Segmentation", "Stage", "TrainConfi
 
 if TYPE_CHECKING:
     from agents.environment import EnvConfig
-    from agents.models.agent import Agent, Segmentation
+    from agents.models.agent import Agent
+    from agents.models.segmentation import Segmentation
     from agents.training.config import Stage, TrainConfig
     from agents.training.presets import PRESETS
     from agents.training.trainer import Trainer
 else:
     _MODULES = {
-        "agents.models.agent": ("Agent", "Segmentation"),
+        "agents.models.agent": ("Agent",),
+        "agents.models.segmentation": ("Segmentation",),
         "agents.environment": ("EnvConfig",),
         "agents.training.config": ("Stage", "TrainConfig"),
         "agents.training.presets": ("PRESETS",),

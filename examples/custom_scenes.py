@@ -129,7 +129,7 @@ def main(args: Args) -> None:
 
     agent = Trainer(settings, args.out / "run", env, val_env).run()
     held_out = make_env(1, Coins("test", args.size, num_held_out)).source
-    evaluations = compare({"agent": agent_segmenter(agent)}, agent.pretrained, held_out, agent.threshold)
+    evaluations = compare({"agent": agent_segmenter(agent)}, agent.pretrained, held_out, agent.composition)
     write_report(args.out / "report", evaluations, held_out, {"seed": args.seed})
     print(f"{format_table(evaluations)}\n\npictures in {args.out / 'report'}")
 

@@ -24,7 +24,7 @@ def main(config: TrainConfig, folder: Path, num_scenes: int = 100) -> None:
     source = core_of(env).source
     initial = Agent.load(folder / "initial.pt", config.device)
     segmenters = {"initialised": agent_segmenter(initial), "agent": agent_segmenter(agent)}
-    evaluations = compare(segmenters, agent.pretrained, source, agent.threshold, num_scenes=num_scenes)
+    evaluations = compare(segmenters, agent.pretrained, source, agent.composition, num_scenes=num_scenes)
     write_report(folder / "evaluation-test", evaluations, source, {"seed": config.seed})
     print(f"{format_table(evaluations)}\n\nreport in {folder / 'evaluation-test'}")
 

@@ -16,7 +16,8 @@ import torch
 import acis_env
 from acis_env.datasets import DATASETS, Leaves, registry
 from agents.commands.main import main
-from agents.models.agent import Agent, load_checkpoint
+from agents.models.agent import Agent
+from agents.models.checkpoints import load_checkpoint
 from agents.training.config import Stage, TrainConfig
 from agents.training.trainer import Trainer, load_config
 

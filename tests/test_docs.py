@@ -10,6 +10,7 @@ import tyro
 from agents.commands.benchmark import Benchmark
 from agents.commands.data import Data
 from agents.commands.evaluate import Evaluate
+from agents.commands.export import Export
 from agents.commands.paper import Paper
 from agents.commands.pretrain import Pretrain
 from agents.commands.quickstart import Quickstart
@@ -33,6 +34,7 @@ COMMANDS = {
     "benchmark": Benchmark,
     "data": Data,
     "evaluate": Evaluate,
+    "export": Export,
     "paper": Paper,
     "pretrain": Pretrain,
     "quickstart": Quickstart,
@@ -48,6 +50,7 @@ WITH_COMMANDS = (
     "CONTRIBUTING.md",
     "docs/benchmark.md",
     "docs/data.md",
+    "docs/export.md",
     "docs/published.md",
     "docs/training.md",
     "docs/performance.md",

@@ -7,6 +7,7 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019: of its text, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -99,6 +100,12 @@ class Preprocessing:
         self.windows(original_size)[number].paste(masks, scaled)
         return resize_masks(scaled, original_size)
 
+    def mask_back(
+        self, mask: NDArray[np.float32], original_size: tuple[int, int], number: int = 0
+    ) -> tuple[Window, NDArray[np.float32]]:
+        """`masks_back` of one mask `[H, W]`, but of the rectangle alone that its window covers: where, and what."""
+        return Window(0, 0, *original_size), self.masks_back(mask[None], original_size, number)[0]
+
     def _checked_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
         height, width = self.scaled_size(original_size)
         if height * width > max(MOST_PIXELS, original_size[0] * original_size[1]):
@@ -184,7 +191,22 @@ class Tile(Preprocessing):
     def windows(self, original_size: tuple[int, int]) -> list[Window]:
         """As many windows as are needed, evenly spread, row by row."""
         height, width = (round(side * self.overlap) for side in self.size)
-        return covering(self.scaled_size(original_size), self.size, (height, width))
+        return list(_covering(self.scaled_size(original_size), self.size, (height, width)))
+
+    def mask_back(
+        self, mask: NDArray[np.float32], original_size: tuple[int, int], number: int = 0
+    ) -> tuple[Window, NDArray[np.float32]]:
+        """The rectangle of the picture that a window covers, and the mask there, to rounding: a large picture has many
+        windows, and no time to be made once for every mask.
+        """
+        scaled, window = self._checked_size(original_size), self.windows(original_size)[number]
+        inside = window.clipped(scaled)
+        part = inside.within(window).cut(mask)
+        if scaled == original_size:
+            return inside, np.ascontiguousarray(part)
+        y, rows = _bilinear(original_size[0], scaled[0], inside.y, inside.height)
+        x, columns = _bilinear(original_size[1], scaled[1], inside.x, inside.width)
+        return Window(y, x, len(rows), len(columns)), rows @ part @ columns.T
 
 
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {
@@ -257,6 +279,39 @@ def resize_label_map(label_map: NDArray[Any], size: tuple[int, int], min_area: i
     touched_rows, touched_columns = np.nonzero(label_map == _largest_label(label_map))
     resized[touched_rows * size[0] // height, touched_columns * size[1] // width] = 1
     return resized
+
+
+@lru_cache(maxsize=8)
+def _covering(size: tuple[int, int], window_size: tuple[int, int], overlap: tuple[int, int]) -> tuple[Window, ...]:
+    """`covering`, which is asked for once per mask of a picture."""
+    return tuple(covering(size, window_size, overlap))
+
+
+def _bilinear(length: int, scaled: int, start: int, count: int) -> tuple[int, NDArray[np.float32]]:
+    """Weights by which one side of a scaled picture is interpolated, of its pixels from `start` on.
+
+    Args:
+        length: number of pixels of the original side.
+        scaled: of the scaled one.
+        start: first of the scaled pixels that are not zero.
+        count: number of these.
+
+    Returns:
+        The first original pixel to which they contribute, and weights `[n, count]` of the `n` original pixels from
+        there on. Beyond the centre of the last scaled pixel, that one goes on.
+    """
+    centres = np.clip((np.arange(length) + 0.5) * scaled / length - 0.5, 0, scaled - 1)
+    lower = np.floor(centres).astype(int)
+    upper = np.minimum(lower + 1, scaled - 1)
+    first = int(np.searchsorted(upper, start))
+    end = int(np.searchsorted(lower, start + count))
+    weights = np.zeros((end - first, count + 1), np.float32)  # what falls outside goes to the last column
+    share = (centres - lower)[first:end]
+    places = np.arange(end - first)
+    for pixels, values in ((lower, 1 - share), (upper, share)):
+        columns = pixels[first:end] - start
+        np.add.at(weights, (places, np.where((columns >= 0) & (columns < count), columns, count)), values)
+    return first, np.ascontiguousarray(weights[:, :count])
 
 
 def resize_masks(masks: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -16,6 +16,8 @@ from acis_env.ops.labels import relabel
 
 AGREEMENT = 0.5
 """Least IoU, in the pixels that two windows have in common, of instances that are one."""
+NEAR = 2
+"""Pixels at a side of a window in which an instance counts as cut: predicted masks may end before the side does."""
 
 
 class TiledScenes:
@@ -104,7 +106,11 @@ def windowed(dataset: SceneDataset, preprocessing: Preprocessing) -> tuple[Scene
     return dataset, preprocessing
 
 
-def join(label_maps: Sequence[NDArray[Any]], windows: Sequence[Window]) -> list[list[tuple[int, int]]]:
+Part = tuple[int, int]
+"""A window and a label in it."""
+
+
+def join(label_maps: Sequence[NDArray[Any]], windows: Sequence[Window]) -> list[list[Part]]:
     """Find the instances that lie in several windows, by where these overlap.
 
     Two instances are one if they agree there. Pairs that have most pixels in common are joined first, and an instance
@@ -128,18 +134,93 @@ def join(label_maps: Sequence[NDArray[Any]], windows: Sequence[Window]) -> list[
     return sorted(distinct, key=lambda group: (min(label for _, label in group), group))
 
 
-Part = tuple[int, int]
-"""A window and a label in it."""
+def without_fragments(
+    groups: Sequence[list[Part]], label_maps: Sequence[NDArray[Any]], windows: Sequence[Window]
+) -> list[list[Part]]:
+    """Leave out what a window cut off, where another one shows more.
+
+    A part is cut if it comes near a side of its window beyond which the picture goes on. An instance that some window
+    shows uncut keeps those parts alone. One whose parts are all cut goes if most pixels of each lie in one larger
+    instance, as another window shows it: a predicted fragment need not agree with the whole in the sense of `join`.
+
+    Args:
+        groups: parts of each instance, as `join` finds them.
+        label_maps: of each of `K` windows, `[H, W]`, 0 = background.
+        windows: where they lie.
+    """
+    edges = _edges(windows)
+    ends = *edges[:, :2].min(0), *edges[:, :2].max(0)  # y and x of the first and the last windows
+    cut = [_cut_labels(label_map, window, ends) for label_map, window in zip(label_maps, windows, strict=True)]
+    kept = [[part for part in group if part[1] not in cut[part[0]]] or list(group) for group in groups]
+    areas = [np.bincount(label_map[label_map > 0], minlength=1) for label_map in label_maps]
+    size = [max(int(areas[k][label]) for k, label in group) for group in kept]
+    owner = {part: number for number, group in enumerate(groups) for part in group}
+    for number in sorted(range(len(kept)), key=lambda number: size[number]):
+        if all(label in cut[k] for k, label in kept[number]):
+            around = [_most_around(part, label_maps, windows, edges) for part in kept[number]]
+            holders = {owner[part] for part in around if part is not None}
+            if None not in around and all(size[other] > size[number] for other in holders):
+                kept[number] = []
+    return [group for group in kept if group]
+
+
+def _cut_labels(label_map: NDArray[Any], window: Window, ends: tuple[int, int, int, int]) -> set[int]:
+    """Labels that come near a side of `window` beyond which the picture goes on.
+
+    Args:
+        label_map: `[H, W]` of the window.
+        window: where it lies.
+        ends: the `y` and `x` of the windows at the top and at the left, and of those at the bottom and at the right.
+    """
+    sides = [
+        side.ravel()
+        for side, goes_on in (
+            (label_map[:NEAR], window.y > ends[0]),
+            (label_map[:, :NEAR], window.x > ends[1]),
+            (label_map[-NEAR:], window.y < ends[2]),
+            (label_map[:, -NEAR:], window.x < ends[3]),
+        )
+        if goes_on
+    ]
+    return set(np.concatenate(sides).tolist()) - {0} if sides else set()
+
+
+def _most_around(
+    part: Part, label_maps: Sequence[NDArray[Any]], windows: Sequence[Window], edges: NDArray[np.int64]
+) -> Part | None:
+    """The part of another window that holds most pixels of `part`, if it holds more than half of them."""
+    k, label = part
+    best, most = None, int((label_maps[k] == label).sum()) / 2
+    for other in _meeting(k, edges):
+        common = windows[k].common(windows[other])
+        ours = common.within(windows[k]).cut(label_maps[k]) == label
+        theirs = common.within(windows[other]).cut(label_maps[other])[ours]
+        counts = np.bincount(theirs[theirs > 0], minlength=1)
+        if counts.max() > most:
+            best, most = (other, int(counts.argmax())), counts.max()
+    return best
+
+
+def _edges(windows: Sequence[Window]) -> NDArray[np.int64]:
+    """First row and column of each window, and those after the last: `[K, 4]`."""
+    return np.array([(w.y, w.x, w.y + w.height, w.x + w.width) for w in windows], np.int64)
+
+
+def _meeting(k: int, edges: NDArray[np.int64]) -> list[int]:
+    """Numbers of the windows that have pixels in common with window `k`, itself not among them."""
+    meets = (edges[:, :2] < edges[k, 2:]).all(1) & (edges[k, :2] < edges[:, 2:]).all(1)
+    return [other for other in np.flatnonzero(meets).tolist() if other != k]
 
 
 def _agreements(label_maps: Sequence[NDArray[Any]], windows: Sequence[Window]) -> list[tuple[Part, Part]]:
     """Pairs of parts in different windows that agree, those with most pixels in common first."""
     found: list[tuple[int, Part, Part]] = []
+    edges, is_filled = _edges(windows), [bool((label_map > 0).any()) for label_map in label_maps]
     for k, window in enumerate(windows):
-        for other in range(k + 1, len(windows)):
-            common = window.common(windows[other])
-            if common.height == 0 or common.width == 0:
+        for other in _meeting(k, edges) if is_filled[k] else ():
+            if other < k or not is_filled[other]:
                 continue
+            common = window.common(windows[other])
             ours = common.within(window).cut(label_maps[k]).ravel().astype(np.int64)
             theirs = common.within(windows[other]).cut(label_maps[other]).ravel().astype(np.int64)
             shape = int(ours.max(initial=0)) + 1, int(theirs.max(initial=0)) + 1

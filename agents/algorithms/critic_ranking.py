@@ -61,6 +61,25 @@ class CriticRankingConfig(AlgorithmConfig):
         check_at_least(1, self, "critic_updates", "critic_batch_size", "replay_size")
         check_at_least(0, self, "gamma")
         check_at_least(0, self, "critic_learning_rate")
+        self._check_unused()
+
+    def _check_unused(self) -> None:
+        """Make sure that nothing is set that has no effect here.
+
+        Raises:
+            ValueError: naming the field and its value.
+        """
+        defaults = {"learning_rate": AlgorithmConfig.learning_rate, "kl_weight": AlgorithmConfig.kl_weight}
+        reason = "where the actor stays as it is"
+        if self.candidates.value == "reward":
+            defaults["gamma"] = CriticRankingConfig.gamma
+            reason += " and candidates are worth their reward"
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} has no effect in critic ranking, {reason}: expected the default {default}, got "
+                    f"{getattr(self, name)}"
+                )
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CriticRanking:
         """Critic ranking with these settings."""

@@ -14,6 +14,7 @@ from agents.experiments.methods import SceneSet, Variant
 from agents.experiments.provenance import machine, origin
 from agents.experiments.scenes import NUM_PICTURES, checksum, open_evaluated, record, scenes_of, write_arrays
 from agents.experiments.timing import cpu_and_wall, timed
+from agents.models.composition import Composition
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Cell:
         core = open_evaluated(self.scene_set, ready.pretrained, ready.env, self.task.device)
         seconds: list[float] = []
         segmenter = timed(ready.segmenter(core), seconds)
-        evaluation = evaluate(self.agent_name, segmenter, core.source, core.threshold, NUM_PICTURES)
+        rule = Composition(core.threshold, fill=self.scene_set.fill)
+        evaluation = evaluate(self.agent_name, segmenter, core.source, rule, NUM_PICTURES)
         label_maps = {f"label-{index}": label_map for index, label_map in evaluation.label_maps.items()}
         write_arrays(self.folder / "label_maps.npz", label_maps)
         content = {

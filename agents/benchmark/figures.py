@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 from acis_env.files import replacing
 from acis_env.rendering import colour_by_order, colour_instances, contact_sheet, write_png
 from agents.benchmark.results import SetResults
+from agents.experiments.bootstrap import LEVELS
 from agents.experiments.plots import Curve, plot_intervals
 from agents.experiments.results import Result
-from agents.experiments.statistics import mean_interval
+from agents.experiments.statistics import Interval, mean_interval
 
 NUM_SCENES = 3
 """Number of scenes on a contact sheet."""
@@ -34,6 +36,16 @@ def _curve(cells: list[Result]) -> Curve:
     values = [result["rows"]["agent"]["dice_at_step"] for result in cells]
     longest = min(map(len, values))
     return np.arange(1.0, longest + 1), [mean_interval([own[t] for own in values]) for t in range(longest)]
+
+
+def draw_profiles(profiles: Mapping[str, Sequence[Interval]], name: str, folder: Path) -> Path:
+    """Draw performance profiles, by agent, of the sets of scenes called `name`; returns the file."""
+    path = folder / f"{name}-profile.png"
+    curves = {agent: (LEVELS, list(profile)) for agent, profile in profiles.items()}
+    title = f"Performance profile, {name}, 95 % intervals"
+    plot_intervals(path, curves, "SBD", "share of scenes above", title, dpi=90)
+    reduce_colours(path)
+    return path
 
 
 def draw_order(results: SetResults, folder: Path) -> Path:

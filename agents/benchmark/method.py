@@ -84,7 +84,7 @@ class PresetAgent(Trained):
         preset = PRESETS[self.preset]
         kept = {name: value for name, value in preset.env.kwargs.items() if name not in ("scenes", "weights")}
         env = env_of(task.scene_set, task.weights, **kept)
-        return replace(preset, env=env, seed=task.seed, device=task.device)
+        return replace(preset, env=env, seed=task.seed, device=task.device, fill=task.scene_set.fill)
 
 
 def ready(agent: Agent, config: TrainConfig, usage: dict[str, float], facts: dict[str, Any]) -> Ready:

@@ -7,20 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from acis_env.meter import in_words
 from agents.benchmark.cell import Cell
 from agents.benchmark.contender import Contender, Task
 from agents.benchmark.pictured import Pictured
 from agents.experiments.jobs import Job, network_stages
 from agents.experiments.methods import SCALES, SceneSet
 from agents.experiments.networks import weights_of
-from agents.experiments.plan import pick
+from agents.experiments.plan import NETWORKS_SECONDS, SECONDS, pick
 
-SECONDS = {"smoke": 15.0, "quick": 100.0, "medium": 220.0, "small": 1000.0}
-"""CPU seconds of a cell that trains, where none has been measured yet: one thread of an AMD EPYC (Zen 5)."""
 UNTRAINED_SECONDS = 20.0
-"""The same for an agent that does not train."""
-NETWORKS_SECONDS = 420.0
-"""The same for the networks of a set."""
+"""CPU seconds of a cell that does not train, where none has been measured yet."""
 
 
 def plan_cells(
@@ -65,7 +62,7 @@ def describe(cells: Sequence[Cell], jobs: int) -> str:
     networks = [job for stage in network_stages(cells) for job in stage]
     missing = [job for job in networks if not job.is_done]
     measured = measured_seconds(cells)
-    lines = [f"{job.name}: {'done' if job.is_done else _time(NETWORKS_SECONDS) + ', assumed'}" for job in networks]
+    lines = [f"{job.name}: {'done' if job.is_done else in_words(NETWORKS_SECONDS) + ', assumed'}" for job in networks]
     total = NETWORKS_SECONDS * len(missing)
     rows: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -74,12 +71,12 @@ def describe(cells: Sequence[Cell], jobs: int) -> str:
         left = [cell for cell in own if not cell.is_done]
         seconds, source = estimate(own[0], measured)
         total += seconds * len(left)
-        cost = f", {_time(seconds)} each ({source})" if left else ""
+        cost = f", {in_words(seconds)} each ({source})" if left else ""
         lines.append(f"{scenes}/{name}: {len(own) - len(left)} of {len(own)} done{cost}")
     waiting = sum(not cell.is_done for cell in cells)
+    together = in_words(total / max(jobs, 1))
     lines.append(
-        f"{waiting} of {len(cells)} cells to run: {_time(total)} of CPU time, about {_time(total / max(jobs, 1))} with "
-        f"{jobs} at a time"
+        f"{waiting} of {len(cells)} cells to run: {in_words(total)} of CPU time, about {together} with {jobs} at a time"
     )
     return "\n".join(lines)
 
@@ -105,10 +102,3 @@ def measured_seconds(cells: Sequence[Cell]) -> dict[tuple[str, str], float]:
             seconds = result["total_seconds"]
             found.setdefault((cell.scene_set.name, cell.agent_name), []).append(seconds)
     return {key: sum(values) / len(values) for key, values in found.items()}
-
-
-def _time(seconds: float) -> str:
-    """A time that a reader can grasp."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -8,9 +8,11 @@ from pathlib import Path
 from acis_env.files import replacing
 from agents.benchmark.document import Block, Code, Heading, Items, Picture, Table, Text, to_html, to_markdown
 from agents.benchmark.figures import draw_dice_per_step, draw_order
+from agents.benchmark.over_runs import over_runs
 from agents.benchmark.published import PUBLISHED
 from agents.benchmark.results import SetResults
 from agents.experiments.markdown import number
+from agents.experiments.over_runs import ABOUT
 from agents.experiments.results import mean_of
 
 MEASURES = {
@@ -27,6 +29,8 @@ MEASURES = {
 """Columns of the table, by name in the results."""
 COMPARED = ("sbd", "abs_dic", "sbd_gt_stop", "dice_star", "mwcov")
 """Measures of which paired differences are reported."""
+ALL_SETS = "all-sets"
+"""Name of all sets together, in the picture of their profiles."""
 MEGABYTE = 2**20
 
 
@@ -42,6 +46,8 @@ def write_report(folders: Sequence[Path], path: Path, reference: str, command: s
     sets = [SetResults.load(folder) for folder in folders]
     pictures = path.with_suffix("")
     blocks = [*_head(sets, command), *(block for own in sets for block in _set(own, pictures, reference))]
+    if len(sets) > 1 and (together := over_runs(sets, ALL_SETS, pictures, reference)):
+        blocks += [Heading("All sets together"), *together]
     blocks += [*_agents(sets), *_add_your_own()]
     with replacing(path) as unfinished:
         unfinished.write_text(to_markdown(blocks, path.parent))
@@ -80,6 +86,7 @@ def _head(sets: Sequence[SetResults], command: str) -> list[Block]:
             " the decoder: two rows, since they differ.",
             "`reconstruction` is the decoder's reconstruction of the true instances: a bound on what any agent can"
             " reach with that decoder.",
+            ABOUT,
         ]),
     ]  # fmt: skip
 
@@ -91,10 +98,12 @@ def _set(results: SetResults, pictures: Path, reference: str) -> list[Block]:
     said = f", options `{options}`" if options else ""
     blocks: list[Block] = [
         Heading(results.name),
-        Text(f"{results.scenes['num_scenes']} scenes of split `{configuration['split']}`{said}."),
+        Text(f"{results.scenes['num_scenes']} scenes of split `{configuration['split']}`{said}{_filling(results)}."),
         _table(results),
         *(_published(results)),
         *_differences(results, reference),
+        Heading("Over runs", 3),
+        *over_runs([results], results.name, pictures, reference),
         Heading("Dice per step", 3),
         Picture(draw_dice_per_step(results, pictures), "Dice of the mask of every step, true count"),
         Heading("Predictions by order", 3),
@@ -109,6 +118,12 @@ def _set(results: SetResults, pictures: Path, reference: str) -> list[Block]:
         _costs(results),
     ]
     return blocks
+
+
+def _filling(results: SetResults) -> str:
+    """What is said of the rule by which label maps are filled, if they are."""
+    fill = results.first()["rows"]["agent"].get("fill", 0)
+    return f"; label maps filled up to {fill:g} px, in every row" if fill else ""
 
 
 def _table(results: SetResults) -> Table:

@@ -10,9 +10,12 @@ from typing import Any
 from agents.benchmark.registry import AGENTS
 from agents.experiments.results import Result, Runs, check_seeds, mean_of
 from agents.experiments.statistics import Interval, paired_interval
+from agents.models.composition import DEFAULT
 
 SAME = ("scenes_sum", "budget")
 """What all results of a set have in common."""
+RULE = {"overlaps": DEFAULT.overlaps, "fill": DEFAULT.fill}
+"""So is the rule of composition in their conditions, with the values of results from before it was written down."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +78,6 @@ def _check_same(folder: Path, cells: dict[str, dict[int, Result]]) -> None:
         values = {r["agent"]: r[name] for r in results}
         if len(set(values.values())) > 1:
             raise ValueError(f"{folder}: results of one set must have one {name}, got {values}")
+    rules = {r["agent"]: {name: r["rows"]["agent"].get(name, value) for name, value in RULE.items()} for r in results}
+    if len({str(rule) for rule in rules.values()}) > 1:
+        raise ValueError(f"{folder}: results of one set must have one rule for overlaps and filling, got {rules}")

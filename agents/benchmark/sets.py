@@ -9,6 +9,7 @@ from pathlib import Path
 from acis_env.configs import nearest_first
 from acis_env.datasets.registry import DATASETS, PREFIX
 from agents.experiments.methods import SceneSet, scene_sets
+from agents.models.composition import Composition
 
 NUCLEI = "bbbc038"
 """Set whose scenes are in the folder that `roots` names."""
@@ -16,7 +17,13 @@ NUCLEI_WEIGHTS = "nuclei-64"
 """Bundled networks, trained on the training scenes of that set."""
 
 
-def find_set(name: str, roots: Mapping[str, str], weights: Mapping[str, str], splits: Mapping[str, str]) -> SceneSet:
+def find_set(
+    name: str,
+    roots: Mapping[str, str],
+    weights: Mapping[str, str],
+    splits: Mapping[str, str],
+    fill: Mapping[str, str] | None = None,
+) -> SceneSet:
     """The set of scenes that `name` stands for.
 
     Args:
@@ -24,14 +31,25 @@ def find_set(name: str, roots: Mapping[str, str], weights: Mapping[str, str], sp
         roots: folders of data sets by the name of the set.
         weights: names or folders of networks by the name of the set; without them, networks are pre-trained.
         splits: evaluated splits by the name of the set.
+        fill: distances of filling, in pixels of the networks, by the name of the set.
 
     Raises:
-        ValueError: there is no such set, or its folder is not named.
+        ValueError: there is no such set, its folder is not named, or a distance is none.
     """
     found = _find(name, roots)
     if found.name in weights:
         found = replace(found, weights={"standard": weights[found.name]})
-    return replace(found, split=splits.get(found.name, found.split))
+    return replace(found, split=splits.get(found.name, found.split), fill=_distance(found.name, fill or {}, found.fill))
+
+
+def _distance(name: str, fill: Mapping[str, str], default: float) -> float:
+    """The distance of filling of the set `name`."""
+    if name not in fill:
+        return default
+    try:
+        return Composition(fill=float(fill[name])).fill
+    except ValueError as error:
+        raise ValueError(f"--fill {name} must be a number of pixels, at least 0, got {fill[name]!r}") from error
 
 
 def _find(name: str, roots: Mapping[str, str]) -> SceneSet:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acis_env.configs import check_at_least
+from acis_env.interruption import naming
 from acis_env.networks import check_device
 from agents.benchmark.cell import Cell
 from agents.benchmark.executors import Place, open_executor
@@ -37,6 +38,9 @@ class Benchmark:
     """Pre-trained networks of sets, as SET=NAME or SET=FOLDER; by default the bundled ones, or networks are trained."""
     splits: tuple[str, ...] = ()
     """Splits to evaluate on, as SET=SPLIT; by default "test" of leaves and "val" of everything else."""
+    fill: tuple[str, ...] = ()
+    """Distances of filling of sets, as SET=PIXELS at the size of the networks, the same for every row of a set; see
+    `acis evaluate --fill chosen`."""
     plan: bool = False
     """Print the plan, and run nothing."""
     merge: tuple[Path, ...] = ()
@@ -92,7 +96,7 @@ class Benchmark:
         options = named_values("slurm", self.slurm)
         if self.executor == "slurm" and self.device == "cuda":
             options = {"gpus_per_node": str(self.gpus_per_cell), **options}
-        with open_executor(self.executor, self.jobs, self.out / "submitit", options) as executor:
+        with naming(self.out), open_executor(self.executor, self.jobs, self.out / "submitit", options) as executor:
             return run_stages(stages(cells), executor)
 
     def _report(self, cells: list[Cell]) -> None:
@@ -109,12 +113,13 @@ class Benchmark:
     def _command(self) -> str:
         """The command, with the names of folders left open."""
         options = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds, "budget": (self.budget,)}
+        options |= {"fill": self.fill} if self.fill else {}
         text = " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in options.items())
         places = [text.partition("=")[0] + "=FOLDER" for text in self.roots]
         return f"acis benchmark {text}" + (f" --roots {' '.join(places)}" if places else "")
 
     def _cells(self) -> list[Cell]:
-        named = (named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits"))
+        named = (named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits", "fill"))
         options = list(named)
         sets = [find_set(name, *options) for name in self.sets]
         agents = dict(find_agent(text, self.trust) for text in self.agents)

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from acis_env.configs import check_at_least, check_keywords, unknown_name
 from acis_env.datasets.choice import SceneChoice
@@ -32,6 +31,7 @@ from acis_env.datasets.roots import MissingSplit
 from acis_env.datasets.scene import SceneDataset
 from acis_env.files import one_line
 from acis_env.folders import appearing
+from acis_env.meter import metered
 from acis_env.networks import parse_size
 from acis_env.rendering import Picture, draw_overview, write_png
 from acis_env.testing.trees import WRITERS
@@ -86,8 +86,7 @@ class Check:
         found = []
         for split, readable in scenes.items():
             inspection = Inspection(split)
-            progress = tqdm(inspect_scenes(readable, preprocessing), split, len(readable), disable=None, leave=False)
-            inspection.facts += progress
+            inspection.facts += metered(inspect_scenes(readable, preprocessing), split, len(readable))
             print("\n".join(describe_inspection(inspection, preprocessing)))
             problems += inspection.problems
             found.append(inspection)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -16,7 +17,7 @@ from acis_env.folders import claimed
 from acis_env.networks import check_device
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import load_pretrained
-from agents.algorithms.base import core_of
+from agents.algorithms.base import VectorEnv, core_of
 from agents.environment import EnvConfig, JsonObject
 from agents.evaluation import (
     Evaluation,
@@ -30,8 +31,10 @@ from agents.evaluation import (
 )
 from agents.evaluation.evaluation import Foreground
 from agents.evaluation.policy_files import CARD
+from agents.evaluation.rules import candidate_rules, choose_rule, format_rules, measure_rules
 from agents.evaluation.variants import Variant
 from agents.models.agent import Agent
+from agents.models.composition import Composition
 from agents.training.trainer import load_config
 
 Evaluated = tuple[EpisodeSource, dict[str, Any], list[Evaluation]]
@@ -62,6 +65,10 @@ class Evaluate:
     preprocessing: str | None = None
     """How pictures become those of the networks' size: "squeeze", "shorter-side", "halve-crop", "tile" or "tile:SCALE";
     by default as in the training."""
+    fill: float | Literal["chosen"] | None = None
+    """Distance in pixels, at the size of the networks, up to which predicted foreground that no mask holds goes to the
+    nearest one, in all rows; "chosen": overlaps and filling by the rule that serves the agent best on training scenes;
+    by default the agent's own."""
     foreground: Foreground = "none"
     """Foreground to which all label maps are cut: "none", or the "official" one that the data set gives."""
     out: Path | None = None
@@ -95,11 +102,9 @@ class Evaluate:
         initial = self.run_folder / "initial.pt"
         segmenters = {"initialised": agent_segmenter(Agent.load(initial, self.device))} if initial.exists() else {}
         segmenters["agent"] = agent_segmenter(agent)
-        return (
-            core.source,
-            {**_about(core.arguments), "config": asdict(config)},
-            self._compare(segmenters, core, agent.threshold),
-        )
+        training = partial(config.env.make_evaluation, "train", weights=agent.pretrained, device=self.device)
+        rule = self._rule(agent.composition, segmenters["agent"], training)
+        return core.source, {**_about(core.arguments), "config": asdict(config)}, self._compare(segmenters, core, rule)
 
     def _evaluate_policy(self) -> Evaluated:
         policy, arguments = load_policy(self.run_folder, self.device, trust=self.trust)
@@ -110,18 +115,31 @@ class Evaluate:
         recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})
         core = core_of(recipe.make_evaluation(self.split, **self._changes(kept.get("scenes"))))
         segmenters = {"agent": policy_segmenter(policy, core)}
-        rows = self._compare(segmenters, core, core.threshold)
+        training = partial(recipe.make_evaluation, "train", device=self.device)
+        rule = self._rule(Composition(core.threshold), segmenters["agent"], training)
+        rows = self._compare(segmenters, core, rule)
         return core.source, {**_about(core.arguments), "arguments": arguments}, rows
 
+    def _rule(self, own: Composition, segmenter: Segmenter, training: Callable[[], VectorEnv]) -> Composition:
+        """The agent's own rule, or what is asked for; `training` makes the environment of the training scenes."""
+        if self.fill != "chosen":
+            return own if self.fill is None else replace(own, fill=self.fill)
+        measured = measure_rules({"agent": segmenter}, core_of(training()).source, candidate_rules(own))
+        rule = choose_rule(measured)
+        print(
+            f"SBD on training scenes\n{format_rules(measured)}\nchosen: overlaps {rule.overlaps}, fill {rule.fill:g}\n"
+        )
+        return rule
+
     def _compare(
-        self, segmenters: Mapping[str, Segmenter], core: SegmentationVectorEnv, threshold: float
+        self, segmenters: Mapping[str, Segmenter], core: SegmentationVectorEnv, rule: Composition
     ) -> list[Evaluation]:
         assert core.pretrained is not None
         return compare(
             segmenters,
             core.pretrained,
             core.source,
-            threshold,
+            rule,
             num_scenes=self.num_scenes,
             action_scale=core.action_scale,
             foreground=self.foreground,

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "Train an agent by a named preset, or resume an interrupted run.",
     "evaluate": "Measure an agent on held-out scenes, beside a random agent and the decoder's bound.",
     "segment": "Segment images with a trained agent.",
+    "export": "Write a trained agent as ONNX files, which run without torch.",
     "data": "Check, describe or convert a data set.",
     "submit": "Write predictions in the form that a benchmark's server takes.",
     "paper": "Run the published pipeline on CVPPP or KITTI, from the data to a submission.",
@@ -74,9 +75,7 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         print(f"acis: {_one_line(error)}", file=sys.stderr)
         sys.exit(MISTAKE)
     except KeyboardInterrupt as interruption:
-        reason = (
-            str(interruption) or "interrupted; what was written is whole, and `acis train --resume` continues a run"
-        )
+        reason = str(interruption) or "interrupted; what was written is whole"
         print(f"acis: {reason}", file=sys.stderr)
         sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
 
@@ -104,6 +103,7 @@ commands:
 
 def _unknown(name: str) -> str:
     nearest = difflib.get_close_matches(name, COMMANDS, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"expected one of {', '.join(COMMANDS)}"
+    others = ", ".join(command for command in COMMANDS if command not in nearest)
+    hint = f"did you mean {' or '.join(nearest)}? There are also {others}" if nearest else f"expected one of {others}"
     problem = f"unknown command {name!r}" if name else "no command given"
     return f"acis: {problem}: {hint} (`acis --help` describes them)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from acis_env.datasets.registry import DATASETS
 from acis_env.datasets.roots import MissingSplit
 from acis_env.files import write_json
 from acis_env.folders import claimed
+from acis_env.interruption import naming
 from acis_env.networks import check_device
 from agents.commands.main import main
 from agents.experiments.paper import RECIPES, Settings, Step, plan_steps, quoted
@@ -66,7 +68,7 @@ class Paper:
             for line in format_estimate(estimate(settings), self.device):
                 print(line, flush=True)
             return
-        with claimed(self.out):
+        with naming(self.out), claimed(self.out):
             self._run_steps(settings, has_test="test" in counts)
 
     def _counts(self) -> dict[str, int]:
@@ -87,10 +89,19 @@ class Paper:
                 continue
             print(f"{number}. {step.name}: {quoted(step.arguments)}", flush=True)
             started = time.monotonic()
-            main(step.arguments)
+            self._run_step(step)
             record["done"][step.name] = round(time.monotonic() - started, 1)
             write_json(self.out / RECORD, record, checksum=True)
         print(f"all steps are done; the table is in {self.out / 'evaluation'}")
+
+    def _run_step(self, step: Step) -> None:
+        """Run `step`; one that ends by a signal has said where it stands."""
+        try:
+            main(step.arguments)
+        except SystemExit as end:
+            if isinstance(end.code, int) and end.code > 128:
+                print(f"acis: step {step.name} of {self.out} goes on by the same command", file=sys.stderr)
+            raise
 
     def _record(self) -> dict[str, Any]:
         """What has been done in `out`: settings, and the seconds of every step that is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,11 @@ from acis_env.decoder import AutoencoderConfig
 from acis_env.folders import claimed
 from acis_env.networks import TrunkConfig, check_device
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
+from acis_env.verdict import describe, held_out_scores, weakness
 from acis_env.weights import load_context_network
 from agents.environment import JsonObject
+
+logger = logging.getLogger(__name__)
 
 COMPACT = AutoencoderConfig(
     decoder_widths=(64, 48, 32, 16),
@@ -80,7 +84,21 @@ class Pretrain:
                 self._pretrain_context(train, val)
             else:
                 self._pretrain_decoder(train, val)
-        print(f"weights of the {self.network} network are in {self.out}")
+            print(f"weights of the {self.network} network are in {self.out}")
+            self._judge("context" if self.network == "context" else "autoencoder")
+
+    def _judge(self, stem: str) -> None:
+        """Say what the network is good for, and warn of one that is too weak."""
+        scores = held_out_scores(self.out / f"{stem}.json")
+        print(describe(stem, scores))
+        problem = weakness(stem, scores)
+        if problem is not None:
+            logger.warning(
+                "%s: %s: train it longer (--iterations), or look at its scenes by `acis data check`; `acis train` "
+                "refuses it without --accept-weak-weights",
+                self.out,
+                problem,
+            )
 
     def _open(self, split: str, options: Mapping[str, Any]) -> PackedScenes:
         preprocessing = self.preprocessing

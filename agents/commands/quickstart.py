@@ -89,7 +89,7 @@ class Quickstart:
             segmenters,
             agent.pretrained,
             core.source,
-            agent.threshold,
+            agent.composition,
             num_scenes=self.test_scenes,
             action_scale=core.action_scale,
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acis_env.configs import check_at_least
+from acis_env.interruption import naming
 from acis_env.networks import check_device
 from agents.experiments.cell import Cell
 from agents.experiments.methods import scene_sets, tuning_set
-from agents.experiments.plan import pick, plan_cells
+from agents.experiments.plan import describe, pick, plan_cells
 from agents.experiments.reproduce import run_cells, write_reports
 from agents.experiments.running import FailedRunsError
+from agents.models.composition import Composition
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Reproduce:
     """Folder of BBBC038 with subfolders train and val."""
     scenes: Path | None = None
     """Folder of any other scenes with subfolders train and val."""
+    fill: float | None = None
+    """Distance of filling of all label maps, in pixels at the size of the networks, the same in every row; by default
+    that of the set. See `acis evaluate --fill chosen`."""
     tune: bool = False
     """Evaluate on a part of the training scenes instead, to choose settings without a look at the evaluated split."""
     report_only: bool = False
@@ -53,14 +58,23 @@ class Reproduce:
         check_device(self.device)
         check_at_least(0, self, "seeds")
         cells = self._plan()
-        failed = [] if self.report_only else run_cells(cells, self.jobs)
+        failed = [] if self.report_only else self._run(cells)
         write_reports(cells, self.out, self._options())
         if failed:
             raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
 
+    def _run(self, cells: list[Cell]) -> list[str]:
+        """Print the plan and run what is missing; returns the names of those that failed."""
+        check_at_least(1, self, "jobs")
+        print(describe(cells, self.jobs), flush=True)
+        with naming(self.out):
+            return run_cells(cells, self.jobs)
+
     def _plan(self) -> list[Cell]:
         known = scene_sets(self.bbbc038, self.scenes)
         chosen = [pick("set", name, known) for name in self.sets]
+        if self.fill is not None:
+            chosen = [replace(scene_set, fill=Composition(fill=self.fill).fill) for scene_set in chosen]
         if self.tune:
             chosen = [tuning_set(scene_set, self.out) for scene_set in chosen]
         return plan_cells(chosen, self.methods, self.scale, self.seeds, self.out, self.device)
@@ -69,4 +83,5 @@ class Reproduce:
         """Options that a report has to name, beside those that follow from its results."""
         folders = {"bbbc038": self.bbbc038, "scenes": self.scenes, "out": self.out}
         options = [f"--{name} {folder}" for name, folder in folders.items() if folder is not None]
+        options += [] if self.fill is None else [f"--fill {self.fill:g}"]
         return " ".join([*options, *(["--tune"] if self.tune else [])])

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
 
 from acis_env.configs import check_at_least
 from acis_env.files import replacing
 from acis_env.networks import check_device
-from acis_env.pictures import Reading
+from acis_env.pictures import FORMATS, Reading
 from acis_env.rendering import overlay
-from agents.models.agent import Agent, Segmentation
+from agents.models.agent import Agent
+from agents.models.segmentation import Segmentation
 
 LABEL, OVERLAY = "_label.png", "_overlay.png"
 """Ends of the names of what is written."""
@@ -34,7 +37,7 @@ class Segment:
     """
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files, of any size."""
+    """Image files, of any size; folders, of which all images are taken; and patterns such as "plants/*.png"."""
     agent: Path
     """Folder of a run, or a file `agent.pt`."""
     out: Path
@@ -46,8 +49,14 @@ class Segment:
     percentiles: tuple[float, float] | None = None
     """Percentiles of an image's own values that become black and white, such as 0.1 99.9, for 16 and 32 bits or floats;
     by default the full range of the type."""
+    scale: float | Literal["auto"] | None = None
+    """Factor on the sides of the images, out of which windows of the networks' size are then cut; "auto": the one at
+    which objects look as large as in training; by default the agent's preprocessing."""
+    overlap: float | None = None
+    """Least share of a window that it has in common with its neighbour, from 0 to 0.75; by default a half where a scale
+    is given, else the agent's own."""
     max_steps: int | None = None
-    """Largest number of instances per image; by default the agent's."""
+    """Largest number of instances per image, or per window if there are several; by default the agent's."""
     device: str = "cpu"
     """Device to run on: "cpu" or "cuda"."""
 
@@ -61,32 +70,38 @@ class Segment:
         check_device(self.device)
         check_at_least(1, self, "max_steps")
         reading = Reading(self.percentiles, self.page)
-        images = [path for path in self.images if not is_output(path, self.images)]
-        for path in self.images:
+        given = find_images(self.images)
+        images = [path for path in given if not is_output(path, given)]
+        for path in given:
             if path not in images:
                 print(f"{path}: left out, since it is a label map or an overlay")
         check_names(images)
         # Before any work: all of them or none.
         for path in images:
             reading.size(path)
-            self._check_free(path)
+            self._check_free(path, given)
         agent = Agent.load(self.agent, self.device)
-        for path in images:
+        for path in tqdm(images, desc="segmenting", disable=None):  # no bar where nobody sees it
             picture = reading.picture(path)
-            result = agent.segment(picture, self.max_steps)
+            try:
+                result = agent.segment(picture, self.max_steps, scale=self.scale, overlap=self.overlap)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
             label_out, picture_out = self._outputs(path)
+            if len(result) > np.iinfo(np.uint16).max:
+                raise ValueError(f"{path}: a label map of 16 bits holds 65535 instances, got {len(result)}")
             write_marked(label_out, result.label_map.astype(np.uint16))
             write_marked(picture_out, overlay(picture.transpose(2, 0, 1), result.label_map))
             end = "stopped by itself" if result.stopped else "stopped by the cap on steps"
-            print(f"{path}: {_count(result)}, {end}; {picture_out}")
+            tqdm.write(f"{path}: {_count(result)}, {end}; {picture_out}")
 
     def _outputs(self, path: Path) -> tuple[Path, Path]:
         """The label map and the overlay of an image."""
         return self.out / f"{path.stem}{LABEL}", self.out / f"{path.stem}{OVERLAY}"
 
-    def _check_free(self, path: Path) -> None:
+    def _check_free(self, path: Path, given: Sequence[Path]) -> None:
         for output in self._outputs(path):
-            is_given = output.exists() and any(output.samefile(image) for image in self.images if image.exists())
+            is_given = output.exists() and any(output.samefile(image) for image in given if image.exists())
             if is_given and not _is_marked(output):
                 raise ValueError(f"{output} is one of the images, and would be replaced: choose another --out")
             if output.exists() and not self.overwrite:
@@ -95,11 +110,35 @@ class Segment:
 
 def _count(result: Segmentation) -> str:
     """How many masks there are, and of how many of them others leave something in the label map."""
-    return f"{_plural(len(result.masks), 'mask')}, {_plural(len(result.order), 'instance')} left after overlaps"
+    return f"{_plural(len(result), 'mask')}, {_plural(len(result.order), 'instance')} left after overlaps"
 
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def find_images(given: Sequence[Path]) -> list[Path]:
+    """Files, those in folders that have the name of an image, and those that match patterns; each once.
+
+    Raises:
+        ValueError: a folder has no images, or nothing matches a pattern.
+    """
+    endings = {end for end, name in Image.registered_extensions().items() if name in FORMATS}
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in endings and file.is_file())
+            if not inside:
+                raise ValueError(f"{path}: expected images in this folder, found none")
+            found += inside
+        elif not path.exists() and glob.has_magic(str(path)):
+            matching = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+            if not matching:
+                raise ValueError(f"{path}: expected images of such names, found none")
+            found += [file for file in matching if file.is_file()]
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
 
 
 def is_output(path: Path, images: Sequence[Path]) -> bool:

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from acis_env.configs import check_at_least, check_keywords
 from acis_env.datasets import CvpppScenes, KittiScenes, Scene
+from acis_env.meter import metered
 from acis_env.networks import check_device
 from agents.environment import JsonObject
 from agents.evaluation.submissions import write_cvppp_submission, write_label_pngs
@@ -95,7 +95,7 @@ class Submit:
         self, agent: Agent, scenes: CvpppScenes | KittiScenes, capped: list[str]
     ) -> Iterator[tuple[str, NDArray[Any]]]:
         """Names and label maps of all scenes; `capped` gets the names of those that the agent did not stop itself."""
-        for scene in tqdm(scenes, desc="segmenting", total=len(scenes)):
+        for scene in metered(scenes, "segmenting", len(scenes)):
             result = agent.segment(scene.image, self._cap(agent, scene))
             if not result.stopped:
                 capped.append(scene.name)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from acis_env.folders import claimed, new_folder
+from acis_env.verdict import check_weights
+from agents.algorithms import ActorCriticConfig
 from agents.algorithms.distributed import ProcessGroup, join_group
 from agents.environment import EnvConfig, JsonObject
 from agents.training.checkpoint import holds_run
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     Preset = TrainConfig
 else:
     Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
+
+
+LENGTHS = ("iterations", "minutes")
+"""Arguments that say how long to train."""
 
 
 @dataclass(frozen=True)
@@ -42,52 +48,80 @@ class Train:
     ACIS_CVPPP_ROOT. With --resume, where the data of the run are now."""
     weights: str | None = None
     """Pre-trained networks: a bundled name or a folder. With --resume, where those of the run are now."""
+    accept_weak_weights: bool = False
+    """Train on networks whose score on held-out scenes, by their cards, is below 0.5."""
     env_options: JsonObject | None = None
     """Further keyword arguments of the environment, added to those of the preset, such as '{"score": "iou"}'."""
+    iterations: int | None = None
+    """Number of iterations of the last stage, the warm-up of its critic included; stages before it keep theirs. The
+    last stage is "main" but in `best`, where it is "ranking" and leaves the policy as it is (--stages.1.iterations is
+    the policy's). None: as in the preset."""
     out: Path | None = None
     """Folder of the run; by default a new one, runs/TIME-ALGORITHM-seed-SEED."""
     resume: Path | None = None
     """Continue the run in this folder from its last checkpoint."""
+    extend: int | None = None
+    """With --resume: train so many more iterations in the last stage. The run may be finished, or not. From here on
+    learning rates are those of a stage that had been planned so long: where it is then not yet through 70 % of its
+    length, they rise again before they fall. An extended run that was interrupted goes on by --resume alone."""
     allow_changes: bool = False
     """Continue although scenes, weights or the number of threads are no longer those of the run; the result is then
     another one."""
 
     @staticmethod
     def check(arguments: Sequence[str]) -> None:
-        """Make sure that nothing is asked of a run to resume that would have no effect.
+        """Make sure that nothing is asked for that would have no effect.
 
         Raises:
             ValueError: naming the arguments.
         """
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        for name in ("resume", "scenes", "root", "weights"):
+        for name in ("resume", "scenes", "root", "weights", "extend", *LENGTHS):
             parser.add_argument(f"--{name}", nargs="?")
         for name in ("allow-changes", "no-allow-changes", "help"):
             parser.add_argument(f"--{name}", action="store_true")
         parser.add_argument("-h", action="store_true", dest="help")
         known, others = parser.parse_known_args([argument.replace("_", "-", 2) for argument in arguments])
-        if known.resume is not None and others and not known.help:
+        if known.help:
+            return
+        given = [f"--{name} {getattr(known, name)}" for name in LENGTHS if getattr(known, name) is not None]
+        if known.resume is not None and (others or given):
+            unused = " ".join([*others, *given])
             raise ValueError(
-                f"--resume goes on with the settings of the run in {known.resume}, where {' '.join(others)} would have "
-                "no effect: leave it out, or begin another run"
+                f"--resume goes on with the settings of the run in {known.resume}, where {unused} would have no "
+                "effect: leave it out, or begin another run"
+            )
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say how long to train: leave one of them out")
+        preset = next((argument for argument in others if argument in PRESETS), "quick")
+        length_of_last = f"--stages.{len(PRESETS[preset].stages) - 1}.iterations"
+        if known.iterations is not None and any(argument.split("=")[0] == length_of_last for argument in others):
+            raise ValueError(
+                f"{given[0]} and {length_of_last} both say how long the last stage is: leave one of them out"
             )
 
     def run(self) -> None:
         """Train to the end of the schedule.
 
         Raises:
-            ValueError: `out` holds a run already, or another process is training there.
+            ValueError: `out` holds a run already, another process is training there, the networks are too weak, or an
+                argument has no effect.
         """
-        if self.allow_changes and self.resume is None:
-            raise ValueError("--allow-changes has no effect without --resume")
+        for name, is_given in (("allow-changes", self.allow_changes), ("extend", self.extend is not None)):
+            if is_given and self.resume is None:
+                raise ValueError(f"--{name} has no effect without --resume")
+        if self.extend is not None and self.extend < 1:
+            raise ValueError(f"--extend must be at least 1, the number of iterations to add, got {self.extend}")
         config = self.resolved() if self.resume is None else load_config(self.resume)
+        if self.resume is None and not self.accept_weak_weights:
+            _check_weights(config.env)
         with join_group(config.device) as group, self._folder(config, group) as folder:
             if self.resume is None:
                 trainer = Trainer(config, folder, group=group)
             else:
                 root = None if self.root is None else str(self.root)
                 settings = (self.allow_changes, self.scenes, self.weights, root)
-                trainer = Trainer.resume(folder, None, None, group, *settings)
+                trainer = Trainer.resume(folder, None, None, group, *settings, self.extend)
             if group.is_main:
                 print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
             trainer.run()
@@ -124,4 +158,36 @@ class Train:
         env: EnvConfig = self.config.env.having(**changes)
         if self.scenes is not None and env.id == EnvConfig.id:
             env = replace(env, id="ACIS/Scenes-v0", kwargs={"weights": "leaves-64", **env.kwargs})
-        return replace(self.config, env=env.absolute())
+        *others, last = self.config.stages
+        if self.iterations is not None:
+            if self.iterations < 1:
+                raise ValueError(f"--iterations must be at least 1, got {self.iterations}")
+            last = replace(last, iterations=self.iterations)
+        config = replace(self.config, env=env.absolute(), stages=(*others, last))
+        _check_warmup(config)
+        return config
+
+
+def _check_weights(env: EnvConfig) -> None:
+    """Make sure that the networks are good enough to train an agent on, if they are in a folder."""
+    weights = env.kwargs.get("weights")
+    if isinstance(weights, str):
+        try:
+            check_weights(weights)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: an agent finds nothing but what these networks show and draw; train them longer, or pass "
+                "--accept-weak-weights"
+            ) from error
+
+
+def _check_warmup(config: TrainConfig) -> None:
+    """Make sure that the actor learns in every stage that has time for more than its critic's warm-up."""
+    for number, stage in enumerate(config.stages):
+        warmup = stage.algorithm.critic_warmup if isinstance(stage.algorithm, ActorCriticConfig) else 0
+        if stage.iterations <= warmup:
+            raise ValueError(
+                f"stage {number}, {stage.name!r}, must have more iterations than its critic warms up, got "
+                f"{stage.iterations}: the actor would learn nothing, since "
+                f"--stages.{number}.algorithm.critic-warmup is {warmup}"
+            )

@@ -81,5 +81,6 @@ def explained_variance_per_step(
 
 def _episodes(source: EpisodeSource, num_scenes: int | None = None, size: int = 16) -> Iterator[EnvState]:
     """Fresh episodes in the scenes of `source`, `size` at a time and each time the longest first."""
-    for state, _ in iterate(source, num_scenes, size):
+    total = len(source.own_scenes)
+    for state, _ in iterate(source, range(total if num_scenes is None else min(num_scenes, total)), size):
         yield from split_episodes(state)

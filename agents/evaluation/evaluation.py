@@ -6,7 +6,7 @@ All measures are computed at each scene's own resolution.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ from agents.evaluation.segmenters import (
 from agents.evaluation.variants import Variant, variant_columns
 from agents.evaluation.whole_pictures import WholePictures
 from agents.models.agent import Stopping
-from agents.models.composition import compose_windows
+from agents.models.composition import DEFAULT, Composition, Overlaps, PictureMasks
 
 RANDOM_ACTIONS, RANDOM_CODES = "random actions", "random codes"
 """Names of the rows of chance: uniform actions in an environment, and codes from the decoder's prior."""
@@ -47,8 +47,12 @@ class Conditions:
     """What label maps are cut to."""
     preprocessing: str = "squeeze"
     """How pictures became those of the networks' size."""
-    threshold: float = 0.5
-    """Probability below which a pixel is background."""
+    threshold: float = DEFAULT.threshold
+    """Probability below which a mask does not hold a pixel."""
+    overlaps: Overlaps = DEFAULT.overlaps
+    """Which of the masks that hold a pixel gets it."""
+    fill: float = DEFAULT.fill
+    """Distance up to which pixels of the predicted foreground without a mask go to the nearest one; 0: they do not."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def evaluate(
     name: str,
     segmenter: Segmenter,
     source: EpisodeSource,
-    threshold: float = 0.5,
+    composition: Composition = DEFAULT,
     num_pictures: int = 0,
     num_scenes: int | None = None,
     foreground: Foreground = "none",
@@ -96,7 +100,7 @@ def evaluate(
         name: name of the row.
         segmenter: what is measured.
         source: begins an episode in each of its scenes, without augmentation.
-        threshold: probability below which a pixel of a label map is background.
+        composition: rule by which masks become a label map.
         num_pictures: number of label maps to keep.
         num_scenes: only the first so many scenes.
         foreground: "official" cuts all masks to the foreground of the scene.
@@ -109,12 +113,14 @@ def evaluate(
     total, preprocessing = count_scenes(source, num_scenes), pictures.preprocessing
     shown = set(np.linspace(0, total - 1, min(num_pictures, total)).round().astype(int).tolist())
     evaluation = Evaluation(name, [], [], {}, [])
-    conditions = Conditions("own", foreground, preprocessing.name, threshold)
-    for found in pictures.segmented(segmenter, total):
+    conditions = Conditions("own", foreground, preprocessing.name, **asdict(composition))
+    for found in pictures.segmented(segmenter, range(total)):
         scene, size = found.scene, (found.scene.image.shape[1], found.scene.image.shape[2])
         label_map = scene.require_label_map()
-        own_stop, _ = compose_windows(found.own, size, preprocessing, threshold)
-        gt_stop, masks = compose_windows(found.true, size, preprocessing, threshold, most=scene.num_instances)
+        own = PictureMasks.joined(found.own, size, preprocessing, composition)
+        true = PictureMasks.joined(found.true, size, preprocessing, composition, scene.num_instances)
+        own_stop, gt_stop = (masks.label_map(composition, found.foregrounds) for masks in (own, true))
+        masks = true.hard(composition.threshold)
         if foreground == "official":
             background = ~_official_foreground(scene)
             own_stop[background], gt_stop[background], masks[:, background] = 0, 0, False
@@ -182,7 +188,7 @@ def compare(
     segmenters: Mapping[str, Segmenter],
     pretrained: Pretrained,
     source: EpisodeSource,
-    threshold: float = 0.5,
+    composition: Composition = DEFAULT,
     num_pictures: int = 8,
     num_scenes: int | None = None,
     seed: int = 0,
@@ -198,7 +204,7 @@ def compare(
         segmenters: rows by name, such as an agent before and after training.
         pretrained: context network and autoencoder of all of them.
         source: begins episodes in held-out scenes.
-        threshold: probability below which a pixel is background.
+        composition: rule by which masks become a label map, in all rows.
         num_pictures: number of scenes to keep label maps of.
         num_scenes: only the first so many scenes.
         seed: seed of the random rows.
@@ -217,6 +223,6 @@ def compare(
         "reconstruction": reconstruction_segmenter(pretrained),
     }
     return [
-        evaluate(name, made, source, threshold, num_pictures, num_scenes, foreground, variants)
+        evaluate(name, made, source, composition, num_pictures, num_scenes, foreground, variants)
         for name, made in rows.items()
     ]

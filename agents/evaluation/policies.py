@@ -28,6 +28,7 @@ from acis_env.vector_env import SegmentationVectorEnv
 from agents.evaluation.evaluation import RANDOM_ACTIONS, Conditions, evaluate
 from agents.evaluation.segmenters import Segmenter
 from agents.models.agent import Prediction
+from agents.models.composition import Composition
 
 
 class Policy(Protocol):
@@ -108,7 +109,8 @@ def _measure(
     """What `evaluate_policy` returns, and how it was measured."""
     options = {**arguments, "split": split, "augmentation": None, "num_envs": num_envs, "autoreset_mode": "Disabled"}
     env = SegmentationVectorEnv(**{**options, "render_mode": None, "sequence_length": None})
-    measured = evaluate("policy", policy_segmenter(policy, env), env.source, env.threshold, num_scenes=num_scenes)
+    rule = Composition(env.threshold)
+    measured = evaluate("policy", policy_segmenter(policy, env), env.source, rule, num_scenes=num_scenes)
     return {**_play(policy, env, min(num_scenes, len(env.scenes))), **measured.mean}, measured.conditions
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from acis_env.datasets.scene import Scene
 from acis_env.datasets.tiles import TiledScenes
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
+from acis_env.networks import FOREGROUND
 from agents.evaluation.segmenters import Segmenter
 from agents.models.agent import Stopping
 
@@ -28,6 +29,7 @@ class Segmented:
     scene: Scene
     own: list[NDArray[Any]]  # K times [T, H, W] in [0, 1], with the number of masks that the segmenter gives
     true: list[NDArray[Any]]  # K times [T, H, W], as many as the window has instances, or more if it is the only one
+    foregrounds: list[NDArray[Any]]  # K times [H, W] in [0, 1], as the context shows it
     stopping: Stopping  # whose the number of `own` is
 
 
@@ -52,19 +54,20 @@ class WholePictures:
         """Picture `index` at its own size, with labels 1..N."""
         return self.source.own_scenes.scene(index) if self._tiles is None else self._tiles.picture(index)
 
-    def segmented(self, segmenter: Segmenter, number: int) -> Iterator[Segmented]:
-        """What `segmenter` predicts of the first `number` pictures, in fresh episodes."""
+    def segmented(self, segmenter: Segmenter, indices: Sequence[int]) -> Iterator[Segmented]:
+        """What `segmenter` predicts of the pictures `indices`, in fresh episodes."""
         if self._tiles is not None:
-            yield from (self._segment_windows(segmenter, index, self._tiles) for index in range(number))
+            yield from (self._segment_windows(segmenter, index, self._tiles) for index in indices)
             return
-        for state, indices in iterate(self.source, number):
+        for state, part in iterate(self.source, indices):
             prediction = segmenter(state)
-            found = zip(indices, prediction.counted(), prediction.masks.numpy(force=True), strict=True)
-            for index, own, true in found:
-                yield Segmented(index, self.scene(index), [own], [true], prediction.stopping)
+            masks, foregrounds = prediction.masks.numpy(force=True), _foregrounds(state)
+            found = zip(part, prediction.counted(), masks, foregrounds, strict=True)
+            for index, own, true, foreground in found:
+                yield Segmented(index, self.scene(index), [own], [true], [foreground], prediction.stopping)
 
     def _segment_windows(self, segmenter: Segmenter, index: int, tiles: TiledScenes) -> Segmented:
-        own, true, windows = [], [], tiles.windows_of(index)
+        own, true, foregrounds, windows = [], [], [], tiles.windows_of(index)
         stopping: Stopping = "own"
         for start in range(0, len(windows), BATCH):
             state, _ = self.source.begin(windows[start : start + BATCH])
@@ -72,17 +75,23 @@ class WholePictures:
             prediction = segmenter(state)
             own += prediction.counted()
             true += prediction.counted(state.num_instances)
+            foregrounds += _foregrounds(state)
             stopping = prediction.stopping
-        return Segmented(index, self.scene(index), own, true, stopping)
+        return Segmented(index, self.scene(index), own, true, foregrounds, stopping)
+
+
+def _foregrounds(state: EnvState) -> list[NDArray[Any]]:
+    """The foreground `[H, W]` of each scene."""
+    return list(state.context[:, FOREGROUND].numpy(force=True))
 
 
 def iterate(
-    source: EpisodeSource, num_scenes: int | None = None, size: int = BATCH
+    source: EpisodeSource, indices: Sequence[int] | None = None, size: int = BATCH
 ) -> Iterator[tuple[EnvState, list[int]]]:
-    """Fresh episodes in the first `num_scenes` scenes in order, `size` at a time, with the indices of the scenes."""
-    total = len(source.own_scenes) if num_scenes is None else min(num_scenes, len(source.own_scenes))
-    for start in range(0, total, size):
-        indices = list(range(start, min(start + size, total)))
-        state, _ = source.begin(indices)
-        source.own_scenes.expect(range(start + size, min(start + 2 * size, total)))
-        yield state, indices
+    """Fresh episodes in the scenes `indices`, by default all of them, `size` at a time, with the indices of these."""
+    indices = range(len(source.own_scenes)) if indices is None else indices
+    for start in range(0, len(indices), size):
+        part = list(indices[start : start + size])
+        state, _ = source.begin(part)
+        source.own_scenes.expect(indices[start + size : start + 2 * size])
+        yield state, part

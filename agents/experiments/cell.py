@@ -113,18 +113,19 @@ class Cell:
         """Evaluations by row; the CPU seconds of the agent's inference are appended to `seconds`."""
         agent = Agent.load(self.folder, self.config.device)
         initial = Agent.load(self.folder / "initial.pt", self.config.device)
+        rule = agent.composition
         rows = {
-            "agent": evaluate("agent", timed(agent_segmenter(agent), seconds), source, agent.threshold, NUM_PICTURES),
-            "initial": evaluate("initial", agent_segmenter(initial), source, agent.threshold),
+            "agent": evaluate("agent", timed(agent_segmenter(agent), seconds), source, rule, NUM_PICTURES),
+            "initial": evaluate("initial", agent_segmenter(initial), source, rule),
         }
         if self.is_blocked:
             capped = copy.copy(agent)
             capped.max_steps = TABLE_2_STEPS
             blocked = {"both": capped, "mask only": block(capped, "memory"), "LSTM only": block(capped, "mask")}
-            rows |= {name: evaluate(name, agent_segmenter(a), source, agent.threshold) for name, a in blocked.items()}
+            rows |= {name: evaluate(name, agent_segmenter(a), source, rule) for name, a in blocked.items()}
         if self.method == CONTROL:
             bounds = search_bounds(agent, rules)
-            rows |= {name: evaluate(name, bound, source, agent.threshold) for name, bound in bounds.items()}
+            rows |= {name: evaluate(name, bound, source, rule) for name, bound in bounds.items()}
         return rows
 
     def _measure_critic(self, trainer: TimedTrainer, source: EpisodeSource) -> dict[str, Any]:

@@ -97,6 +97,8 @@ class SceneSet:
     """The set that this one is a part of, whose networks it uses."""
     env: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of every environment with these scenes, such as the threshold of its protocol."""
+    fill: float = 0.0
+    """Distance up to which label maps are filled, the same in every row of the set's tables (see `Composition`)."""
 
 
 @dataclass(frozen=True)
@@ -343,6 +345,7 @@ def cell_config(
         learner=method.learner,
         seed=seed,
         device=device,
+        fill=scene_set.fill,
         eval_every=max(total // scale.evaluations, 1),
     )
 

@@ -161,7 +161,7 @@ def _training(settings: Settings, weights: Path, run: Path) -> Iterator[Any]:
         if isinstance(stage.algorithm, ActorCriticConfig):
             yield from (f"--stages.{number}.algorithm.critic-batch-size", 4)
             yield from (f"--stages.{number}.algorithm.critic-updates", 1)
-    yield from ("--batch-size", 1, "--eval-scenes", 1, "--checkpoint-every", 1000)
+    yield from ("--accept-weak-weights", "--batch-size", 1, "--eval-scenes", 1, "--checkpoint-every", 1000)
 
 
 def _words(*arguments: Any) -> tuple[str, ...]:

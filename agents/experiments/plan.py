@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from acis_env.configs import nearest_first
+from acis_env.meter import in_words
 from agents.experiments.cell import Cell
+from agents.experiments.jobs import network_stages
 from agents.experiments.methods import METHODS, SCALES, SceneSet, cell_config
 from agents.experiments.networks import weights_of
 
 T = TypeVar("T")
+
+SECONDS = {"smoke": 15.0, "quick": 100.0, "medium": 220.0, "small": 1000.0}
+"""CPU seconds of a run that trains, by scale, where none has been measured yet: one thread of an AMD EPYC (Zen 5)."""
+NETWORKS_SECONDS = 420.0
+"""The same for the networks of a set."""
 
 
 def plan_cells(
@@ -45,12 +54,36 @@ def plan_cells(
     return cells
 
 
+def describe(cells: Sequence[Cell], jobs: int) -> str:
+    """The plan as text: a line per set of networks, and per set of scenes and method, and the time that is left."""
+    networks = [job for stage in network_stages(cells) for job in stage]
+    total = NETWORKS_SECONDS * sum(not job.is_done for job in networks)
+    lines = [f"{job.name}: {'done' if job.is_done else in_words(NETWORKS_SECONDS) + ', assumed'}" for job in networks]
+    rows: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.scene_set.name, cell.method), []).append(cell)
+    for (scenes, method), own in rows.items():
+        done = [json.loads(cell.result.read_text())["cpu_seconds"] for cell in own if cell.is_done]
+        seconds = sum(done) / len(done) if done else SECONDS[own[0].scale]
+        left = len(own) - len(done)
+        total += seconds * left
+        cost = f", {in_words(seconds)} each ({'measured' if done else 'assumed'})" if left else ""
+        lines.append(f"{scenes}/{method}: {len(done)} of {len(own)} done{cost}")
+    waiting = sum(not cell.is_done for cell in cells)
+    together = in_words(total / max(jobs, 1))
+    lines.append(
+        f"{waiting} of {len(cells)} runs to do: {in_words(total)} of CPU time, about {together} with {jobs} at a "
+        f"time, evaluations not counted"
+    )
+    return "\n".join(lines)
+
+
 def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
     """The entry `name` of `known`.
 
     Raises:
-        ValueError: there is none; the message lists those that there are.
+        ValueError: there is none; the message lists those that there are, the nearest first.
     """
     if name not in known:
-        raise ValueError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
+        raise ValueError(f"unknown {kind} {name!r}: expected one of {', '.join(nearest_first(name, known))}")
     return known[name]

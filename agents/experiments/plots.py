@@ -17,6 +17,8 @@ Curve = tuple[NDArray[np.float64], list[Interval]]
 """`x` `[n]`, and `n` intervals over seeds."""
 NUM_COLOURS = 10
 """Number of curves in a plot before colours repeat."""
+MOST_MARKERS = 45
+"""Number of points of a curve up to which each has a marker."""
 
 
 def draw_plots(
@@ -65,7 +67,8 @@ def plot_intervals(
     for index, (name, (x, intervals)) in enumerate(curves.items()):
         style = "-" if index < NUM_COLOURS else ":"
         means = [i.mean for i in intervals]
-        line = axes.plot(x, means, style, label=name, linewidth=1.6, marker="o", markersize=3)[0]
+        marker = "o" if len(x) <= MOST_MARKERS else None
+        line = axes.plot(x, means, style, label=name, linewidth=1.6, marker=marker, markersize=3)[0]
         if all(np.isfinite(i.high) for i in intervals):
             low, high = [i.low for i in intervals], [i.high for i in intervals]
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)

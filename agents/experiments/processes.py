@@ -49,7 +49,12 @@ class Processes(Executor):
 
 
 def _work(function: Callable[..., Any], arguments: Any, options: Any) -> None:
-    """Body of a process."""
+    """Body of a process, in a group of its own: Ctrl-C reaches the parent alone, which ends its processes by SIGTERM.
+
+    Of two signals, the second would end a training at once, without a checkpoint.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     parent = multiprocessing.parent_process()
     assert parent is not None
     sentinel = parent.sentinel

@@ -20,6 +20,7 @@ from agents.experiments.methods import SceneSet, Variant
 from agents.experiments.peak_memory import measure_memory
 from agents.experiments.provenance import origin
 from agents.experiments.scenes import open_evaluated, pictured, record, scenes_of, write_arrays
+from agents.models.composition import Composition
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,13 @@ class References:
         for variant in self.missing:
             pretrained = load_pretrained(self.weights[variant])
             source = open_evaluated(self.scene_set, pretrained, EnvConfig("ACIS/Scenes-v0")).source
+            rule = Composition(fill=self.scene_set.fill)
             segmenters = {
                 RANDOM_ACTIONS: random_action_segmenter(source.decoder, source.own_scenes.max_instances),
                 RANDOM_CODES: random_segmenter(pretrained, source.own_scenes.max_instances),
                 "reconstruction": reconstruction_segmenter(pretrained),
             }
-            rows = {name: record(evaluate(name, made, source)) for name, made in segmenters.items()}
+            rows = {name: record(evaluate(name, made, source, rule)) for name, made in segmenters.items()}
             known["rows"][variant] = {"weights": self.weights[variant], **rows}
         if "memory" not in known:
             self._write_pictures(source)

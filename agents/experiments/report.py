@@ -14,6 +14,7 @@ from agents.experiments.figures import figure_3, figure_4, memory_of_update
 from agents.experiments.learning import critic_measures, learning_curves
 from agents.experiments.markdown import table
 from agents.experiments.methods import LabelOrder
+from agents.experiments.over_runs import over_runs
 from agents.experiments.results import Results, flatten, without_seed
 from agents.experiments.tables import beyond, paired_differences, table_1, table_2
 
@@ -31,6 +32,7 @@ def write_set_report(folder: Path, label_order: LabelOrder | None, options: str)
         _head(results, options),
         table_1(results),
         paired_differences(results),
+        over_runs(results),
         table_2(results),
         figure_3(results),
         figure_4(results, label_order),

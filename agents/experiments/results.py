@@ -103,6 +103,11 @@ def mean_of(measure: str, row: str = "agent") -> Callable[[Result], float]:
     return lambda result: float(result["rows"][row]["mean"][measure])
 
 
+def scene_by_scene(measure: str) -> Callable[[Result], list[float]]:
+    """A function that reads the agent's score on every scene from a result."""
+    return lambda result: list(result["rows"]["agent"]["scenes"][measure])
+
+
 def gain_of(measure: str) -> Callable[[Result], float]:
     """A function that reads the gain of the agent over its initialisation from a result."""
     return lambda result: mean_of(measure)(result) - mean_of(measure, "initial")(result)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
+from typing import Any
 
+from acis_env.meter import in_words
 from agents.experiments.jobs import Job, check_recorded, run_alone
+
+POLL_SECONDS = 1.0
+"""Time between two looks at which jobs have started."""
 
 
 class FailedRunsError(ChildProcessError):
@@ -42,17 +47,30 @@ def run_jobs(jobs: Sequence[Job], executor: Executor) -> list[str]:
     with _one_thread():
         try:
             futures = {executor.submit(run_alone, job): job for job in waiting}
-            for done, future in enumerate(as_completed(futures), start=1):
+            for done, future in enumerate(_completed(futures), start=1):
                 job, is_successful = futures[future], future.exception() is None
                 if not is_successful:
                     failed.append(job.name)
-                minutes = (time.monotonic() - started) / 60
+                seconds = time.monotonic() - started
+                left = f", about {in_words(seconds / done * (len(waiting) - done))} left" if done < len(waiting) else ""
                 state = "done" if is_successful else f"failed, see {job.folder / 'log.txt'}"
-                _report(f"[{done}/{len(waiting)}, {minutes:.0f} min] {job.name}: {state}")
+                _report(f"[{done}/{len(waiting)}, {in_words(seconds)}{left}] {job.name}: {state}")
         except BaseException:  # some jobs wait and some run
             executor.shutdown(wait=False, cancel_futures=True)
             raise
     return failed
+
+
+def _completed(futures: Mapping[Future[Any], Job]) -> Iterator[Future[Any]]:
+    """Yield `futures` as they end; says which jobs have started."""
+    pending, announced = set(futures), set()
+    while pending:
+        for future in futures:  # in the order of the plan
+            if future in pending and future not in announced and future.running():
+                announced.add(future)
+                _report(f"started: {futures[future].name}")
+        done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        yield from done
 
 
 def _report(line: str) -> None:

@@ -33,12 +33,14 @@ class KeptScenes(list[Scene]):
 
 
 def scenes_of(scene_set: SceneSet) -> dict[str, Any]:
-    """The part of a job's configuration that says which scenes it uses."""
+    """The part of a job's configuration that says which scenes it uses, and how far their label maps are filled."""
+    filling = {"fill": scene_set.fill} if scene_set.fill else {}
     return {
         "scenes": scene_set.scenes,
         "scene_options": dict(scene_set.scene_options),
         "val_options": dict(scene_set.val_options),
         "split": scene_set.split,
+        **filling,
     }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import torch
@@ -16,22 +16,22 @@ from torch import Tensor
 
 from acis_env import dynamics
 from acis_env.autoencoder import MaskAutoencoder
-from acis_env.checksums import check_seal, sealed
 from acis_env.configs import check_sizes, config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
 from acis_env.decoder import AutoencoderConfig
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
-from acis_env.files import replacing
 from acis_env.observations import unpack
-from acis_env.ops.labels import label_areas
 from acis_env.refinement import RefiningDecoder
 from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
-from agents.models.composition import compose_windows
+from agents.models.checkpoints import check_format, load_checkpoint, save_checkpoint
+from agents.models.composition import DEFAULT, Composition
 from agents.models.critic import Critic, CriticConfig
+from agents.models.scale import TrainingScale
+from agents.models.segmentation import PictureScale, Segmentation, segment_pictures
 from agents.models.selection import ActionSelection, SelectionConfig
 
 Stopping = Literal["own", "true count"]
@@ -39,22 +39,6 @@ Stopping = Literal["own", "true count"]
 
 FORMAT = "acis-agent-4"
 """Marks a file as an agent's, and the layout of what is in it."""
-MAX_WINDOWS = 32
-"""Windows of one picture that are segmented at a time."""
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """An image taken apart into instances."""
-
-    label_map: NDArray[np.int32]  # [h, w], 0 = background, label t = the t-th prediction
-    masks: NDArray[Any]  # [T, h, w] bool, in the order of prediction, overlaps included; soft: float32 in [0, 1]
-    stopped: bool  # True: by the termination unit, in every window; False: by the cap on steps
-
-    @property
-    def order(self) -> list[int]:
-        """Labels of the instances that own a pixel of the label map, first predicted first."""
-        return [int(label) for label in label_areas(self.label_map).nonzero()[0] if label > 0]
 
 
 @dataclass(frozen=True)
@@ -77,15 +61,14 @@ class AgentSettings:
     """What an agent's file says beside its networks; `Agent` describes them."""
 
     max_steps: int
-    threshold: float
+    composition: Composition
     action_scale: float
     refine: bool
     preprocessing: str = "squeeze"
+    scale: TrainingScale | None = None
 
     def __post_init__(self) -> None:
         check_sizes(self, "max_steps")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must be in (0, 1), got {self.threshold}")
         if not 0 < self.action_scale < math.inf:
             raise ValueError(f"action_scale must be a positive number, got {self.action_scale}")
 
@@ -101,11 +84,12 @@ class Agent:
         actor: Actor,
         pretrained: Pretrained,
         max_steps: int = 21,
-        threshold: float = 0.5,
+        composition: Composition = DEFAULT,
         action_scale: float = 3.0,
         selection: ActionSelection | None = None,
         refine: bool = False,
         preprocessing: str | Preprocessing = "squeeze",
+        scale: TrainingScale | None = None,
     ) -> None:
         """Put an agent together.
 
@@ -113,11 +97,12 @@ class Agent:
             actor: the policy.
             pretrained: the networks around the actions.
             max_steps: cap on the number of masks of `segment`.
-            threshold: probability below which a pixel of the label map is background.
+            composition: rule by which masks become a label map.
             action_scale: latent standard deviations that an action of 1 stands for in the environment.
             selection: chooses the action; None takes the policy's mean.
             refine: whether masks are refined before they count (see `RefiningDecoder`).
             preprocessing: how pictures become those of the networks' size (see `parse_preprocessing`).
+            scale: size of the instances that it was trained on, if it is known.
 
         Raises:
             ValueError: there is no such preprocessing.
@@ -125,11 +110,12 @@ class Agent:
         self.actor = actor.eval()
         self.pretrained = pretrained
         self.max_steps = max_steps
-        self.threshold = threshold
+        self.composition = composition
         self.action_scale = action_scale
         self.selection = selection
         self.refine = refine
         self.preprocessing = parse_preprocessing(preprocessing, pretrained.size)
+        self.scale = scale
         self._connect()
 
     def _connect(self) -> None:
@@ -200,35 +186,54 @@ class Agent:
         action = (latent / self.action_scale).clamp(-1, 1).numpy(force=True)
         return (action[0] if single else action), out.memory
 
+    @overload
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        max_steps: int | None = None,
+        soft: bool = False,
+        scale: PictureScale | None = None,
+        overlap: float | None = None,
+    ) -> Segmentation: ...
+
+    @overload
+    def segment(
+        self,
+        image: Sequence[NDArray[np.uint8]],
+        max_steps: int | None = None,
+        soft: bool = False,
+        scale: PictureScale | None = None,
+        overlap: float | None = None,
+    ) -> list[Segmentation]: ...
+
     @unaffected
-    def segment(self, image: NDArray[np.uint8], max_steps: int | None = None, soft: bool = False) -> Segmentation:
-        """Take an image apart.
+    @torch.no_grad()
+    def segment(
+        self,
+        image: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        max_steps: int | None = None,
+        soft: bool = False,
+        scale: PictureScale | None = None,
+        overlap: float | None = None,
+    ) -> Segmentation | list[Segmentation]:
+        """Take an image apart, or a list of them, whose windows are segmented together.
 
         Args:
             image: RGB, uint8 `[h, w, 3]` or `[3, h, w]`, of any size.
             max_steps: cap on the number of masks, in every window if there are several; None takes the agent's.
-            soft: return masks as probabilities, in four times the memory, and not as where these reach `threshold`.
+            soft: give masks as probabilities, in four times the memory, and not as where these reach the threshold.
+            scale: cut windows of the networks' size out of the picture times this factor, or "auto", by which objects
+                look as large as in training; None takes the agent's preprocessing.
+            overlap: least share of a window that it has in common with its neighbour, in [0, 0.75]; None: a half where
+                a scale is given, else the agent's own.
 
         Raises:
-            ValueError: `image` is not uint8 RGB, or too thin for the preprocessing.
+            ValueError: an image is not uint8 RGB, or too thin for the preprocessing; or the scale or overlap is none.
         """
-        image = np.asarray(image)
-        given = list(image.shape)
-        if image.ndim == 3 and image.shape[0] != 3 and image.shape[2] == 3:
-            image = image.transpose(2, 0, 1)
-        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(f"image must be uint8 RGB [h, w, 3], got {image.dtype} {given}")
         cap = self.max_steps if max_steps is None else max_steps
-        windows = torch.from_numpy(self.preprocessing.images(image))
-        found: list[NDArray[np.float32]] = []
-        stopped = True
-        for batch in windows.split(MAX_WINDOWS):
-            prediction = self.predict_masks(self.source.begin_images(batch.to(self.device), cap), cap)
-            found += prediction.counted()
-            stopped &= bool(prediction.stopped.all())
-        size = image.shape[1], image.shape[2]
-        label_map, masks = compose_windows(found, size, self.preprocessing, self.threshold, soft)
-        return Segmentation(label_map, masks, stopped)
+        if isinstance(image, list | tuple):
+            return segment_pictures(self, image, cap, soft, scale, overlap)
+        return segment_pictures(self, [cast("NDArray[np.uint8]", image)], cap, soft, scale, overlap)[0]
 
     @unaffected
     @torch.no_grad()
@@ -281,10 +286,11 @@ class Agent:
                 "context": asdict(context_network.config),
                 "autoencoder": asdict(autoencoder.config),
                 "max_steps": self.max_steps,
-                "threshold": self.threshold,
+                "composition": asdict(self.composition),
                 "action_scale": self.action_scale,
                 "refine": self.refine,
                 "preprocessing": self.preprocessing.name,
+                "scale": None if self.scale is None else asdict(self.scale),
                 "critic": None if self.selection is None else asdict(self.selection.critic.config),
                 "selection": None if self.selection is None else asdict(self.selection.config),
             },
@@ -315,6 +321,8 @@ class Agent:
         config = _member(state, "config", source)
         names = [field.name for field in fields(AgentSettings)]
         own = {name: value for name, value in config.items() if name in names}
+        if "threshold" in config:  # a file from before there was more of a rule
+            own.setdefault("composition", {"threshold": config["threshold"]})
         settings: AgentSettings = config_from_dict(AgentSettings, own, source)
 
         def read(config_class: type[Any], name: str) -> Any:
@@ -333,7 +341,8 @@ class Agent:
             critic = build(lambda: Critic(sizes[0], critic_config), *tensors("critic"))
             decoder = autoencoder.frozen_decoder(settings.refine)
             selection = ActionSelection(critic, decoder, read(SelectionConfig, "selection"))
-        return cls(actor, Pretrained(context_network, autoencoder), **asdict(settings), selection=selection)
+        named = {name: getattr(settings, name) for name in names}
+        return cls(actor, Pretrained(context_network, autoencoder), **named, selection=selection)
 
 
 def _member(content: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:
@@ -342,54 +351,3 @@ def _member(content: Mapping[str, Any], name: str, source: str) -> Mapping[str, 
     if not isinstance(found, Mapping):
         raise ValueError(f"{source}: {name} must be an object, got {type(found).__name__}")
     return found
-
-
-def check_format(content: Mapping[str, Any], expected: str, source: str) -> None:
-    """Make sure that a file is of this version.
-
-    Raises:
-        ValueError: naming `source`, what it is, and what to do.
-    """
-    found = content.get("format")
-    if found == expected:
-        return
-    kind = expected.rsplit("-", 1)[0]
-    is_older = isinstance(found, str) and found.startswith(kind)
-    way_out = "it was written by another version of acis-env: train it again with this one, or use that version"
-    raise ValueError(
-        f"{source}: expected the format {expected!r}, got {found!r}" + (f"; {way_out}" if is_older else "")
-    )
-
-
-def save_checkpoint(
-    content: Mapping[str, Any], path: Path, what: str = "checkpoint", previous: Path | None = None
-) -> None:
-    """Write `content` with `torch.save` and a checksum; an interruption leaves the old file.
-
-    Args:
-        content: tensors and plain containers.
-        path: file to write.
-        what: what it is, for errors.
-        previous: where the old file is kept; None: it goes.
-    """
-    with replacing(path, what, previous) as unfinished, sealed(unfinished) as file:
-        torch.save(dict(content), cast("IO[bytes]", file))
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote, onto the CPU.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; `acis train` writes it")
-    check_seal(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load fails in as many ways as a file can be damaged
-        raise ValueError(f"{path}: not a whole checkpoint ({type(error).__name__})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a checkpoint, got {type(content).__name__}")
-    return content

@@ -86,4 +86,5 @@ def propose(mean: Tensor, offsets: Tensor) -> Tensor:
 
 def pick(latents: Tensor, values: Tensor) -> Tensor:
     """Choose the latents of the largest of `values` `[K, B]` among `latents` `[K, B, L]`: `[B, L]`."""
-    return latents.take_along_dim(values.argmax(0)[None, :, None], 0)[0]
+    best = values.argmax(0)[None, :, None].expand(1, *latents.shape[1:])
+    return latents.gather(0, best)[0]

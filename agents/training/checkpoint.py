@@ -14,7 +14,7 @@ import torch
 from acis_env.snapshot import Snapshot
 from acis_env.vector_env import SegmentationVectorEnv
 from agents.algorithms.distributed import ProcessGroup
-from agents.models.agent import load_checkpoint, save_checkpoint
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
 

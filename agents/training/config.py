@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from acis_env.configs import check_at_least, config_from_dict
+from acis_env.configs import check_at_least, check_positive, config_from_dict
 from agents.algorithms import AlgorithmConfig, LearnerConfig
 from agents.environment import EnvConfig
+from agents.models.composition import Composition, Overlaps
 
 EARLIER_VERSION = "written by an earlier version of acis-env, whose configurations have phases instead of stages"
 """Beginning of the error about a configuration of the former format; what to do follows it."""
@@ -24,7 +25,7 @@ class Stage:
     algorithm: AlgorithmConfig
     """Settings of the algorithm."""
     iterations: int
-    """Number of iterations, those in which a critic warms up included."""
+    """Number of iterations, those in which a critic warms up included; with --minutes, the weight of the stage."""
     sequence_length: int | None = None
     """Curriculum: number of instances to find per scene; the others, if it has more, are given in the first mask. None:
     what the environment says."""
@@ -46,9 +47,18 @@ class TrainConfig:
     """Device to train on."""
     batch_size: int = 16
     """Number of slots of the environment, in all processes together."""
+    minutes: float | None = None
+    """Length of the whole run in minutes, evaluations included, in place of the numbers of iterations: each stage gets
+    the share of the time that its iterations have of all, and learning rates fall at the same shares as ever. The last
+    evaluation comes on top. None: the stages have their numbers of iterations."""
     max_steps: int | None = None
     """Cap on the number of masks where the termination unit does not stop. None: the instances of the fullest training
     scene, as the paper has it (21 on CVPPP, 16 on KITTI)."""
+    overlaps: Overlaps = "most-probable"
+    """Mask that gets a pixel which several hold: the most probable there, or the first predicted."""
+    fill: float = 0.0
+    """Distance in pixels, at the size of the networks, up to which predicted foreground that no mask holds goes to the
+    nearest mask of a label map; 0: it is background."""
     eval_every: int = 100
     """Iterations between evaluations on validation scenes."""
     eval_scenes: int = 50
@@ -62,14 +72,19 @@ class TrainConfig:
         for name in ("batch_size", "eval_every", "eval_scenes", "monitor_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        Composition(overlaps=self.overlaps, fill=self.fill)  # checks both
         check_at_least(1, self, "max_steps")
+        check_positive(self, "minutes")
         check_at_least(0, self, "seed")
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             if stage.iterations < 1:
-                raise ValueError(f"iterations of stage {stage.name!r} must be at least 1, got {stage.iterations}")
+                raise ValueError(
+                    f"stages.{number}.iterations, of stage {stage.name!r}, must be at least 1, got {stage.iterations}"
+                )
             if stage.sequence_length is not None and stage.sequence_length < 1:
                 raise ValueError(
-                    f"sequence_length of stage {stage.name!r} must be at least 1, or None, got {stage.sequence_length}"
+                    f"stages.{number}.sequence_length, of stage {stage.name!r}, must be at least 1, or None, got "
+                    f"{stage.sequence_length}"
                 )
             _check_kind(stage)
         _check_json("env.kwargs", self.env.kwargs)

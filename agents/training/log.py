@@ -1,4 +1,4 @@
-"""What a run tells while it trains: TensorBoard events, a progress bar, and a warning about an exploited critic."""
+"""What a run tells while it trains: TensorBoard events, its progress, and a warning about an exploited critic."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from acis_env.files import cannot_write
+from acis_env.meter import Meter
 from agents.algorithms.base import Losses
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,16 @@ cosine may just be the end of learning."""
 class TrainingLog:
     """Writes the scalars of a run and shows its progress; use it as a context manager."""
 
-    def __init__(self, folder: Path, iteration: int, total: int) -> None:
-        """Go on at `iteration` of `total`; events of later iterations are those of an interrupted run and go."""
+    def __init__(self, folder: Path, iteration: int, total: int, done: int | None = None, unit: str = "it") -> None:
+        """Go on at `iteration`; events of later iterations are those of an interrupted run and go.
+
+        Args:
+            folder: of the run.
+            iteration: number of iterations done.
+            total: how much there is to do, in units.
+            done: how much is done, in units; None: `iteration`.
+            unit: what progress is counted in.
+        """
         self.folder = folder
         self.watch = CriticWatch()
         self._hook = threading.excepthook
@@ -46,7 +54,7 @@ class TrainingLog:
         except OSError:
             threading.excepthook = self._hook
             raise
-        self.progress = tqdm(total=total, initial=iteration, desc="training")
+        self.meter = Meter("training", total, iteration if done is None else done, unit)
 
     def __enter__(self) -> TrainingLog:
         """Begin."""
@@ -56,7 +64,7 @@ class TrainingLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the files."""
-        self.progress.close()
+        self.meter.close()
         try:
             with self._writing():
                 self.writer.close()
@@ -66,22 +74,27 @@ class TrainingLog:
         finally:
             threading.excepthook = self._hook
 
-    def write(self, iteration: int, stage: str, losses: Losses, history: Sequence[Mapping[str, float]]) -> None:
-        """Write the losses of an iteration, for which the host waits once."""
+    def write(
+        self,
+        iteration: int,
+        stage: str,
+        losses: Losses,
+        history: Sequence[Mapping[str, float]],
+        done: int | None = None,
+    ) -> None:
+        """Write the losses of an iteration, for which the host waits once; by then `done` units are done."""
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         with self._writing():
             for tag, value in values.items():
                 self.writer.add_scalar(tag, value, iteration)
         if "critic/gradient_cosine" in values:
             self.watch(iteration, values["critic/gradient_cosine"], values["rollout/score_per_instance"])
-        self.progress.set_description(stage)
-        self.progress.update()
         shown = (
             {"score": f"{values['rollout/score_per_instance']:.3f}"} if "rollout/score_per_instance" in values else {}
         )
         if history:
             shown |= {f"val_{key}": f"{history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
-        self.progress.set_postfix(shown)
+        self.meter.advance(iteration + 1 if done is None else done, stage, **shown)
 
     def write_evaluation(
         self, iteration: int, scores: Mapping[str, float], per_step: Mapping[str, Sequence[float]], picture: Any

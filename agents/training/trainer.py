@@ -14,6 +14,7 @@ import torch
 from acis_env.checksums import read_json
 from acis_env.files import write_json
 from acis_env.folders import claimed
+from acis_env.interruption import Interrupted, Signals, deferred_signals, name_of
 from acis_env.networks import check_device
 from acis_env.sampling import iteration_generator
 from acis_env.surroundings import unaffected
@@ -25,15 +26,20 @@ from agents.evaluation.critics import explained_variance_per_step
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.tables import scene_sheet
-from agents.models.agent import Agent, check_format
+from agents.models.agent import Agent
+from agents.models.checkpoints import check_format
+from agents.models.composition import Composition
+from agents.models.scale import TrainingScale, measure_scale
 from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
 from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
-from agents.training.interruption import Interrupted, Signals, deferred_signals, name_of
 from agents.training.log import TrainingLog
 from agents.training.origin import describe_origin, find_changes
+from agents.training.schedule import Schedule, extended
 
 FORMAT = "acis-run-4"
 """Marks a file as the checkpoint of a run, and the layout of what is in it."""
+SCALE_SCENES = 64
+"""Number of training scenes in which the size of instances is measured, spread evenly over all of them."""
 
 
 class Trainer:
@@ -88,7 +94,7 @@ class Trainer:
         self.learner = Learner(self.env, config.learner, group)
         self._check_stages()
         self.algorithm: Algorithm | None = None
-        self.iteration = 0
+        self.schedule = Schedule(config, group)
         self.history: list[dict[str, float]] = []
         self._number: int | None = None  # number of the stage that `algorithm` belongs to
         first = group.rank * self.core.num_envs
@@ -108,6 +114,7 @@ class Trainer:
         scenes: str | None = None,
         weights: str | None = None,
         root: str | None = None,
+        extend: int | None = None,
     ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
@@ -123,16 +130,20 @@ class Trainer:
             scenes: where the scenes of the run are now, if they have moved.
             weights: where the networks of the run are now, if they have moved.
             root: where the data of its registered data set are now, if they have moved.
+            extend: number of iterations to add to the last stage, in a run that may be finished. Learning rates follow
+                the schedule of the longer stage from here on, so they may rise first. A checkpoint is written at once.
 
         Raises:
             FileNotFoundError: there is none.
             ValueError: it is damaged or of another version, was given other arguments than these, or what it learns
-                from has changed.
+                from has changed; or it cannot be extended so.
         """
         state, path = read_run(folder)
         check_format(state, FORMAT, str(path))
         with fitting(state, path):
             config = train_config_from_dict(state["config"], str(path))
+            if extend is not None:
+                config = extended(config, state["iteration"], state.get("schedule", {}), extend, str(folder))
         config = replace(config, env=config.env.moved(scenes, weights, root))
         given = _names(env=env, val_env=val_env)
         if given != state["given"]:
@@ -151,6 +162,8 @@ class Trainer:
             )
         with fitting(state, path):
             trainer._restore(state)
+        if extend is not None:
+            trainer.save()  # or an interruption would leave a run that nobody has extended
         return trainer
 
     @unaffected
@@ -169,20 +182,23 @@ class Trainer:
         return self.agent()
 
     def _run(self, signals: Signals) -> None:
-        total = self.config.iterations
         if self.group.is_main:
             write_json(self.folder / "config.json", {"format": FORMAT, **asdict(self.config)}, checksum=True)
-        with TrainingLog(self.folder, self.iteration, total) if self.group.is_main else nullcontext() as log:
-            while self.iteration < total:
-                stage = self.config.stages[self._stage_at(self.iteration)[0]].name
+        schedule = self.schedule
+        with (
+            TrainingLog(self.folder, self.iteration, schedule.total, schedule.done, schedule.unit)
+            if self.group.is_main
+            else nullcontext()
+        ) as log:
+            while not schedule.is_over:
                 try:
                     losses = self.train_iteration()
                 except FloatingPointError as error:
-                    where = f"iteration {self.iteration}, stage {stage!r}"
+                    where = f"iteration {self.iteration}, stage {self.stage!r}"
                     raise FloatingPointError(f"{where}: {error}; {self.folder} keeps its last checkpoint") from error
-                is_last = self.iteration == total
+                is_last = schedule.is_over
                 if log is not None:
-                    log.write(self.iteration - 1, stage, losses, self.history)
+                    log.write(self.iteration - 1, self.stage, losses, self.history, schedule.done)
                     if is_last or self.iteration % self.config.eval_every == 0:
                         self.evaluate(log)
                 stopped_by = self.group.largest(signals.number)
@@ -191,15 +207,15 @@ class Trainer:
                 if stopped_by:
                     raise Interrupted(
                         stopped_by,
-                        f"{name_of(stopped_by)} after iteration {self.iteration} of {total}: {self.folder} holds a "
-                        f"checkpoint, from which `acis train --resume {self.folder}` goes on",
+                        f"{name_of(stopped_by)} after {schedule.progress}: {self.folder} holds a checkpoint, from "
+                        f"which `acis train --resume {self.folder}` goes on",
                     )
 
     @unaffected
     @torch.enable_grad()
     def train_iteration(self) -> Losses:
         """Run one iteration of the present stage, by its algorithm."""
-        number, first = self._stage_at(self.iteration)
+        number, place = self.schedule.begin_iteration()
         if number != self._number:
             if number == len(self.config.stages) - 1 and self.group.is_main:
                 self.agent().save(self.folder / "initial.pt")
@@ -209,16 +225,31 @@ class Trainer:
         seed = iteration_generator(self.config.seed, self.iteration, stream=1 + self.group.rank).integers(2**63)
         generator = torch.Generator().manual_seed(int(seed))
         losses = self.algorithm.train_iteration(
-            Progress(self.iteration - first, self.config.stages[number].iterations, generator, is_monitored)
+            Progress(place, self.config.stages[number].iterations, generator, is_monitored)
         )
-        self.iteration += 1
+        self.schedule.end_iteration()
         return losses
+
+    @property
+    def iteration(self) -> int:
+        """Number of iterations done."""
+        return self.schedule.iteration
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage of the iteration that was begun last."""
+        return self.config.stages[len(self.schedule.firsts) - 1].name
 
     def evaluate(self, log: TrainingLog) -> None:
         """Measure the agent on validation scenes."""
         agent, source = self.agent(), core_of(self._val_env).source
         evaluation = evaluate(
-            "agent", agent_segmenter(agent), source, agent.threshold, num_pictures=8, num_scenes=self.config.eval_scenes
+            "agent",
+            agent_segmenter(agent),
+            source,
+            agent.composition,
+            num_pictures=8,
+            num_scenes=self.config.eval_scenes,
         )
         per_step = {"dice_per_step": evaluation.dice_at_step()}
         if isinstance(self.algorithm, ActorCritic):
@@ -235,12 +266,20 @@ class Trainer:
             self.learner.actor,
             self.learner.pretrained,
             self.config.max_steps or core.source.own_scenes.max_instances,
-            core.threshold,
+            Composition(core.threshold, self.config.overlaps, self.config.fill),
             core.action_scale,
             None if self.algorithm is None else self.algorithm.selection,
             refine=bool(core.arguments["refine"]),
             preprocessing=core.arguments["preprocessing"],
+            scale=self.training_scale,
         )
+
+    @cached_property
+    def training_scale(self) -> TrainingScale | None:
+        """How large instances are in training scenes, of which some are looked at; None if they have none."""
+        scenes = self.core.source.own_scenes
+        chosen = np.unique(np.linspace(0, len(scenes) - 1, min(SCALE_SCENES, len(scenes))).round().astype(int))
+        return measure_scale(scenes.gather(chosen.tolist())[1].numpy(force=True))
 
     def save(self) -> None:
         """Write the agent, then the checkpoint; every process has to call it."""
@@ -255,6 +294,7 @@ class Trainer:
             "config": asdict(self.config),
             "given": self._given,
             "iteration": self.iteration,
+            "schedule": self.schedule.state_dict(),
             "history": self.history,
             "origin": self.origin,
             "learner": self.learner.state_dict(),
@@ -269,9 +309,10 @@ class Trainer:
         return describe_origin(self.core.scenes, self.learner.pretrained)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.iteration, self.history = state["iteration"], state["history"]
-        for number in range(self._stage_at(self.iteration - 1)[0] + 1):
-            self._enter(number)  # each stage may go on with what the one before has made
+        self.schedule.load_state_dict(state["iteration"], state.get("schedule", {}))
+        self.history = state["history"]
+        for number in range(len(self.schedule.firsts)):
+            self._enter(number)  # a stage may go on with what the one before has made
         assert self.algorithm is not None
         self.learner.load_state_dict(state["learner"])
         self.algorithm.load_state_dict(state["algorithm"])
@@ -284,15 +325,6 @@ class Trainer:
                 stage.algorithm.make(self.learner)
             except ValueError as error:
                 raise ValueError(f"stage {stage.name!r}: {error}") from error
-
-    def _stage_at(self, iteration: int) -> tuple[int, int]:
-        """The number of the stage of an iteration, from 0, and the iteration at which that begins."""
-        first = 0
-        for number, stage in enumerate(self.config.stages):
-            if iteration < first + stage.iterations:
-                return number, first
-            first += stage.iterations
-        raise ValueError(f"iteration must be below {first}, the length of the schedule, got {iteration}")
 
     def _enter(self, number: int) -> None:
         """Begin a stage, or go on with it."""

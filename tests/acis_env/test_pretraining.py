@@ -1,17 +1,22 @@
 """Pre-training: very short runs, and evaluations of networks whose quality is known."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from acis_env import pretraining
 from acis_env.augment import NO_AUGMENTATION
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, oracle_context, quantise_angles
 from acis_env.datasets import PackedScenes, Scene
 from acis_env.decoder import AutoencoderConfig
+from acis_env.interruption import Interrupted
+from acis_env.metrics import segmentation_metrics
 from acis_env.networks import TrunkConfig
 from acis_env.pretraining import (
     PretrainConfig,
@@ -189,9 +194,51 @@ def test_the_foreground_dice_is_that_of_all_pixels_together(painted):
 
 def test_a_perfect_autoencoder_scores_one_and_an_empty_one_zero(painted):
     perfect = evaluate_autoencoder(Copy(), PaintedContext(), painted)
-    assert perfect == {"reconstruction_dice": 1, "reconstruction_dice_q10": 1}
+    assert perfect == {"reconstruction_dice": 1, "reconstruction_dice_q10": 1, "reconstruction_sbd": 1}
     empty = evaluate_autoencoder(Copy(torch.zeros_like), PaintedContext(), painted)
-    assert empty == {"reconstruction_dice": 0, "reconstruction_dice_q10": 0}
+    assert empty == {"reconstruction_dice": 0, "reconstruction_dice_q10": 0, "reconstruction_sbd": 0}
+
+
+def test_the_bound_is_the_sbd_of_the_label_maps_that_reconstructions_make(painted):
+    def drop_half(masks):
+        halved = masks * 0.9
+        halved[:, :, :, 16:] = 0
+        return halved
+
+    scores = evaluate_autoencoder(Copy(drop_half), PaintedContext(), painted)
+    expected = []
+    for scene in painted.dataset:
+        kept = scene.label_map.copy()
+        kept[:, 16:] = 0
+        expected.append(segmentation_metrics(kept, scene.label_map)["sbd"])
+    assert 0 < np.mean(expected) < 1
+    assert scores["reconstruction_sbd"] == pytest.approx(np.mean(expected))
+
+
+def test_a_hopeless_training_is_warned_of_after_its_first_tenth(packed, tmp_path, monkeypatch, caplog):
+    scores = iter([{"foreground_dice": 0.2}, {"foreground_dice": 0.9}])
+    seen = []
+
+    def evaluate(network, scenes):
+        assert network.training
+        seen.append(json.loads((tmp_path / "context.json").read_text())["training"] if seen else None)
+        return next(scores)
+
+    monkeypatch.setattr("acis_env.pretraining.evaluate_context", evaluate)
+    pretrain_context(packed, packed, CONTEXT, PretrainConfig(iterations=20, batch_size=2, eval_every=1000), tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        "after 2 of 20 iterations: foreground Dice of the context network is 0.200 on held-out scenes, expected at "
+        "least 0.5 at the end"
+    ]
+    assert (seen[1]["iteration"], seen[1]["held_out"]) == (2, {"foreground_dice": 0.2})
+
+
+def test_an_early_measurement_changes_nothing_of_the_training(packed, tmp_path):
+    networks = []
+    for every in (1, 1000):
+        config = PretrainConfig(iterations=11, batch_size=2, eval_every=every)
+        networks.append(pretrain_context(packed, packed, CONTEXT, config, tmp_path / str(every)))
+    assert same(*networks)
 
 
 def test_the_reconstruction_dice_averages_over_instances(painted):
@@ -213,3 +260,27 @@ def test_statistics_are_those_of_the_pixels_in_the_unit_interval(packed, scenes)
     pixels = np.stack([scene.image for scene in scenes[:2]]).transpose(1, 0, 2, 3).reshape(3, -1) / 255
     assert mean == pytest.approx(pixels.mean(1), abs=1e-4)
     assert std == pytest.approx(pixels.std(1), abs=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_pre_training_with_its_state_from_which_it_goes_on_to_the_same_bits(
+    packed, tmp_path, monkeypatch, number
+):
+    config = PretrainConfig(iterations=8, batch_size=2, eval_every=1000)
+    whole = pretrain_context(packed, packed, CONTEXT, config, tmp_path / "whole")
+    drawn, draw = [], pretraining.draw_batch
+
+    def draw_and_kill(*arguments):
+        drawn.append(1)
+        if len(drawn) == 3:
+            os.kill(os.getpid(), number)
+        return draw(*arguments)
+
+    monkeypatch.setattr(pretraining, "draw_batch", draw_and_kill)
+    with pytest.raises(
+        Interrupted, match=f"{number.name} after iteration 3 of 8: {tmp_path / 'stopped'} holds"
+    ) as info:
+        pretrain_context(packed, packed, CONTEXT, config, tmp_path / "stopped")
+    assert info.value.number == number
+    assert same(pretrain_context(packed, packed, CONTEXT, config, tmp_path / "stopped"), whole)
+    assert len(drawn) == 8

@@ -164,7 +164,7 @@ def test_an_iteration_of_training_follows_the_gradients_that_ours_follows(scenes
 def test_images_are_segmented_as_by_our_agent(scenes, pretrained, contexts):
     actor = Actor(pretrained.autoencoder.config, TINY_ACTOR).requires_grad_(False)
     torch.nn.init.constant_(actor.termination[-1].bias, 100.0)
-    expected = Agent(actor, pretrained, max_steps=3, threshold=0.5).segment(scenes[0].image).label_map
+    expected = Agent(actor, pretrained, max_steps=3).segment(scenes[0].image).label_map
     decoder = NaiveDecoder(pretrained.autoencoder.decoder)
     found = segment(naive_actor(actor), decoder, contexts[:1], 3)
     assert (found == expected).mean() > 0.99

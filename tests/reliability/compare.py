@@ -2,7 +2,7 @@
 
 import torch
 
-from agents.models.agent import load_checkpoint
+from agents.models.checkpoints import load_checkpoint
 
 
 def differences(one, other, path="checkpoint"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from acis_env.weights import load_pretrained
-from agents.models.agent import load_checkpoint
+from agents.models.checkpoints import load_checkpoint
 from tests.reliability.compare import differences, same_runs
 from tests.reliability.runs import Child, train
 

@@ -9,7 +9,7 @@ from PIL import Image
 from acis_env.datasets import FolderScenes, PackedScenes
 from acis_env.datasets.preprocessing import Squeeze, Tile
 from acis_env.datasets.scene import IGNORED, Scene
-from acis_env.datasets.tiles import TiledScenes, join, windowed
+from acis_env.datasets.tiles import TiledScenes, join, windowed, without_fragments
 from acis_env.datasets.windows import Window
 
 TILE = Tile((32, 32))
@@ -59,7 +59,7 @@ def windows_of(label_map, tile=TILE):
 def put_together(label_maps, windows, size):
     """The label map `[h, w]` that joined windows make; -2 where they contradict each other."""
     whole = np.zeros(size, np.int32)
-    for number, group in enumerate(join(label_maps, windows), start=1):
+    for number, group in enumerate(without_fragments(join(label_maps, windows), label_maps, windows), start=1):
         for k, label in group:
             mask = np.zeros(size, bool)
             windows[k].paste(label_maps[k] == label, mask)
@@ -113,6 +113,35 @@ def test_instances_come_in_the_order_of_their_lowest_label():
     label_maps = [boxes((10, 10), (0, 0, 2, 2), (4, 0, 6, 2)), boxes((10, 10), (0, 5, 2, 8), (4, 5, 6, 8))]
     windows = [Window(0, 0, 10, 10), Window(0, 30, 10, 10)]
     assert join(label_maps, windows) == [[(0, 1)], [(1, 1)], [(0, 2)], [(1, 2)]]
+
+
+def test_an_instance_that_a_window_shows_whole_is_what_that_one_shows():
+    label_maps, windows = windows_of(boxes((32, 50), (8, 20, 16, 30)))  # in both, cut by neither
+    assert without_fragments(join(label_maps, windows), label_maps, windows) == [[(0, 1), (1, 1)]]
+    label_maps, windows = windows_of(boxes((32, 50), (8, 14, 16, 30)))  # the second begins in its middle
+    assert windows[1].x == 18
+    assert without_fragments(join(label_maps, windows), label_maps, windows) == [[(0, 1)]]
+    label_maps, windows = windows_of(boxes((32, 50), (8, 4, 16, 46)))  # no window has all of it
+    assert without_fragments(join(label_maps, windows), label_maps, windows) == [[(0, 1), (1, 1)]]
+
+
+def test_a_fragment_goes_where_another_window_shows_more_of_it_and_an_instance_of_its_own_stays():
+    windows = [Window(0, 0, 10, 10), Window(0, 6, 10, 10)]
+    whole = boxes((10, 10), (2, 2, 8, 9))
+    sliver = boxes((10, 10), (2, 0, 5, 2))  # in a corner of the whole, of which the overlap shows 6 x 3
+    apart = boxes((10, 10), (8, 0, 10, 2))
+    for second, expected in ((sliver, [[(0, 1)]]), (apart, [[(0, 1)], [(1, 1)]])):
+        groups = join([whole, second], windows)
+        assert groups == [[(0, 1)], [(1, 1)]]
+        assert without_fragments(groups, [whole, second], windows) == expected
+
+
+def test_of_two_fragments_that_lie_in_each_other_the_larger_stays():
+    windows = [Window(0, 0, 10, 10), Window(0, 4, 10, 10)]
+    first, second = boxes((10, 10), (0, 5, 6, 10)), boxes((10, 10), (0, 0, 3, 5))
+    groups = join([first, second], windows)
+    assert len(groups) == 2
+    assert without_fragments(groups, [first, second], windows) == [[(0, 1)]]
 
 
 @given(st.data())

@@ -20,7 +20,7 @@ import agents
 from acis_env.weights import save_weights
 from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingConfig
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup, join_group
-from agents.models.agent import load_checkpoint, save_checkpoint
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.models.critic import CriticConfig
 from agents.training.config import Stage
 from agents.training.trainer import Trainer

@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from agents.benchmark.report import write_report
 from agents.benchmark.results import SetResults
+from agents.experiments.bootstrap import CAUTION, interquartile_mean, probability_of_improvement
 from agents.experiments.statistics import mean_interval, paired_interval
 
 
@@ -56,7 +58,7 @@ def test_differences_are_paired_by_seed_and_an_agent_without_seeds_is_paired_wit
 
 def test_the_pictures_of_the_report_exist_and_are_small(report):
     links = re.findall(r"!\[.*?\]\((.*?)\)", report.read_text())
-    assert links == ["report/plants-dice.png", "report/plants-order.png"]
+    assert links == ["report/plants-profile.png", "report/plants-dice.png", "report/plants-order.png"]
     assert all((report.parent / link).stat().st_size < 80_000 for link in links)
 
 
@@ -64,8 +66,61 @@ def test_the_html_file_holds_the_same_tables_and_loads_nothing(report):
     page, text = report.with_suffix(".html").read_text(), report.read_text()
     assert page.count("<tr>") == sum(line.startswith("| ") and "---" not in line for line in text.splitlines())
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', page) == []
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3
     assert f"<td>{mean_interval(sbd(report.parent, 'tiny'))}</td>" in page
+
+
+def test_interquartile_means_and_probabilities_of_improvement_are_those_of_the_runs(report, finished):
+    text, heading = report.read_text(), "### Over runs"
+    tiny, longer, bound = ([sbd(finished, name)] for name in ("tiny", "longer", "reconstruction"))
+    better = probability_of_improvement(tiny, longer)
+    assert row(text, heading, "tiny")[1:] == ["2", str(interquartile_mean(tiny)), str(better)]
+    assert row(text, heading, "longer")[1:] == ["2", str(interquartile_mean(longer)), ""]
+    # The bound has one result, which no seed would change: its mean has no interval, its victories have one.
+    better = probability_of_improvement([bound[0] * 2], longer)
+    assert row(text, heading, "reconstruction")[1:] == ["–", f"{bound[0][0]:.3f}", str(better)]
+    section = text.split(heading)[1].split("### Dice per step")[0]
+    assert " ".join(section.split()).startswith(CAUTION)
+
+
+@pytest.fixture
+def two_sets(finished, tmp_path):
+    """Folders of two sets; on the second, agents score half as much, and `longer` lacks seed 0."""
+    folders = [tmp_path / "plants", tmp_path / "weeds"]
+    for folder in folders:
+        shutil.copytree(finished / "plants", folder)
+    for path in folders[1].glob("*/*/result.json"):
+        content = json.loads(path.read_text())
+        content["rows"]["agent"]["mean"]["sbd"] /= 2
+        path.write_text(json.dumps(content))
+    shutil.rmtree(folders[1] / "longer" / "seed-0")
+    return folders
+
+
+def test_sets_together_are_strata_and_count_the_seeds_that_all_have(two_sets, finished):
+    path = two_sets[0].parent / "report.md"
+    write_report(two_sets, path, "tiny", "acis benchmark")
+    text, heading = path.read_text(), "## All sets together"
+    tiny, longer = (np.array([sbd(finished, name)]) for name in ("tiny", "longer"))
+    tiny, longer = np.concatenate([tiny, tiny / 2]), np.concatenate([longer, longer / 2])[:, 1:]
+    assert row(text, heading, "tiny")[1:] == ["2", str(interquartile_mean(tiny)), ""]
+    better = probability_of_improvement(longer, tiny)
+    assert row(text, heading, "longer")[1:] == ["1", f"{longer.mean():.3f}", f"{better.mean:.3f}"]
+    assert "![Performance profile](report/all-sets-profile.png)" in text
+    assert text.split(heading)[1].split("\n\n![")[0].splitlines()[-1].startswith("| reconstruction |")
+
+
+def test_a_single_set_has_no_section_on_all_sets(report):
+    assert "All sets" not in report.read_text()
+
+
+def test_an_agent_that_is_missing_on_a_set_is_not_in_the_table_of_all_sets(two_sets):
+    shutil.rmtree(two_sets[1] / "tiny")
+    path = two_sets[0].parent / "report.md"
+    write_report(two_sets, path, "tiny", "acis benchmark")
+    section = path.read_text().split("## All sets together")[1].split("## Agents")[0]
+    assert "| longer |" in section
+    assert "tiny" not in section
 
 
 def test_results_of_other_scenes_or_of_another_budget_are_not_put_into_one_table(finished, tmp_path):

@@ -38,6 +38,7 @@ def arguments_of_train(weights, out):
     short = ["--stages.0.iterations", 1, "--stages.1.iterations", 2, f"{main}.critic-warmup", 1]
     held_out = json.dumps({"scene_options": json.loads(FEW_SCENES)})
     scenes = ["--scene-options", FEW_SCENES, "--env.val-kwargs", held_out, "--eval-scenes", 2]
+    scenes.append("--accept-weak-weights")
     return ["train", "ac-dice", "--out", out, "--weights", weights, f"{main}.gamma", 0.8, *small, *short, *scenes]
 
 

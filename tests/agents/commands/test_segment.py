@@ -108,7 +108,7 @@ def test_one_picture_is_in_memory_at_a_time(acis, agent_folder, picture, tmp_pat
     done = []
     read, segment = Reading.picture, Agent.segment
     monkeypatch.setattr(Reading, "picture", lambda *arguments: done.append("read") or read(*arguments))
-    monkeypatch.setattr(Agent, "segment", lambda *arguments: done.append("segment") or segment(*arguments))
+    monkeypatch.setattr(Agent, "segment", lambda *a, **how: done.append("segment") or segment(*a, **how))
     acis("segment", picture, namesake, "--agent", agent_folder, "--out", tmp_path / "out")
     assert done == ["read", "segment"] * 2
 
@@ -130,3 +130,35 @@ def test_an_output_folder_that_is_a_file_is_named(mistake, agent_folder, picture
 def test_a_device_that_is_not_there_is_a_mistake(mistake, agent_folder, picture, tmp_path):
     arguments = ["segment", picture, "--agent", agent_folder, "--out", tmp_path / "out", "--device", "cuda"]
     assert "CUDA" in mistake(*arguments)
+
+
+def test_folders_and_patterns_stand_for_the_images_in_them(acis, mistake, agent_folder, picture, tmp_path):
+    folder, empty = tmp_path / "plants", tmp_path / "empty"
+    folder.mkdir()
+    empty.mkdir()
+    for name in ("b.png", "a.PNG", "c.jpg"):
+        Image.open(picture).convert("RGB").save(folder / name, format="JPEG" if name == "c.jpg" else "PNG")
+    (folder / "notes.txt").write_text("no image")
+    command = ["--agent", agent_folder, "--out"]
+    for given, expected in ((folder, "abc"), (folder / "*.jpg", "c"), (folder / "[ab].*", "ab")):
+        out = tmp_path / f"out-{expected}"
+        acis("segment", given, *command, out)
+        assert sorted(path.name for path in out.glob("*_label.png")) == [f"{name}_label.png" for name in expected]
+    acis("segment", folder, folder / "b.png", *command, tmp_path / "twice")  # an image that is given twice counts once
+    assert f"{empty}: expected images in this folder, found none" in mistake(
+        "segment", empty, *command, tmp_path / "no"
+    )
+    assert "*.tif: expected images of such names" in mistake("segment", folder / "*.tif", *command, tmp_path / "no")
+
+
+def test_a_picture_is_segmented_in_windows_at_the_scale_that_is_given(acis, mistake, agent_folder, picture, tmp_path):
+    options = ["--agent", agent_folder, "--out", tmp_path / "out", "--overwrite"]
+    acis("segment", picture, *options, "--scale", 2, "--overlap", 0.5, "--max-steps", 2)
+    expected = Agent.load(agent_folder).segment(np.array(Image.open(picture)), 2, scale=2.0, overlap=0.5)
+    with Image.open(tmp_path / "out" / "a plant_label.png") as labels:
+        np.testing.assert_array_equal(np.array(labels), expected.label_map)
+    assert len(expected.parts.preprocessing.windows((50, 70))) > 1
+    assert f"{picture}: scale of the preprocessing 'tile' must be" in mistake(
+        "segment", picture, *options, "--scale", 0
+    )
+    assert "overlap needs windows" in mistake("segment", picture, *options, "--overlap", 0.5)

@@ -6,15 +6,18 @@ import pytest
 from PIL import Image
 
 from acis_env.datasets import CvpppScenes, KittiScenes
+from acis_env.datasets.preprocessing import Squeeze
 from acis_env.ops.labels import relabel
 from acis_env.testing.trees import write_cvppp, write_kitti
-from agents.models.agent import Agent, Segmentation
+from agents.models.agent import Agent
+from agents.models.composition import Composition, PictureMasks
+from agents.models.segmentation import Segmentation
 
 
 @pytest.fixture
 def agent_folder(agent, tmp_path):
     """An untrained agent that never stops by itself, and whose faint masks count."""
-    agent.threshold = 0.1
+    agent.composition = Composition(0.1)
     agent.actor.termination[-1].bias.fill_(100)
     agent.save(tmp_path / "agent" / "agent.pt")
     return tmp_path / "agent"
@@ -65,7 +68,9 @@ def test_other_subsets_than_a1_may_have_more_leaves_than_the_agents_cap(acis, ag
 
     def segment(self, image, cap):
         caps.append(cap)
-        return Segmentation(np.zeros(image.shape[1:], np.int32), np.zeros((0, *image.shape[1:]), bool), True)
+        return Segmentation(
+            np.zeros(image.shape[1:], np.int32), PictureMasks([], image.shape[1:], Squeeze((32, 32))), True
+        )
 
     monkeypatch.setattr(Agent, "segment", segment)
     subsets = ["--subsets", "A1", "A4"]

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from acis_env.folders import claimed
 from acis_env.weights import load_pretrained, save_weights
 from agents.commands.train import Train
 from agents.environment import TRAINING
-from agents.models.agent import load_checkpoint
+from agents.models.checkpoints import load_checkpoint
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
+
+WEAK_FLAG = "--accept-weak-weights"
 
 
 def test_a_preset_is_trained_with_the_fields_that_were_overridden_and_no_others(run):
@@ -70,6 +74,21 @@ def test_weights_of_two_sizes_are_a_mistake(train_arguments, mistake, run, tmp_p
     message = mistake(*train_arguments(tmp_path / "weights", tmp_path / "run"))
     assert "(64, 32)" in message
     assert "(32, 32)" in message
+
+
+def test_an_agent_is_trained_on_weak_weights_only_if_that_is_accepted(mistake, train_arguments, run, tmp_path):
+    weights = tmp_path / "weights"
+    save_weights(weights, load_pretrained(run.weights).autoencoder, {"held_out": {"reconstruction_dice": 0.125}})
+    save_weights(weights, load_pretrained(run.weights).context_network, {"held_out": {"foreground_dice": 0.5}})
+    arguments = [argument for argument in train_arguments(weights, tmp_path / "run") if argument != WEAK_FLAG]
+    message = mistake(*arguments)
+    assert (
+        f"{weights}: reconstruction Dice of the decoder is 0.125 on held-out scenes, expected at least 0.5" in message
+    )
+    assert WEAK_FLAG in message
+    assert "foreground" not in message
+    assert not (tmp_path / "run").exists()
+    assert "would have no effect" in mistake("train", "--resume", run.folder, WEAK_FLAG)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(train_arguments, mistake, run):
@@ -141,12 +160,88 @@ def test_options_of_the_environment_that_are_no_json_object_end_in_the_usage(aci
         (("--batch-size", 3), "--batch-size 3"),
         (("--out", "elsewhere"), "--out elsewhere"),
         (("quick", "--allow-changes"), "quick"),
+        (("--iterations", 3), "--iterations 3"),
+        (("--minutes", 3), "--minutes 3"),
+        (("--extend", 2, "--stages.1.iterations", 5), "--stages.1.iterations 5"),
     ],
 )
 def test_what_would_have_no_effect_on_a_run_that_is_resumed_is_a_mistake(mistake, run, arguments, named):
     for given in (("--resume", run.folder, *arguments), (*arguments, f"--resume={run.folder}")):
         message = mistake("train", *given)
         assert f"--resume goes on with the settings of the run in {run.folder}, where {named} would have no" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--iterations", 0), "--iterations must be at least 1, got 0"),
+        (("--iterations", -5), "--iterations must be at least 1, got -5"),
+        (("--iterations", 5, "--minutes", 3), "--iterations 5 and --minutes 3 both say how long to train"),
+        (("--iterations", 5, "--stages.1.iterations", 6), "--iterations 5 and --stages.1.iterations both say how long"),
+        (("best", "--iterations", 5, "--stages.2.iterations=6"), "--iterations 5 and --stages.2.iterations both say"),
+        (("--extend", 3), "--extend has no effect without --resume"),
+        (
+            ("ac-dice", "--iterations", 40),
+            "stage 1, 'main', must have more iterations than its critic warms up, got 40",
+        ),
+    ],
+)
+def test_lengths_that_cannot_be_or_that_contradict_each_other_are_mistakes(mistake, tmp_path, arguments, named):
+    assert named in mistake("train", *arguments, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--minutes", 0), "minutes must be positive, got 0"),
+        (("--stages.0.iterations", -1), "stages.0.iterations"),
+        (("best", "--stages.2.algorithm.learning-rate", 0.1), "learning_rate has no effect in critic ranking"),
+        (("best", "--stages.2.algorithm.gamma", 0.5), "gamma has no effect in critic ranking"),
+    ],
+)
+def test_values_that_a_configuration_refuses_end_in_the_usage_with_their_names(
+    acis, tmp_path, capsys, arguments, named
+):
+    with pytest.raises(SystemExit) as exit_info:
+        acis("train", *arguments, "--out", tmp_path / "run")
+    assert exit_info.value.code == 2
+    assert named in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_number_of_iterations_is_that_of_the_last_stage(monkeypatch, acis, tmp_path):
+    made = []
+    monkeypatch.setattr(Trainer, "__init__", lambda trainer, config, *others, **more: made.append(config))
+    monkeypatch.setattr(Trainer, "run", lambda trainer: None)
+    monkeypatch.setattr(Trainer, "iteration", 0)
+    monkeypatch.setattr(Trainer, "folder", tmp_path, raising=False)
+    for preset in ("quick", "best"):
+        acis("train", preset, "--iterations", 7, "--out", tmp_path / preset)
+    assert [[stage.iterations for stage in config.stages] for config in made] == [[60, 7], [60, 2310, 7]]
+
+
+def test_a_finished_run_is_extended_by_so_many_iterations(acis, mistake, run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    assert "--extend must be at least 1, the number of iterations to add, got -1" in mistake(
+        "train", "--resume", folder, "--extend", -1
+    )
+    assert "from iteration 3" in acis("train", "--resume", folder, "--extend", 2)
+    assert load_checkpoint(folder / "checkpoint.pt")["iteration"] == 5
+    assert [stage.iterations for stage in load_config(folder).stages] == [1, 4]
+    assert "from iteration 5" in acis("train", "--resume", folder)
+
+
+def test_a_run_of_so_many_minutes_ends_in_time_and_leaves_an_agent(acis, train_arguments, run, tmp_path):
+    started = time.monotonic()
+    acis(*train_arguments(run.weights, tmp_path / "run"), "--minutes", 0.05)
+    assert time.monotonic() - started < 30
+    assert (tmp_path / "run" / "agent.pt").exists()
+    assert load_config(tmp_path / "run").minutes == 0.05
+    iteration = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"]
+    assert iteration > 3
+    assert f"from iteration {iteration}" in acis("train", "--resume", tmp_path / "run")
 
 
 def test_changes_are_allowed_only_to_a_run_that_is_resumed(acis, mistake, run):
@@ -206,7 +301,7 @@ def test_a_run_finds_its_scenes_from_everywhere_and_moved_ones_by_option(
 ):
     monkeypatch.chdir(tmp_path)
     short = ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1, "--eval-scenes", 1]
-    options = ["--weights", run.weights, "--scene-options", '{"min_area": 2}']
+    options = ["--weights", run.weights, "--accept-weak-weights", "--scene-options", '{"min_area": 2}']
     acis("train", "quick", "--scenes", "mine", *options, *short, "--out", "made")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -14,7 +14,7 @@ from agents.evaluation.evaluation import Evaluation, evaluate, order_correlation
 from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.whole_pictures import iterate
 from agents.models.agent import Prediction
-from agents.models.composition import compose_label_map
+from agents.models.composition import Composition, compose_label_map
 
 
 def test_own_stopping_is_told_from_the_true_count(make_source, leaves, truth):
@@ -76,8 +76,8 @@ def test_the_threshold_decides_which_pixels_count(large, truth):
         prediction = truth(3)(state)
         return Prediction(0.4 * prediction.masks, prediction.num_masks, prediction.stopped)
 
-    assert evaluate("faint", faint_segmenter, large, threshold=0.5).mean["fbd"] == 0
-    assert evaluate("faint", faint_segmenter, large, threshold=0.3).mean["fbd"] > 0.9
+    assert evaluate("faint", faint_segmenter, large, composition=Composition(0.5)).mean["fbd"] == 0
+    assert evaluate("faint", faint_segmenter, large, composition=Composition(0.3)).mean["fbd"] > 0.9
 
 
 def test_the_agent_is_asked_for_enough_masks_for_the_true_count_though_it_stops_early(agent, source, stop_after):

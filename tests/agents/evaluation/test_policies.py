@@ -138,6 +138,7 @@ def test_the_comparison_with_random_actions_is_printed_and_kept(tmp_path, capsys
     settings = {**LEAVES, "num_envs": 3}
     report = compare_with_random(Constant(np.zeros(16)), settings, tmp_path, num_scenes=4, seed=7, total_timesteps=50)
     conditions = {"stopping": "true count", "foreground": "none", "preprocessing": "squeeze", "threshold": 0.5}
+    conditions |= {"overlaps": "most-probable", "fill": 0.0}
     assert report["policy"] == evaluate_policy(Constant(np.zeros(16)), settings, 4) | conditions
     assert report["random actions"]["return"] != report["policy"]["return"]
     assert json.loads((tmp_path / "evaluation.json").read_text()) == report

@@ -20,9 +20,12 @@ def test_the_report_says_what_the_table_says(rows, source, tmp_path):
     for line, (name, row) in zip(lines, report["rows"].items(), strict=True):
         assert line.startswith(name)
         words = line.removeprefix(name).strip().split("  ")
-        *numbers, stopping, foreground, preprocessing, threshold = [word.strip() for word in words if word]
+        *numbers, stopping, foreground, preprocessing, threshold, overlaps, fill = [
+            word.strip() for word in words if word
+        ]
         assert stopping == row["stopping"] == ("true count" if name == "reconstruction" else "own")
         assert (foreground, preprocessing, float(threshold)) == ("none", "squeeze", 0.5)
+        assert (overlaps, float(fill)) == (row["overlaps"], row["fill"]) == ("most-probable", 0)
         assert (row["foreground"], row["preprocessing"], row["threshold"]) == ("none", "squeeze", 0.5)
         assert [float(number) for number in numbers] == pytest.approx([row["mean"][c] for c in TABLE], abs=5.1e-4)
         assert len(row["scenes"]) == 12

@@ -18,6 +18,17 @@ from agents.experiments.methods import Method, Scale
 from agents.experiments.processes import Processes
 from agents.experiments.running import run_jobs
 
+RUN_IT = """
+import pickle, sys
+from pathlib import Path
+from agents.experiments.processes import Processes
+from agents.experiments.running import run_jobs
+
+if __name__ == "__main__":
+    with Processes(1) as executor:
+        run_jobs([pickle.loads(Path(sys.argv[1]).read_bytes())], executor)
+"""
+
 
 @pytest.fixture
 def make_cell(tiny_world, tmp_path, small, tiny_learner, schedule):
@@ -50,6 +61,8 @@ def test_an_interruption_ends_all_jobs_that_run(make_cell, monkeypatch):
     failing, endless = make_cell("failing", augmentation={"petals": 3}), make_cell("endless")
 
     def interrupt(line):
+        if line.startswith("started: "):
+            return
         assert "plants/failing/seed-0: failed" in line
         raise KeyboardInterrupt
 
@@ -81,14 +94,7 @@ def test_a_job_that_is_done_is_not_run_again(make_cell, capsys):
 def test_no_job_outlives_a_command_that_was_killed(make_cell, tmp_path):
     endless = make_cell("endless")
     (tmp_path / "job.pickle").write_bytes(pickle.dumps(endless))
-    code = """import pickle, sys
-from pathlib import Path
-from agents.experiments.processes import Processes
-from agents.experiments.running import run_jobs
-if __name__ == "__main__":
-    with Processes(1) as executor:
-        run_jobs([pickle.loads(Path(sys.argv[1]).read_bytes())], executor)"""
-    (tmp_path / "command.py").write_text(code)
+    (tmp_path / "command.py").write_text(RUN_IT)
     root = Path(agents.__file__).parents[1]
     command = subprocess.Popen(
         [sys.executable, str(tmp_path / "command.py"), str(tmp_path / "job.pickle")],
@@ -104,3 +110,39 @@ if __name__ == "__main__":
         command.send_signal(signal.SIGKILL)
         command.wait()
     wait_until(lambda: not any(map(is_running, pids)))
+
+
+def test_ctrl_c_on_a_terminal_leaves_a_checkpoint_of_every_run(make_cell, tmp_path):
+    endless = make_cell("endless")
+    path = tmp_path / "cell.pickle"
+    path.write_bytes(pickle.dumps(endless))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", RUN_IT, str(path)],
+        cwd=Path(agents.__file__).parents[1],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_until((endless.folder / "initial.pt").exists)
+    os.killpg(parent.pid, signal.SIGINT)  # as the terminal does: to the whole group
+    assert parent.wait(60) != 0
+    assert "KeyboardInterrupt" in parent.stderr.read()
+    assert (endless.folder / "checkpoint.pt").exists()
+    assert "SIGTERM after iteration" in (endless.folder / "log.txt").read_text()
+
+
+def test_a_job_is_named_when_it_starts_and_the_time_left_when_one_is_done(make_cell, monkeypatch):
+    lines = []
+    monkeypatch.setattr(running, "_report", lines.append)
+    with Processes(1) as executor:
+        assert run_jobs([make_cell("one", 1), make_cell("two", 1)], executor) == []
+    assert [line for line in lines if line.startswith("started")] == [
+        "started: plants/one/seed-0",
+        "started: plants/two/seed-0",
+    ]
+    assert lines.index("started: plants/one/seed-0") == 0
+    done = [line for line in lines if line.endswith(": done")]
+    assert done[0].startswith("[1/2, ")
+    assert "about" in done[0]
+    assert "about" not in done[1]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.experiments import plan
+from agents.experiments import over_runs, plan
+from agents.experiments.bootstrap import CAUTION, interquartile_mean, performance_profile, probability_of_improvement
 from agents.experiments.claims import claims
 from agents.experiments.methods import CONTROL, HEIGHT, NEARNESS, Method
 from agents.experiments.report import write_set_report
@@ -29,6 +30,27 @@ def test_the_report_states_means_and_differences_of_the_results(finished, result
     for picture in ("order", "memory", "dice_per_step", "dice_difference", "learning_sbd", "critic_explained_variance"):
         assert f"({picture}.png)" in report
         assert (finished / "plants" / f"{picture}.png").stat().st_size > 1000
+
+
+def test_the_report_has_interquartile_means_probabilities_of_improvement_and_profiles(finished, results_of, row_of):
+    report = (finished / "plants" / "report.md").read_text()
+    runs = {name: results_of(finished, name) for name in ("AC-Dice", "BL-Trunc")}
+    ac, bl = ([[run["rows"]["agent"]["mean"]["sbd"] for run in found]] for found in runs.values())
+    better = str(probability_of_improvement(ac, bl))
+    assert row_of(report, "## Over runs", "AC-Dice")[1:] == ["2", str(interquartile_mean(ac)), better]
+    assert row_of(report, "## Over runs", "BL-Trunc")[1:] == ["2", str(interquartile_mean(bl)), ""]
+    assert CAUTION in report.split("## Over runs")[1].split("\n## ")[0]
+    assert (finished / "plants" / "profile.png").stat().st_size > 1000
+
+
+def test_a_profile_is_drawn_from_the_scenes_of_the_runs(finished, results_of, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(over_runs, "draw_plots", lambda results, name, curves, *_: drawn.update({name: curves}) or [])
+    over_runs.over_runs(Results.load(finished / "plants"))
+    scenes = [run["rows"]["agent"]["scenes"]["sbd"] for run in results_of(finished, "AC-Dice")]
+    levels, profile = drawn["profile"]["AC-Dice"]
+    assert profile == performance_profile([scenes])
+    assert profile[10].mean == np.mean([score > levels[10] for run in scenes for score in run])
 
 
 def test_the_progress_of_training_is_told_by_its_share_and_by_what_is_left_to_the_bound(finished, results_of, row_of):

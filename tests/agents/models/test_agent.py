@@ -11,8 +11,9 @@ from acis_env import SegmentationEnv, SegmentationVectorEnv, dynamics
 from acis_env.datasets.preprocessing import Squeeze, parse_preprocessing, resize_masks
 from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
-from agents.models.agent import Agent, load_checkpoint, save_checkpoint
-from agents.models.composition import compose_label_map, compose_windows
+from agents.models.agent import Agent
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
+from agents.models.composition import Composition, compose_label_map, compose_windows
 
 ODD = (50, 70)
 
@@ -192,8 +193,8 @@ def test_soft_masks_are_returned_on_request_and_hard_ones_are_where_they_reach_t
     assert soft.masks.dtype == np.float32
     assert soft.masks.min() >= 0
     assert soft.masks.max() <= 1
-    np.testing.assert_array_equal(hard.masks, soft.masks >= agent.threshold)
-    np.testing.assert_array_equal(hard.label_map, compose_label_map(soft.masks, agent.threshold))
+    np.testing.assert_array_equal(hard.masks, soft.masks >= agent.composition.threshold)
+    np.testing.assert_array_equal(hard.label_map, compose_label_map(soft.masks, agent.composition))
     np.testing.assert_array_equal(hard.label_map, soft.label_map)
 
 
@@ -202,8 +203,8 @@ def test_soft_masks_are_returned_on_request_and_hard_ones_are_where_they_reach_t
 def test_masks_enlarged_one_at_a_time_make_the_label_map_of_all_together(count, threshold):
     masks = np.random.default_rng(0).integers(0, 6, (count, 4, 6)).astype(np.float32) / 5  # with ties
     resized = resize_masks(masks, (9, 7))
-    label_map, hard = compose_windows([masks], (9, 7), Squeeze((4, 6)), threshold)
-    np.testing.assert_array_equal(label_map, compose_label_map(resized, threshold))
+    label_map, hard = compose_windows([masks], (9, 7), Squeeze((4, 6)), Composition(threshold))
+    np.testing.assert_array_equal(label_map, compose_label_map(resized, Composition(threshold)))
     np.testing.assert_array_equal(hard, resized >= threshold)
     assert label_map.dtype == np.int32
 
@@ -301,7 +302,7 @@ def test_the_label_map_gives_each_pixel_to_its_most_probable_mask_above_the_thre
     masks = np.random.default_rng(0).random((4, 6, 7), dtype=np.float32)
     masks[:, 0, 0] = [0.1, 0.2, 0.7, 0.69]
     masks[:, 0, 1] = 0.3
-    label_map = compose_label_map(masks, threshold=0.7)
+    label_map = compose_label_map(masks, Composition(0.7))
     for y in range(6):
         for x in range(7):
             values = masks[:, y, x].tolist()
@@ -313,11 +314,12 @@ def test_the_label_map_gives_each_pixel_to_its_most_probable_mask_above_the_thre
 
 
 def test_an_agent_gives_the_same_masks_after_a_trip_to_disk(agent, image, tmp_path):
-    agent.max_steps, agent.threshold, agent.action_scale = 4, 0.4, 2.5
+    agent.max_steps, agent.action_scale = 4, 2.5
+    agent.composition = Composition(0.4, "first-predicted", 3.0)
     agent.save(tmp_path / "new folder" / "agent.pt")
     for path in (tmp_path / "new folder", tmp_path / "new folder" / "agent.pt"):
         loaded = Agent.load(path)
-        assert (loaded.max_steps, loaded.threshold, loaded.action_scale) == (4, 0.4, 2.5)
+        assert (loaded.max_steps, loaded.composition, loaded.action_scale) == (4, agent.composition, 2.5)
         np.testing.assert_array_equal(loaded.segment(image).masks, agent.segment(image).masks)
         np.testing.assert_array_equal(loaded.segment(image).label_map, agent.segment(image).label_map)
     assert not any(parameter.requires_grad for parameter in loaded.actor.parameters())
@@ -345,7 +347,7 @@ def test_a_large_image_is_segmented_in_batches_of_windows(agent, monkeypatch):
     own = Agent(agent.actor, agent.pretrained, max_steps=2, preprocessing="tile")
     large = np.random.default_rng(0).integers(0, 256, (100, 110, 3), dtype=np.uint8)
     expected = own.segment(large)
-    monkeypatch.setattr("agents.models.agent.MAX_WINDOWS", 5)
+    monkeypatch.setattr("agents.models.segmentation.MAX_WINDOWS", 5)
     sizes = []
     predict = own.predict_masks
     monkeypatch.setattr(own, "predict_masks", lambda state, cap: (sizes.append(len(state)), predict(state, cap))[1])
@@ -434,13 +436,16 @@ def test_an_interrupted_save_leaves_the_old_agent(agent, tmp_path, monkeypatch):
     [
         (lambda state: state["config"].update(max_steps=0), r"max_steps must be from 1 to 65536, got 0"),
         (lambda state: state["config"].update(max_steps=2_000_000_000), r"max_steps must be from .*, got 2000000000"),
-        (lambda state: state["config"].update(threshold=float("nan")), r"threshold must be in \(0, 1\), got nan"),
+        (
+            lambda s: s["config"]["composition"].update(threshold=float("nan")),
+            r"threshold must be in \(0, 1\), got nan",
+        ),
         (
             lambda state: state["config"].update(action_scale=float("inf")),
             "action_scale must be a .*, got inf",
         ),
         (lambda state: state["config"].update(refine="no"), "refine: expected bool, got 'no'"),
-        (lambda state: state["config"].pop("threshold"), "threshold: missing key"),
+        (lambda state: state["config"].pop("composition"), "composition: missing key"),
         (lambda state: state["config"].pop("actor"), "actor must be an object, got NoneType"),
         (lambda state: state.pop("config"), "config must be an object, got NoneType"),
         (lambda state: state.pop("context"), "context must be an object, got NoneType"),

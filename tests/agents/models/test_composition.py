@@ -8,7 +8,7 @@ import pytest
 from acis_env.datasets import FolderScenes, Leaves
 from acis_env.datasets.preprocessing import Squeeze, Tile, parse_preprocessing
 from acis_env.metrics import segmentation_metrics
-from agents.models.composition import compose_label_map, compose_windows
+from agents.models.composition import Composition, compose_label_map, compose_windows, fill_foreground
 
 NUCLEI = Path(__file__).parents[4] / "shared" / "data" / "bbbc038" / "val"
 
@@ -66,10 +66,10 @@ def test_an_instance_in_four_windows_is_one_mask_and_neighbours_stay_two():
 def test_masks_return_as_probabilities_and_overlaps_go_to_the_most_probable():
     masks = np.zeros((2, 4, 4), np.float32)
     masks[0, :, :3], masks[1, :, 1:] = 0.6, 0.9
-    label_map, soft = compose_windows([masks], (4, 4), Squeeze((4, 4)), threshold=0.5, soft=True)
+    label_map, soft = compose_windows([masks], (4, 4), Squeeze((4, 4)), Composition(0.5), soft=True)
     np.testing.assert_array_equal(label_map, [[1, 2, 2, 2]] * 4)
     np.testing.assert_array_equal(soft, masks)
-    label_map, hard = compose_windows([masks], (8, 8), Squeeze((4, 4)), threshold=0.7)
+    label_map, hard = compose_windows([masks], (8, 8), Squeeze((4, 4)), Composition(0.7))
     assert set(np.unique(label_map)) == {0, 2}
     assert not hard[0].any()
 
@@ -91,6 +91,95 @@ def test_no_more_masks_are_kept_than_asked_for():
         label_map, kept = compose_windows([masks], (3, 3), Squeeze((3, 3)), most=most)
         assert label_map[:, 0].tolist() == expected
         assert len(kept) == max(expected)
+
+
+def nearest_by_hand(label_map, foreground, distance, pitch):
+    """All labels that filling may give every pixel: those at the least distance, if that is near enough."""
+    owned = [(int(y), int(x)) for y, x in np.argwhere(label_map > 0)]
+    found = np.empty(label_map.shape, object)
+    for y, x in np.ndindex(label_map.shape):
+        far = {(v, u): np.hypot((v - y) * pitch[0], (u - x) * pitch[1]) for v, u in owned}
+        least = min(far.values())
+        near = {int(label_map[place]) for place, value in far.items() if value <= least + 1e-9}
+        fills = label_map[y, x] == 0 and foreground[y, x] and least <= distance
+        found[y, x] = near if fills else {int(label_map[y, x])}
+    return found
+
+
+@pytest.mark.parametrize("pitch", [(1, 1), (0.5, 0.25), (3, 1)])
+@pytest.mark.parametrize("distance", [0.5, 1, 2, 2.5, 100])
+def test_a_pixel_of_the_foreground_goes_to_the_nearest_label_within_the_distance(distance, pitch):
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        label_map = np.where(random.random((9, 11)) < 0.1, random.integers(1, 5, (9, 11)), 0).astype(np.int32)
+        foreground = random.random((9, 11)) < 0.7
+        filled = fill_foreground(label_map, foreground, distance, pitch)
+        expected = nearest_by_hand(label_map, foreground, distance, pitch)
+        assert all(filled[place] in expected[place] for place in np.ndindex(filled.shape))
+        assert filled.dtype == np.int32
+
+
+def test_nothing_is_filled_at_a_distance_of_zero_or_where_there_is_no_mask():
+    label_map, everywhere = np.eye(4, dtype=np.int32), np.ones((4, 4), bool)
+    np.testing.assert_array_equal(fill_foreground(label_map, everywhere, 0), label_map)
+    assert not fill_foreground(np.zeros_like(label_map), everywhere, 9).any()
+
+
+def test_distances_are_measured_in_pixels_of_the_networks_and_masks_stay_as_they_are():
+    """A picture of twice the networks' height and four times their width; a mask in the first column."""
+    masks = np.zeros((1, 8, 8), np.float32)
+    masks[0, :, :1] = 1
+    everywhere, size = [np.ones((8, 8), np.float32)], (16, 32)
+    widths = {}
+    for fill in (0, 1, 2):
+        label_map, hard = compose_windows(
+            [masks], size, Squeeze((8, 8)), Composition(fill=fill), foregrounds=everywhere
+        )
+        widths[fill] = int((label_map[0] == 1).sum())
+        assert hard.sum() == 16 * widths[0]
+    assert [widths[fill] - widths[0] for fill in (0, 1, 2)] == [0, 4, 8]
+
+
+def test_filling_in_windows_uses_the_foreground_of_all_of_them():
+    preprocessing = Tile((32, 32))
+    windows = preprocessing.windows((32, 56))
+    masks = np.zeros((1, 32, 32), np.float32)
+    masks[0, :, 28:] = 1
+    foregrounds = [np.ones((32, 32), np.float32), np.zeros((32, 32), np.float32)]
+    found = [masks if window.x == 0 else masks[:0] for window in windows]
+    label_map, _ = compose_windows(found, (32, 56), preprocessing, Composition(fill=100), foregrounds=foregrounds)
+    np.testing.assert_array_equal(label_map, (np.arange(56) < 32)[None].repeat(32, 0))
+    with pytest.raises(ValueError, match=r"fill = 2\.0 needs the predicted foreground"):
+        compose_windows(found, (32, 56), preprocessing, Composition(fill=2.0))
+
+
+@pytest.mark.parametrize("name", ["squeeze", "tile"])
+def test_the_first_predicted_mask_keeps_what_it_holds(name):
+    size, preprocessing = (24, 24), parse_preprocessing(name, (32, 32))
+    masks = np.random.default_rng(0).integers(0, 6, (4, 32, 32)).astype(np.float32) / 5
+    rule = Composition(0.5, "first-predicted")
+    label_map, hard = compose_windows([masks], size, preprocessing, rule)
+    for y, x in np.ndindex(size):
+        holders = np.flatnonzero(hard[:, y, x])
+        assert label_map[y, x] == (holders[0] + 1 if len(holders) else 0)
+    flat = compose_label_map(masks, rule)
+    assert all(
+        flat[place] == next((t + 1 for t in range(4) if masks[t][place] >= 0.5), 0) for place in np.ndindex(32, 32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"threshold": 1.0}, r"threshold must be in \(0, 1\), got 1.0"),
+        ({"fill": -1.0}, "fill must be a number of pixels, at least 0, got -1.0"),
+        ({"fill": float("inf")}, "fill must be .*, got inf"),
+        ({"overlaps": "largest"}, "overlaps must be one of most-probable, first-predicted, got 'largest'"),
+    ],
+)
+def test_what_is_no_rule_is_named(values, named):
+    with pytest.raises(ValueError, match=named):
+        Composition(**values)
 
 
 def test_windows_without_masks_make_an_empty_label_map():

@@ -5,7 +5,7 @@ import torch
 
 from agents.algorithms.base import core_of
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup
-from agents.models.agent import load_checkpoint, save_checkpoint
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.training.checkpoint import pack_environment, restore_environment
 
 OPTIONS = {

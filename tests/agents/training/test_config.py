@@ -166,10 +166,16 @@ def test_what_does_not_fit_is_an_error_of_one_line_that_says_where(several, path
         ({"eval_scenes": 0}, "eval_scenes must be at least 1, got 0"),
         ({"monitor_every": 0}, "monitor_every must be at least 1, got 0"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
-        ({"stages": (Stage("main", BaselineConfig(), 0),)}, "iterations of stage 'main' must be at least 1, got 0"),
+        (
+            {"stages": (Stage("main", BaselineConfig(), 0),)},
+            "stages.0.iterations, of stage 'main', must be at least 1, got 0",
+        ),
+        ({"minutes": 0.0}, "minutes must be positive, got 0.0"),
+        ({"minutes": -1.0}, "minutes must be positive, got -1.0"),
+        ({"minutes": float("nan")}, "minutes must be positive, got nan"),
         (
             {"stages": (Stage("main", BaselineConfig(), 1, sequence_length=0),)},
-            "sequence_length of stage 'main' must be at least 1, or None, got 0",
+            "stages.0.sequence_length, of stage 'main', must be at least 1, or None, got 0",
         ),
     ],
 )

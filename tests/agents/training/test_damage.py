@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from acis_env.folders import claimed
+from acis_env.interruption import Interrupted
 from agents.algorithms import ActorCritic
-from agents.models.agent import load_checkpoint, save_checkpoint
-from agents.training.interruption import Interrupted
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.training.trainer import Trainer
 from tests.reliability.compare import check_same_end, differences
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from acis_env import meter
 from agents.training.log import COSINES, CriticWatch, TrainingLog
 
 HISTORY = [{"iteration": 1, "sbd": 0.25, "abs_dic": 1.5}]
@@ -33,12 +34,12 @@ def test_losses_scores_curves_and_pictures_are_written_at_their_iteration(tmp_pa
     assert (image.step, image.width, image.height) == (3, 6, 4)
 
 
-def test_the_progress_shows_the_stage_its_score_and_the_last_evaluation(tmp_path, capsys):
+def test_the_progress_shows_the_stage_its_score_and_the_last_evaluation(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(meter, "INTERVAL", 0)
     with TrainingLog(tmp_path, 4, 8) as log:
         log.write(4, "curriculum", losses_of(0.125), HISTORY)
-        log.progress.refresh()
-    shown = capsys.readouterr().err.split("\r")[-1]
-    for part in ("curriculum", "5/8", "score=0.250", "val_sbd=0.250", "val_abs_dic=1.500"):
+    (shown,) = capsys.readouterr().err.splitlines()
+    for part in ("curriculum: 5 of 8 it", "score 0.250", "val_sbd 0.250", "val_abs_dic 1.500"):
         assert part in shown
 
 

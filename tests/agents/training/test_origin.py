@@ -11,7 +11,7 @@ from PIL import Image
 from acis_env.datasets import PackedScenes
 from acis_env.weights import save_weights
 from agents.algorithms import BaselineConfig
-from agents.models.agent import load_checkpoint
+from agents.models.checkpoints import load_checkpoint
 from agents.training.config import Stage
 from agents.training.origin import describe_origin, find_changes
 from agents.training.trainer import Trainer

@@ -16,7 +16,7 @@ import torch
 import agents
 from agents.algorithms import ActorCritic, BaselineConfig
 from agents.algorithms.collector import Collector
-from agents.models.agent import load_checkpoint
+from agents.models.checkpoints import load_checkpoint
 from agents.training.config import Stage
 from agents.training.trainer import Trainer
 from tests.reliability.compare import check_same_end, differences

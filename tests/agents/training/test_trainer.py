@@ -13,7 +13,8 @@ from agents.algorithms.base import core_of
 from agents.algorithms.rollout import split_episodes
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
-from agents.models.agent import Agent, load_checkpoint, save_checkpoint
+from agents.models.agent import Agent
+from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.models.critic import CriticConfig
 from agents.training.config import Stage
 from agents.training.presets import PRESETS
@@ -63,7 +64,7 @@ def test_a_run_leaves_everything_that_evaluation_and_resumption_need(run_config,
     source = core_of(run_config.env.make_evaluation("val")).source
     for scores, name in ((history[-1], "agent.pt"), (None, "initial.pt")):
         loaded = Agent.load(tmp_path / "run" / name)
-        measured = evaluate("agent", agent_segmenter(loaded), source, loaded.threshold).mean
+        measured = evaluate("agent", agent_segmenter(loaded), source, loaded.composition).mean
         assert scores is None or measured == {key: scores[key] for key in measured}
     assert same_bits(agent.actor.state_dict(), Agent.load(tmp_path / "run").actor.state_dict())
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 8
@@ -254,7 +255,7 @@ def test_an_agent_is_cut_off_after_as_many_masks_as_the_fullest_training_scene_h
 def test_an_agent_segments_as_its_environment_does(run_config, tmp_path):
     env = run_config.env.having(threshold=0.3, action_scale=2.0)
     agent = Trainer(replace(run_config, env=env, stages=(Stage("main", MYOPIC, 1),)), tmp_path).agent()
-    assert (agent.threshold, agent.action_scale) == (0.3, 2.0)
+    assert (agent.composition.threshold, agent.action_scale) == (0.3, 2.0)
 
 
 def test_a_stage_has_its_own_rate_of_the_critic(run_config, algorithms, tmp_path):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two iterations, with a checkpoint."""
+"""Ctrl-C and SIGTERM end a training between two iterations, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has ended a run, which can be resumed; the message says where.
+    """A signal has ended what can be resumed; the message says where and how.
 
     Attributes:
         number: number of the signal.
@@ -60,6 +61,18 @@ def deferred_signals() -> Iterator[Signals]:
         yield signals
     finally:
         signals.restore()
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """An interruption of the block says that the same command goes on with what is in `folder`."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt as error:
+        message = f"interrupted: {folder} keeps what is done, and the same command goes on from there"
+        raise Interrupted(signal.SIGINT, message) from error
 
 
 def name_of(number: int) -> str:
