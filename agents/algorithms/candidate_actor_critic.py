@@ -42,6 +42,9 @@ class CandidateActorCriticConfig(CriticRankingConfig):
     critic_batch_size: int = 96
     """Number of states per critic update, in all processes together."""
 
+    def _unused(self) -> dict[str, float]:
+        return {}
+
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CandidateActorCritic:
         """The candidate actor-critic with these settings."""
         return CandidateActorCritic(self, learner, previous)

@@ -69,17 +69,19 @@ class CriticRankingConfig(AlgorithmConfig):
         Raises:
             ValueError: naming the field and its value.
         """
-        defaults = {"learning_rate": AlgorithmConfig.learning_rate, "kl_weight": AlgorithmConfig.kl_weight}
-        reason = "where the actor stays as it is"
+        unused = self._unused()
         if self.candidates.value == "reward":
-            defaults["gamma"] = CriticRankingConfig.gamma
-            reason += " and candidates are worth their reward"
-        for name, default in defaults.items():
+            unused["gamma"] = CriticRankingConfig.gamma
+        for name, default in unused.items():
             if getattr(self, name) != default:
+                reason = "candidates are worth their reward" if name == "gamma" else "the actor stays as it is"
                 raise ValueError(
-                    f"{name} has no effect in critic ranking, {reason}: expected the default {default}, got "
-                    f"{getattr(self, name)}"
+                    f"{name} has no effect where {reason}: expected the default {default}, got {getattr(self, name)}"
                 )
+
+    def _unused(self) -> dict[str, float]:
+        """Fields that have no effect whatever the others are, with their defaults."""
+        return {"learning_rate": AlgorithmConfig.learning_rate, "kl_weight": AlgorithmConfig.kl_weight}
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CriticRanking:
         """Critic ranking with these settings."""
