@@ -62,7 +62,7 @@ def mask_measures(mask: Tensor, accumulated_mask: Tensor, foreground: Tensor, ve
         m, covered, f = (to_float32(x)[:, 0] for x in (mask, accumulated_mask, foreground))
         height, width = m.shape[1:]
         reach = max(round(RIM * min(height, width)), 1)
-        rim = (F.max_pool2d(m[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0] - m).clamp_min(0)
+        rim = _widened(m, reach) - m
         rounded = m + ((m >= 0.5).to(m) - m).detach()  # its gradient is that of the mask
         uncovered = f * (1 - covered)
         area = _total(m)
@@ -83,6 +83,13 @@ def mask_measures(mask: Tensor, accumulated_mask: Tensor, foreground: Tensor, ve
             _mean(uncovered * outward, rim),
         )
         return torch.stack(measures, dim=1)
+
+
+def _widened(m: Tensor, reach: int) -> Tensor:
+    """The largest value within `reach` rows and columns, `[B, H, W]`: first along columns, then along rows."""
+    width = 2 * reach + 1
+    along_rows = F.max_pool2d(m[:, None], (1, width), stride=1, padding=(0, reach))
+    return F.max_pool2d(along_rows, (width, 1), stride=1, padding=(reach, 0))[:, 0]
 
 
 def _total(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from acis_env.metrics import segmentation_metrics
 from agents.algorithms import MetricStoppingConfig
-from agents.algorithms.metric_stopping import Prefixes, expected_value
+from agents.algorithms.metric_stopping import expected_value
 from agents.models.agent import Agent
 from agents.models.composition import compose_label_map
 
@@ -109,5 +109,5 @@ def test_a_batch_leaves_the_replay_when_newer_ones_fill_it(make_algorithm, at):
     kept = algorithm.state_dict()["replay"]
     other = make_algorithm(STOPPING)
     other.load_state_dict([{"previous": {}, "replay": kept}])
-    restored = [Prefixes(*prefixes) for prefixes in other.state_dict()["replay"]]
-    assert all(torch.equal(a, b) for one, two in zip(restored, kept, strict=True) for a, b in zip(one, two, strict=True))
+    for restored, batch in zip(other.state_dict()["replay"], kept, strict=True):
+        assert all(map(torch.equal, restored, batch))

@@ -196,8 +196,8 @@ def test_lengths_that_cannot_be_or_that_contradict_each_other_are_mistakes(mista
     [
         (("--minutes", 0), "minutes must be positive, got 0"),
         (("--stages.0.iterations", -1), "stages.0.iterations"),
-        (("best", "--stages.2.algorithm.learning-rate", 0.1), "learning_rate has no effect in critic ranking"),
-        (("best", "--stages.2.algorithm.gamma", 0.5), "gamma has no effect in critic ranking"),
+        (("best", "--stages.2.algorithm.learning-rate", 0.1), "learning_rate has no effect where"),
+        (("best", "--stages.2.algorithm.gamma", 0.5), "gamma has no effect where"),
     ],
 )
 def test_values_that_a_configuration_refuses_end_in_the_usage_with_their_names(

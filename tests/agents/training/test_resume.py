@@ -165,7 +165,15 @@ def run_in_stages(settings, algorithms, tmp_path_factory):
     return run
 
 
-KINDS = ["baseline", "actor-critic", "value-expansion", "search-distillation", "critic-ranking", "metric-stopping"]
+KINDS = [
+    "baseline",
+    "actor-critic",
+    "value-expansion",
+    "search-distillation",
+    "critic-ranking",
+    "candidate-actor-critic",
+    "metric-stopping",
+]
 
 
 def test_every_algorithm_is_resumed_in_these_tests(algorithms):
