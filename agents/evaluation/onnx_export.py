@@ -9,8 +9,8 @@ Four networks that read and write tensors by name, so that a loop hands a dictio
 | `actor.onnx` | `mask`, `memory`, what is fixed | `action` `[B, l]`, `continue_logit` `[B]`, `next_memory` |
 | `decoder.onnx` | `action`, what is fixed | `predicted_mask` `[B, 1, H, W]` |
 
-`mask` `[B, 1, H, W]` is `M_t`; it and `memory` `[B, M, S]` are zero at first. Where a critic chooses among candidates, it does so in `actor.onnx`;
-where masks are refined, `decoder.onnx` does it. `agent.json` says the rest.
+`mask` `[B, 1, H, W]` is `M_t`; it and `memory` `[B, M, S]` are zero at first. Where a critic chooses among candidates, it
+does so in `actor.onnx`; where masks are refined, `decoder.onnx` does it. `agent.json` says the rest.
 """
 
 from __future__ import annotations

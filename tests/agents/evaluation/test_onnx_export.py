@@ -127,11 +127,15 @@ def test_the_program_in_the_documentation_segments_a_picture_without_torch(expor
     found = {"__name__": "program"}
     exec(compile(program, "export.md", "exec"), found)
     monkeypatch.undo()
-    expected = agent.segment(picture, most)
+    expected = agent.segment(picture, most, soft=True)
     assert len(found["masks"]) == len(expected.masks) == most
     assert expected.label_map.max() > 0
     labels = np.asarray(Image.open(tmp_path / "labels.png"))
-    assert (labels != expected.label_map).mean() < 0.001  # a pixel at the threshold may differ by a rounding
+    assert (labels == expected.label_map).mean() > 0.99
+    # Where it is another label, its probability is as high: masks here are often 1 to the last digit.
+    worth = np.concatenate([np.full((1, *labels.shape), agent.threshold, np.float32), expected.masks])
+    chosen, best = (np.take_along_axis(worth, own[None].astype(int), 0) for own in (labels, expected.label_map))
+    assert np.abs(chosen - best).max() < 1e-4
 
 
 def test_the_card_says_what_the_loop_needs(exported):
