@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,16 +60,25 @@ class ActionSelection:
             mean: `[B, L]`, of the policy.
         """
 
-        def value_of(latent: Tensor) -> Tensor:
-            value: Tensor = self.critic(for_critic, mask, self.decoder(latent, for_decoder))
-            return value
+        return search(
+            mean, self.offsets.to(mean.device), lambda z: self.critic(for_critic, mask, self.decoder(z, for_decoder))
+        )
 
-        best, value = mean, value_of(mean)
-        for offsets in self.offsets.to(mean.device):
-            latents = propose(best, offsets)
-            values = torch.stack([value, *(value_of(latent) for latent in latents[1:])])
-            best, value = pick(latents, values), values.amax(0)
-        return best
+
+def search(mean: Tensor, offsets: Tensor, value_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The best action found from `mean` `[B, L]` on, `[B, L]`: in every round the best so far or one about it.
+
+    Args:
+        mean: where the first round looks around.
+        offsets: `[R, K - 1, 1, L]`, of the candidates of each round from the best one before it.
+        value_of: values `[B]` of actions `[B, L]`.
+    """
+    best, value = mean, value_of(mean)
+    for around in offsets:
+        latents = propose(best, around)
+        values = torch.stack([value, *(value_of(latent) for latent in latents[1:])])
+        best, value = pick(latents, values), values.amax(0)
+    return best
 
 
 def scale_noise(noise: Tensor, spreads: Sequence[float]) -> Tensor:
