@@ -133,7 +133,7 @@ def test_the_program_in_the_documentation_segments_a_picture_without_torch(expor
     labels = np.asarray(Image.open(tmp_path / "labels.png"))
     assert (labels == expected.label_map).mean() > 0.99
     # Where it is another label, its probability is as high: masks here are often 1 to the last digit.
-    worth = np.concatenate([np.full((1, *labels.shape), agent.threshold, np.float32), expected.masks])
+    worth = np.concatenate([np.full((1, *labels.shape), agent.composition.threshold, np.float32), expected.masks])
     chosen, best = (np.take_along_axis(worth, own[None].astype(int), 0) for own in (labels, expected.label_map))
     assert np.abs(chosen - best).max() < 1e-4
 
