@@ -210,15 +210,19 @@ def test_values_that_a_configuration_refuses_end_in_the_usage_with_their_names(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_number_of_iterations_is_that_of_the_last_stage(monkeypatch, acis, tmp_path):
+def test_the_number_of_iterations_is_that_of_the_main_stage_to_which_later_ones_keep_their_proportion(
+    monkeypatch, acis, tmp_path
+):
     made = []
     monkeypatch.setattr(Trainer, "__init__", lambda trainer, config, *others, **more: made.append(config))
     monkeypatch.setattr(Trainer, "run", lambda trainer: None)
     monkeypatch.setattr(Trainer, "iteration", 0)
     monkeypatch.setattr(Trainer, "folder", tmp_path, raising=False)
     for preset in ("quick", "best"):
-        acis("train", preset, "--iterations", 7, "--out", tmp_path / preset)
-    assert [[stage.iterations for stage in config.stages] for config in made] == [[60, 7], [60, 2310, 7]]
+        acis("train", preset, "--iterations", 160, "--out", tmp_path / preset)
+    acis("train", "quick", "--iterations", 1, "--out", tmp_path / "least")
+    lengths = [[stage.iterations for stage in config.stages] for config in made]
+    assert lengths == [[60, 160, 16, 10], [60, 160, 16, 10], [60, 1, 1, 1]]
 
 
 def test_a_finished_run_is_extended_by_so_many_iterations(acis, mistake, run, tmp_path):
@@ -300,7 +304,7 @@ def test_a_run_finds_its_scenes_from_everywhere_and_moved_ones_by_option(
     acis, mistake, run, folder_of_scenes, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1, "--eval-scenes", 1]
+    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--iterations", 1, "--eval-scenes", 1]
     options = ["--weights", run.weights, "--accept-weak-weights", "--scene-options", '{"min_area": 2}']
     acis("train", "quick", "--scenes", "mine", *options, *short, "--out", "made")
     (tmp_path / "elsewhere").mkdir()

@@ -145,7 +145,8 @@ def stages_of(algorithm):
     """Three stages, of which the last goes on with the critic of the one before, if that has one."""
     rates = {"critic_learning_rate": 2e-3} if hasattr(algorithm, "critic_learning_rate") else {}
     memory = {"replay_size": 1} if hasattr(algorithm, "replay_size") else {}
-    later = replace(algorithm, learning_rate=1e-3, clip_norm=0.1, **rates, **memory)
+    own = {} if algorithm.kind == "critic-ranking" else {"learning_rate": 1e-3}  # whose actor stays as it is
+    later = replace(algorithm, clip_norm=0.1, **own, **rates, **memory)
     first = Stage("init", BaselineConfig(learning_rate=1e-2), 2, sequence_length=1)
     return (first, Stage("main", algorithm, 3), Stage("more", later, 3, sequence_length=2))
 
