@@ -73,6 +73,7 @@ LEADERBOARD = (
     "BL-Trunc",
     "BL-Trunc-Dice",
     "AC-Dice",
+    "Candidate-AC",
     "best",
     "sb3-ppo",
     "sb3-td3",
