@@ -38,7 +38,7 @@ class MetricStoppingConfig(AlgorithmConfig):
     """Measure of `acis_env.metrics` that is to be large."""
     count_price: float = 0.0
     """What each instance too many or too few costs beside it."""
-    updates: int = 8
+    updates: int = 24
     """Number of updates per iteration."""
     replay_size: int = 32
     """Number of batches of episodes, the newest ones, that each update goes through."""
