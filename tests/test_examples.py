@@ -59,6 +59,7 @@ QUICK = {
     "custom_reward": "torch",
     "custom_scenes": "torch",
     "algorithm1": "torch",
+    "candidates": "torch",
     "sb3_ppo": "stable_baselines3",
     "sb3_td3": "stable_baselines3",
     "sb3_recurrent_ppo": "sb3_contrib",

@@ -6,7 +6,9 @@
 from agents.algorithms.actor_critic import ActorCritic, ActorCriticConfig
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, LearnerConfig, Progress
 from agents.algorithms.baseline import Baseline, BaselineConfig
+from agents.algorithms.candidate_actor_critic import CandidateActorCritic, CandidateActorCriticConfig
 from agents.algorithms.critic_ranking import CriticRanking, CriticRankingConfig
+from agents.algorithms.metric_stopping import MetricStopping, MetricStoppingConfig
 from agents.algorithms.search_distillation import SearchDistillation, SearchDistillationConfig
 from agents.algorithms.value_expansion import ValueExpansion, ValueExpansionConfig
 
@@ -17,10 +19,14 @@ __all__ = [
     "AlgorithmConfig",
     "Baseline",
     "BaselineConfig",
+    "CandidateActorCritic",
+    "CandidateActorCriticConfig",
     "CriticRanking",
     "CriticRankingConfig",
     "Learner",
     "LearnerConfig",
+    "MetricStopping",
+    "MetricStoppingConfig",
     "Progress",
     "SearchDistillation",
     "SearchDistillationConfig",

@@ -54,8 +54,8 @@ class CriticLearner:
         device, precision = batch.context.device, self.learner.core.precision
         scene = batch.scene.to(device)
         with autocast(device, precision):
-            share, context = self.critic.condition(batch.context.float() / 255)
-            conditioning, mask = (share[scene], context[scene]), batch.mask.float() / 255
+            of_scenes = self.critic.condition(batch.context.float() / 255)
+            conditioning, mask = tuple(x[scene] for x in of_scenes), batch.mask.float() / 255
             predicted = (batch.predicted_mask.float() / 255).split(1, dim=1)
             values = [self.critic(conditioning, mask, candidate, batch.remaining) for candidate in predicted]
         return torch.stack(values, dim=1)
@@ -67,13 +67,15 @@ class CriticLearner:
         """
         precision = self.learner.core.precision
         with torch.no_grad(), autocast(context.device, precision):
-            share, context = self.critic.condition(context)
+            of_scenes = self.critic.condition(context)
 
         def value_of(step: Step) -> Tensor:
             k = len(step.mask)
             self.critic.requires_grad_(False)
             with autocast(context.device, precision):
-                values: Tensor = self.critic((share[:k], context[:k]), step.mask, step.predicted_mask, step.remaining)
+                values: Tensor = self.critic(
+                    tuple(x[:k] for x in of_scenes), step.mask, step.predicted_mask, step.remaining
+                )
             self.critic.requires_grad_(True)
             return values
 

@@ -18,7 +18,14 @@ from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, 
 from agents.algorithms.critic_learner import CriticLearner
 from agents.algorithms.replay import ReplayBuffer, Transitions, join
 from agents.algorithms.rollout import Episodes, run_episodes, split_episodes
-from agents.algorithms.search import CandidateConfig, CandidateValue, Search, comparisons, search_and_mix
+from agents.algorithms.search import (
+    CandidateConfig,
+    Candidates,
+    CandidateValue,
+    Search,
+    comparisons,
+    search_and_mix,
+)
 from agents.models.critic import CriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
@@ -62,17 +69,19 @@ class CriticRankingConfig(AlgorithmConfig):
         Raises:
             ValueError: naming the field and its value.
         """
-        defaults = {"learning_rate": AlgorithmConfig.learning_rate, "kl_weight": AlgorithmConfig.kl_weight}
-        reason = "where the actor stays as it is"
+        unused = self._unused()
         if self.candidates.value == "reward":
-            defaults["gamma"] = CriticRankingConfig.gamma
-            reason += " and candidates are worth their reward"
-        for name, default in defaults.items():
+            unused["gamma"] = CriticRankingConfig.gamma
+        for name, default in unused.items():
             if getattr(self, name) != default:
+                reason = "candidates are worth their reward" if name == "gamma" else "the actor stays as it is"
                 raise ValueError(
-                    f"{name} has no effect in critic ranking, {reason}: expected the default {default}, got "
-                    f"{getattr(self, name)}"
+                    f"{name} has no effect where {reason}: expected the default {default}, got {getattr(self, name)}"
                 )
+
+    def _unused(self) -> dict[str, float]:
+        """Fields that have no effect whatever the others are, with their defaults."""
+        return {"learning_rate": AlgorithmConfig.learning_rate, "kl_weight": AlgorithmConfig.kl_weight}
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CriticRanking:
         """Critic ranking with these settings."""
@@ -99,23 +108,29 @@ class CriticRanking(Algorithm):
         return (ours.number, ours.value) == (theirs.number, theirs.value) and other.critic.has_form_of(self.critic)
 
     def train_iteration(self, progress: Progress) -> Losses:
-        """Compare candidates in fresh episodes, and update the critic and the termination unit."""
-        config, learner, generator = self.config, self.learner, progress.generator
+        """Compare candidates in fresh episodes, and update the termination unit and the critic."""
+        learner = self.learner
         learner.env.reset()
         parts = split_episodes(learner.core.state, learner.config.accumulate)
-        compared, played = zip(*(self.compare(part, generator) for part in parts), strict=True)
-        collected = join(compared)
-        decay = progress.decay(config.decay)
+        compared, played = zip(*(self.compare(part, progress.generator) for part in parts), strict=True)
         features, targets = (
             torch.cat([getattr(e, name) for e in played]) for name in ("termination_features", "continue_targets")
         )
+        decay = progress.decay(self.config.decay)
         losses = learner.update_termination(features, targets, decay)
+        return losses | self.update_critic(join(compared), progress, decay)
+
+    def update_critic(self, collected: Transitions, progress: Progress, decay: float) -> Losses:
+        """Add what was compared to the replay, and take a few steps of the critic."""
+        config = self.config
+        losses: Losses = {}
         if progress.monitor:
             losses["critic/rank_correlation"] = self.critic.rank_correlation(collected)
         self.replay.add(collected)
-        size = learner.group.share(config.critic_batch_size, "critic_batch_size")
+        size = self.learner.group.share(config.critic_batch_size, "critic_batch_size")
         for _ in range(config.critic_updates):
-            ranked = self.critic.rank(self.replay.sample(size, generator), decay * config.critic_learning_rate)
+            batch = self.replay.sample(size, progress.generator)
+            ranked = self.critic.rank(batch, decay * config.critic_learning_rate)
         self._has_learnt = True
         return losses | ranked
 
@@ -123,13 +138,20 @@ class CriticRanking(Algorithm):
     def compare(
         self, state: EnvState, generator: torch.Generator, value: CandidateValue | None = None
     ) -> tuple[Transitions, Episodes]:
+        """The states that `explore` visits with their candidates, and the episodes, without gradients."""
+        tried, episodes = self.explore(state, generator, value)
+        return comparisons(episodes, tried), episodes
+
+    def explore(
+        self, state: EnvState, generator: torch.Generator, value: CandidateValue | None = None
+    ) -> tuple[list[Candidates], Episodes]:
         """Play the episodes of `state` and find the true values of several candidates in every state.
 
         Half of the episodes follow the policy's mean and half the best candidate, since the choices of the trained
         critic lie between. `value` says what a candidate is worth, if it is not what the configuration says.
 
         Returns:
-            The states with their candidates, and the episodes.
+            The candidates, step by step, and the episodes; the policy's means have gradients to the actor.
         """
         learner, core, config = self.learner, self.learner.core, self.config
         noise = config.candidates.draw(state, core.decoder.latent_size, generator)
@@ -138,7 +160,7 @@ class CriticRanking(Algorithm):
         search = Search(learner.actor, core.decoder, candidates, noise, config.gamma, core.rules, core.precision)
         choose = search_and_mix(search, takes_best)
         episodes = run_episodes(learner.actor, core.decoder, state, core.rules, choose, precision=core.precision)
-        return comparisons(episodes, search.tried), episodes
+        return search.tried, episodes
 
     @property
     def selection(self) -> ActionSelection | None:

@@ -21,7 +21,7 @@ from acis_env.precision import Precision, autocast
 from agents.algorithms.replay import Transitions, transitions
 from agents.algorithms.rollout import ChooseActions, DecisionStep, Episodes, discounted_returns, run_episodes
 from agents.models.actor import Actor
-from agents.models.selection import pick, propose, scale_noise
+from agents.models.selection import pick, propose
 
 CandidateValue = Literal["reward", "return"]
 
@@ -36,8 +36,12 @@ class CandidateConfig:
     """Standard deviations of the others about the mean, in units of the prior's; they take turns."""
     value: CandidateValue = "reward"
     """reward: what the action earns at once. return: with the discounted rewards of the mean policy after it."""
+    mirrored: bool = False
+    """Try actions in pairs, on opposite sides of the mean, whose difference tells a direction surely."""
 
     def __post_init__(self) -> None:
+        if self.mirrored and self.number % 2 == 0:
+            raise ValueError(f"number must be odd if mirrored, the mean and pairs about it, got {self.number}")
         if self.number < 2:
             raise ValueError(f"number must be at least 2, or there is no choice, got {self.number}")
         if not self.spreads or min(self.spreads) <= 0:
@@ -49,8 +53,14 @@ class CandidateConfig:
 
     def draw(self, state: EnvState, latent_size: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise `[number - 1, B, T, L]`, on the host, for the episodes of `state`."""
-        shape = (self.number - 1, len(state), state.scores.shape[1], latent_size)
-        return torch.randn(shape, generator=generator)
+        number = (self.number - 1) // (2 if self.mirrored else 1)
+        noise = torch.randn(number, len(state), state.scores.shape[1], latent_size, generator=generator)
+        return torch.stack([noise, -noise], dim=1).flatten(0, 1) if self.mirrored else noise
+
+    def scales(self, device: torch.device | str = "cpu") -> Tensor:
+        """Standard deviation of each candidate but the mean, `[number - 1]`; the two of a pair share theirs."""
+        turn = torch.arange(self.number - 1, device=device) // (2 if self.mirrored else 1)
+        return torch.tensor(self.spreads, device=device)[turn % len(self.spreads)]
 
 
 class Candidates(NamedTuple):
@@ -96,7 +106,7 @@ class Search:
         """
         self.actor, self.decoder, self.rules, self.precision = actor, decoder, rules, precision
         self.config, self.gamma = config, gamma
-        self.offsets = scale_noise(noise, config.spreads)
+        self.offsets = noise * config.scales(noise.device).view(-1, 1, 1, 1)
         self.tried: list[Candidates] = []
 
     @torch.no_grad()
@@ -141,9 +151,23 @@ def search_and_mix(search: Search, takes_best: Tensor) -> ChooseActions:
 
     def choose(decision: DecisionStep) -> Tensor:
         best = search(decision)
-        return torch.where(takes_best[: len(best)], best, decision.out.mean)
+        return torch.where(takes_best[: len(best)], best, decision.out.mean.detach())
 
     return choose
+
+
+def slope(candidates: Candidates, scales: Tensor) -> Tensor:
+    """Direction in which the actions of a state are worth more, `[k, L]`: the gradient of their values, smoothed.
+
+    The estimate of evolution strategies, with the value of the mean as baseline.
+
+    Args:
+        candidates: actions about the mean, which is the first.
+        scales: standard deviations `[K - 1]` of the others.
+    """
+    offsets = candidates.latents[1:] - candidates.latents[0]
+    gains = (candidates.values[1:] - candidates.values[0])[..., None]
+    return (gains * offsets / scales.square().view(-1, 1, 1)).mean(0)
 
 
 def comparisons(episodes: Episodes, tried: list[Candidates]) -> Transitions:

@@ -59,7 +59,7 @@ AGENTS: dict[str, Contender] = {
         sb3_td3.ENV,
     ),
     **{name: MethodAgent(method=name) for name in METHODS},
-    "best": MethodAgent(method="Critic-Ranking-Refined"),
+    "best": MethodAgent(method="Critic-Search"),
     "reconstruction": Reference(
         "the decoder's reconstruction of every true instance", reconstruction, "true count", "bound", is_seeded=False
     ),
@@ -73,6 +73,7 @@ LEADERBOARD = (
     "BL-Trunc",
     "BL-Trunc-Dice",
     "AC-Dice",
+    "Candidate-AC",
     "best",
     "sb3-ppo",
     "sb3-td3",

@@ -19,12 +19,12 @@ from agents.algorithms.base import core_of
 from agents.evaluation import agent_segmenter, compare, format_table, write_report
 from agents.models.agent import Agent
 from agents.training.checkpoint import holds_run
-from agents.training.config import TrainConfig
+from agents.training.config import TrainConfig, main_stage, with_length
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
 
 PRESET = "quick"
-"""Its algorithm, the baseline that follows the score, learned best in minutes; the README has the comparison."""
+"""The method that learned best in minutes; the README has the comparison."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Quickstart:
     """Folder of the run, its pictures and its table."""
     seed: int = 0
     """Seed of all random numbers."""
-    iterations: int = PRESETS[PRESET].stages[-1].iterations
-    """Number of training iterations after the initialisation."""
+    iterations: int = PRESETS[PRESET].stages[main_stage(PRESETS[PRESET])].iterations
+    """Number of iterations in which the policy learns; those of the critic and of stopping keep their proportion."""
     test_scenes: int = 100
     """Number of held-out scenes in the final table."""
     device: str = "cpu"
@@ -75,9 +75,7 @@ class Quickstart:
         print(f"\n{table}\n\n{_closing_words(self.out)}")
 
     def _config(self) -> TrainConfig:
-        *start, main = PRESETS[PRESET].stages
-        stages = (*start, replace(main, iterations=self.iterations))
-        return replace(PRESETS[PRESET], stages=stages, seed=self.seed, device=self.device)
+        return replace(with_length(PRESETS[PRESET], self.iterations), seed=self.seed, device=self.device)
 
     def _evaluate(self, agent: Agent, config: TrainConfig, seconds: float) -> str:
         """Write the report, and return its table."""

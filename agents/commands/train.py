@@ -18,7 +18,7 @@ from agents.algorithms import ActorCriticConfig
 from agents.algorithms.distributed import ProcessGroup, join_group
 from agents.environment import EnvConfig, JsonObject
 from agents.training.checkpoint import holds_run
-from agents.training.config import TrainConfig
+from agents.training.config import TrainConfig, main_stage, with_length
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
 
@@ -53,9 +53,9 @@ class Train:
     env_options: JsonObject | None = None
     """Further keyword arguments of the environment, added to those of the preset, such as '{"score": "iou"}'."""
     iterations: int | None = None
-    """Number of iterations of the last stage, the warm-up of its critic included; stages before it keep theirs. The
-    last stage is "main" but in `best`, where it is "ranking" and leaves the policy as it is (--stages.1.iterations is
-    the policy's). None: as in the preset."""
+    """Number of iterations of the stage "main", in which the policy learns, the warm-up of its critic included. Stages
+    before it keep theirs, and those after it, in which a critic learns to search and the agent to stop, keep their
+    proportion to it. None: as in the preset."""
     out: Path | None = None
     """Folder of the run; by default a new one, runs/TIME-ALGORITHM-seed-SEED."""
     resume: Path | None = None
@@ -94,11 +94,10 @@ class Train:
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both say how long to train: leave one of them out")
         preset = next((argument for argument in others if argument in PRESETS), "quick")
-        length_of_last = f"--stages.{len(PRESETS[preset].stages) - 1}.iterations"
-        if known.iterations is not None and any(argument.split("=")[0] == length_of_last for argument in others):
-            raise ValueError(
-                f"{given[0]} and {length_of_last} both say how long the last stage is: leave one of them out"
-            )
+        lengths = {f"--stages.{n}.iterations" for n in range(main_stage(PRESETS[preset]), len(PRESETS[preset].stages))}
+        twice = [argument.split("=")[0] for argument in others if argument.split("=")[0] in lengths]
+        if known.iterations is not None and twice:
+            raise ValueError(f"{given[0]} and {twice[0]} both say how long a stage is: leave one of them out")
 
     def run(self) -> None:
         """Train to the end of the schedule.
@@ -158,12 +157,11 @@ class Train:
         env: EnvConfig = self.config.env.having(**changes)
         if self.scenes is not None and env.id == EnvConfig.id:
             env = replace(env, id="ACIS/Scenes-v0", kwargs={"weights": "leaves-64", **env.kwargs})
-        *others, last = self.config.stages
+        config = replace(self.config, env=env.absolute())
         if self.iterations is not None:
             if self.iterations < 1:
                 raise ValueError(f"--iterations must be at least 1, got {self.iterations}")
-            last = replace(last, iterations=self.iterations)
-        config = replace(self.config, env=env.absolute(), stages=(*others, last))
+            config = with_length(config, self.iterations)
         _check_warmup(config)
         return config
 

@@ -9,8 +9,8 @@ Four networks that read and write tensors by name, so that a loop hands a dictio
 | `actor.onnx` | `mask`, `memory`, what is fixed | `action` `[B, l]`, `continue_logit` `[B]`, `next_memory` |
 | `decoder.onnx` | `action`, what is fixed | `predicted_mask` `[B, 1, H, W]` |
 
-`mask` `[B, 1, H, W]` is `M_t`; it and `memory` `[B, M, S]` are zero at first. Where a critic chooses among candidates, it does so in `actor.onnx`;
-where masks are refined, `decoder.onnx` does it. `agent.json` says the rest.
+`mask` `[B, 1, H, W]` is `M_t`; it and `memory` `[B, M, S]` are zero at first. Where a critic chooses among candidates,
+it does so in `actor.onnx`; where masks are refined, `decoder.onnx` does it. `agent.json` says the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from acis_env.encoder import MaskEncoder
 from acis_env.files import replacing, write_json
 from acis_env.refinement import RefiningDecoder
 from agents.models.agent import Agent
-from agents.models.selection import pick, propose
+from agents.models.selection import search
 
 FORMAT = "acis-onnx-1"
 """Marks `agent.json`, and the names of the networks and of what they read and write."""
@@ -64,10 +64,10 @@ def export_onnx(agent: Agent, folder: Path) -> list[Path]:
         "latent_size": agent.decoder.latent_size,
         "memory_size": list(actor.initial_memory(1).shape[1:]),
         "max_steps": agent.max_steps,
-        "threshold": agent.threshold,
+        "threshold": agent.composition.threshold,
         "preprocessing": agent.preprocessing.name,
         "refine": agent.refine,
-        "candidates": 1 if agent.selection is None else agent.selection.config.number,
+        "candidates": 1 if agent.selection is None else 1 + len(agent.selection.offsets.flatten(0, 1)),
     }
     write_json(folder / CARD, card)
     return [*(folder / name for name in content), folder / CARD]
@@ -140,12 +140,13 @@ class _Condition(nn.Module):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict({"actor": agent.actor, "decoder": agent.decoder})
+        parts: dict[str, Any] = {"actor": agent.actor, "decoder": agent.decoder}
         if agent.selection is not None:
-            self.parts["critic"] = agent.selection.critic
+            parts["critic"] = agent.selection.critic
+        self.parts: Any = nn.ModuleDict(parts)
         with torch.no_grad():
             context = torch.zeros(1, 12, *agent.pretrained.size)
-            self.kinds = {name: part.condition(context) for name, part in self.parts.items()}
+            self.kinds: dict[str, Conditioning] = {name: part.condition(context) for name, part in parts.items()}
         self.counts = {name: len(tree.tensors(kind)) for name, kind in self.kinds.items()}
         self.names = [f"{name}_{i}" for name, count in self.counts.items() for i in range(count)]
 
@@ -160,6 +161,8 @@ class _Condition(nn.Module):
 
 class _Actor(nn.Module):
     """One step of the policy, with the critic's choice where there is one."""
+
+    offsets: Tensor
 
     def __init__(self, agent: Agent, condition: _Condition) -> None:
         super().__init__()
@@ -177,9 +180,9 @@ class _Actor(nn.Module):
             second = first + self.condition.counts["decoder"]
             for_decoder = self.condition.rebuild("decoder", tuple(fixed[first:second]))
             for_critic = self.condition.rebuild("critic", tuple(fixed[second:]))
-            latents = propose(action, self.offsets)
-            values = [self.critic(for_critic, mask, self.decoder(latent, for_decoder)) for latent in latents]
-            action = pick(latents, torch.stack(values))
+            action = search(
+                action, self.offsets, lambda latent: self.critic(for_critic, mask, self.decoder(latent, for_decoder))
+            )
         return action, out.continue_logit, out.memory
 
 
@@ -201,7 +204,8 @@ class _Masks(nn.Module):
     def __init__(self, decoder: Any) -> None:
         super().__init__()
         self.encoder: MaskEncoder | None = decoder.encoder if isinstance(decoder, RefiningDecoder) else None
-        self.decoder: MaskDecoder = decoder.decoder if isinstance(decoder, RefiningDecoder) else decoder
+        inner = decoder.decoder if isinstance(decoder, RefiningDecoder) else decoder
+        self.decoder = cast(MaskDecoder, inner)
 
     def forward(self, latent: Tensor, conditioning: Any) -> Tensor:
         if self.encoder is None:

@@ -15,10 +15,12 @@ from acis_env.weights import Pretrained
 from agents.algorithms.rollout import run_episodes, split_episodes
 from agents.algorithms.search import CandidateConfig, CandidateValue, Search
 from agents.models.agent import Agent, Prediction
-from agents.models.selection import SelectionConfig
 
 Segmenter = Callable[[EnvState], Prediction]
 """Predicts masks in fresh episodes, at least as many as each scene has instances."""
+
+BOUND_OF = 16
+"""Number of candidates of a search by the truth."""
 
 
 def agent_segmenter(agent: Agent) -> Segmenter:
@@ -87,12 +89,10 @@ def reconstruction_segmenter(pretrained: Pretrained) -> Segmenter:
 def search_bounds(agent: Agent, rules: Rules, gamma: float = 0.9) -> dict[str, Segmenter]:
     """The agent's policy with the best of several candidates in every state, by the truth and the reward of `rules`.
 
-    There are as many candidates as a ranking critic has: what one would make of the policy that knew each value
-    exactly.
+    What a critic would make of the policy that knew the value of each candidate exactly.
     """
     values: tuple[CandidateValue, ...] = ("reward", "return")
-    number = SelectionConfig().number
-    configs = {f"best of {number} by {value}": CandidateConfig(number, value=value) for value in values}
+    configs = {f"best of {BOUND_OF} by {value}": CandidateConfig(BOUND_OF, value=value) for value in values}
     return {name: search_segmenter(agent, config, rules, gamma) for name, config in configs.items()}
 
 

@@ -108,8 +108,8 @@ def _checked(scores: ArrayLike) -> NDArray[np.float64]:
 def _shares(runs: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
     """What every run of `[K, R]` makes up of its set, each time that `R` are drawn anew: `[REPEATS, K, R]`."""
     sets, count = runs.shape
-    times: NDArray[np.int64] = generator.multinomial(count, np.full(count, 1 / count), size=(REPEATS, sets))
-    return times / count
+    times = generator.multinomial(count, np.full(count, 1 / count), size=(REPEATS, sets))
+    return np.asarray(times / count, dtype=np.float64)
 
 
 def _interval(value: float, samples: NDArray[np.float64], shape: tuple[int, ...]) -> BootstrapInterval:

@@ -21,6 +21,7 @@ from agents.algorithms import (
     ActorCriticConfig,
     AlgorithmConfig,
     BaselineConfig,
+    CandidateActorCriticConfig,
     CriticRankingConfig,
     LearnerConfig,
     SearchDistillationConfig,
@@ -30,7 +31,7 @@ from agents.algorithms.search import CandidateConfig
 from agents.environment import TRAINING, EnvConfig
 from agents.models.selection import SelectionConfig
 from agents.training.config import Stage, TrainConfig
-from agents.training.presets import COMPACT_ACTOR, CROSS_ENTROPY, ranking_schedule, short_schedule
+from agents.training.presets import COMPACT_ACTOR, CROSS_ENTROPY, search_schedule, short_schedule
 
 Variant = Literal["standard", "no-pyramid"]
 """Which decoder: the paper's, or that of its ablation NoSP."""
@@ -153,13 +154,15 @@ def _ranking(config: CriticRankingConfig, share: int) -> Schedule:
 
     That is nearly half of the time, since an iteration of critic ranking costs about three of the policy's.
     """
-    return lambda iterations: ranking_schedule(iterations, iterations // share, config)
+    return lambda n: (*short_schedule(BaselineConfig(), n), Stage("ranking", config, n // share))
 
 
 _SCORE = BaselineConfig()
 _ACTOR_CRITIC = LearnerConfig(COMPACT_ACTOR, termination_updates=24)
 """At equal time an actor-critic makes a third of the updates, and its termination unit should not trail for that."""
 _RETURN = CandidateConfig(value="return")
+_ONCE = SelectionConfig(number=16, spreads=(0.15, 0.3, 0.6), rounds=1)
+"""A choice among candidates near the mean, without a second look."""
 
 _PAPER_METHODS = (
     Method("BL", "cross-entropy, gradient through the whole episode", "baseline-bptt",
@@ -177,17 +180,28 @@ _PAPER_METHODS = (
 )  # fmt: skip
 
 _OPTIONS = (
+    Method("Critic-Search", "BL-Trunc-Dice, then a critic of measures that searches, and stopping by the metric",
+           "critic-search", search_schedule, rival=REFINED_CONTROL),
+    Method("Critic-Search-NoStop", "Critic-Search, which stops by the count", "critic-search-no-stop",
+           lambda n: search_schedule(n)[:-1], rival="Critic-Search"),
+    Method("Candidate-AC", "no gradient of the reward: candidates move the actor and teach the critic, which searches",
+           "candidate-ac", lambda n: search_schedule(n, CandidateActorCriticConfig(), ranking=False),
+           rival=PAPER_REFERENCE),
+    Method("BL-Trunc-Dice-Stop", "BL-Trunc-Dice, then stopping by the metric", "baseline-stop",
+           lambda n: search_schedule(n, ranking=False)),
+    Method("BL-Trunc-Dice-Refined-Stop", "BL-Trunc-Dice-Refined, then stopping by the metric", "refined-stop",
+           lambda n: search_schedule(n, ranking=False), {"refine": True}, rival=REFINED_CONTROL),
     Method("BL-Trunc-Dice-Refined", "BL-Trunc-Dice, masks pass through the autoencoder once more before they count",
            "refined", _main(_SCORE), {"refine": True}),
     Method("Critic-Ranking-Refined",
            "BL-Trunc-Dice-Refined, then a critic that learns the rewards of candidates and chooses among them",
-           "critic-ranking-refined", _ranking(CriticRankingConfig(selection=SelectionConfig(number=8)), 5),
+           "critic-ranking-refined", _ranking(CriticRankingConfig(selection=replace(_ONCE, number=8)), 5),
            {"refine": True}, rival=REFINED_CONTROL),
     Method("Critic-Ranking",
            "BL-Trunc-Dice, then a critic that learns the rewards of candidates and chooses among them",
            "critic-ranking", _ranking(CriticRankingConfig(), 4)),
     Method("Critic-Ranking-Return", "Critic-Ranking with the returns of candidates", "critic-ranking-return",
-           _ranking(CriticRankingConfig(candidates=_RETURN), 4)),
+           _ranking(CriticRankingConfig(candidates=_RETURN, selection=_ONCE), 4)),
     Method("Search-Distillation", "BL-Trunc-Dice, drawn to the best of 4 candidates by reward", "search",
            _main(SearchDistillationConfig())),
     Method("Search-Distillation-Return", "Search-Distillation with the returns of candidates", "search-return",
@@ -221,6 +235,11 @@ _SCALES = (
             "critic-ranking-return": 4,
             "refined": 2,
             "critic-ranking-refined": 5,
+            "critic-search": 10,
+            "critic-search-no-stop": 10,
+            "candidate-ac": 2,
+            "baseline-stop": 2,
+            "refined-stop": 2,
         },
         evaluations=1,
     ),
@@ -236,6 +255,11 @@ _SCALES = (
             "critic-ranking-return": 100,
             "refined": 250,
             "critic-ranking-refined": 160,
+            "critic-search": 182,
+            "critic-search-no-stop": 248,
+            "candidate-ac": 117,
+            "baseline-stop": 288,
+            "refined-stop": 238,
         },
     ),
     Scale(
@@ -250,6 +274,11 @@ _SCALES = (
             "critic-ranking-return": 300,
             "refined": 750,
             "critic-ranking-refined": 480,
+            "critic-search": 547,
+            "critic-search-no-stop": 744,
+            "candidate-ac": 370,
+            "baseline-stop": 863,
+            "refined-stop": 713,
         },
     ),
     Scale(
@@ -264,6 +293,11 @@ _SCALES = (
             "critic-ranking-return": 1390,
             "refined": 3600,
             "critic-ranking-refined": 2310,
+            "critic-search": 2620,
+            "critic-search-no-stop": 3570,
+            "candidate-ac": 1825,
+            "baseline-stop": 4140,
+            "refined-stop": 3420,
         },
         evaluations=20,
     ),

@@ -62,8 +62,8 @@ def table_1(results: Results) -> str:
         "## Table 1: methods",
         table(columns, rows),
         "CPU minutes are those of training, without evaluations; the peak is that of the whole process; milliseconds"
-        " are the CPU time of segmenting a scene; the start is the agent before the last stage. Best of several: a"
-        " search with the truth among the policy's mean and candidates around it, in every state by itself.",
+        " are the CPU time of segmenting a scene; the start is the initialised agent, before the main stage. Best of"
+        " several: a search with the truth among the policy's mean and candidates around it, in every state by itself.",
         "\n".join(about),
     ])  # fmt: skip
 

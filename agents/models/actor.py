@@ -117,9 +117,9 @@ class Actor(nn.Module):
         return ActorOutput(mean, log_variance.clamp(-10, 0), continue_logit, termination_features, states_now)
 
     def continue_logit(self, termination_features: Tensor) -> Tensor:
-        """The termination unit: logits `[B]` of its features `[B, r]`."""
+        """The termination unit: logits `[...]` of its features `[..., r]`."""
         logits: Tensor = self.termination(termination_features)
-        return logits[:, 0]
+        return logits[..., 0]
 
     @torch.no_grad()
     def start_from(self, encoder: MaskEncoder) -> None:

@@ -1,36 +1,43 @@
-"""Action selection at inference: a critic chooses among candidates around the policy's mean."""
+"""Action selection at inference: a search about the policy's mean for the action that a critic values most."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from acis_env.configs import check_at_least, check_positive
 from acis_env.decoder import Decoder
-from agents.models.critic import Critic
+from agents.models.critic import Conditioning, Critic
 
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """Which actions a trained agent chooses from."""
+    """How far and how often to look around for a better action."""
 
-    number: int = 16
-    """Number of candidate actions per state at inference; the first is the policy's mean."""
-    spreads: tuple[float, ...] = (0.15, 0.3, 0.6)
-    """Standard deviations of the others about the mean, in units of the prior's; they take turns."""
+    number: int = 8
+    """Number of actions to choose from in a round; the first is the best so far, at the beginning the policy's mean."""
+    spreads: tuple[float, ...] = (1.0, 0.5)
+    """Standard deviations of the others about it, in units of the prior's; they take turns."""
+    rounds: int = 3
+    """Number of rounds, each about the best action of the one before."""
+    shrink: float = 0.6
+    """Factor of the spreads from one round to the next."""
 
     def __post_init__(self) -> None:
         if self.number < 2:
             raise ValueError(f"number must be at least 2, or there is no choice, got {self.number}")
         if not self.spreads or min(self.spreads) <= 0:
             raise ValueError(f"spreads must be positive numbers, got {self.spreads}")
+        check_at_least(1, self, "rounds")
+        check_positive(self, "shrink")
 
 
 class ActionSelection:
-    """Chooses among candidates by a critic's value, without the ground truth.
+    """Searches for the action of the largest value by a critic, without the ground truth.
 
     The candidates lie at the same offsets in every state, so a choice depends on the state alone.
     """
@@ -38,11 +45,13 @@ class ActionSelection:
     def __init__(self, critic: Critic, decoder: Decoder, config: SelectionConfig) -> None:
         """Take a critic that was trained to compare candidates, and the frozen decoder."""
         self.critic, self.decoder, self.config = critic, decoder, config
-        shape = (config.number - 1, 1, decoder.latent_size)
-        self.offsets = scale_noise(torch.randn(shape, generator=torch.Generator().manual_seed(0)), config.spreads)
+        shape = (config.rounds, config.number - 1, 1, decoder.latent_size)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        factors = config.shrink ** torch.arange(config.rounds).view(-1, 1, 1, 1)
+        self.offsets = factors * torch.stack([scale_noise(x, config.spreads) for x in noise])
 
-    def __call__(self, for_critic: tuple[Tensor, Tensor], for_decoder: Any, mask: Tensor, mean: Tensor) -> Tensor:
-        """Choose the candidate of the largest value, `[B, L]`.
+    def __call__(self, for_critic: Conditioning, for_decoder: Any, mask: Tensor, mean: Tensor) -> Tensor:
+        """The best action found, `[B, L]`.
 
         Args:
             for_critic: what `Critic.condition` made of `B` contexts.
@@ -50,9 +59,26 @@ class ActionSelection:
             mask: `[B, 1, H, W]`, `M_t`.
             mean: `[B, L]`, of the policy.
         """
-        latents = propose(mean, self.offsets.to(mean.device))
-        values = [self.critic(for_critic, mask, self.decoder(latent, for_decoder)) for latent in latents]
-        return pick(latents, torch.stack(values))
+
+        return search(
+            mean, self.offsets.to(mean.device), lambda z: self.critic(for_critic, mask, self.decoder(z, for_decoder))
+        )
+
+
+def search(mean: Tensor, offsets: Tensor, value_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The best action found from `mean` `[B, L]` on, `[B, L]`: in every round the best so far or one about it.
+
+    Args:
+        mean: where the first round looks around.
+        offsets: `[R, K - 1, 1, L]`, of the candidates of each round from the best one before it.
+        value_of: values `[B]` of actions `[B, L]`.
+    """
+    best, value = mean, value_of(mean)
+    for around in offsets:
+        latents = propose(best, around)
+        values = torch.stack([value, *(value_of(latent) for latent in latents[1:])])
+        best, value = pick(latents, values), values.amax(0)
+    return best
 
 
 def scale_noise(noise: Tensor, spreads: Sequence[float]) -> Tensor:

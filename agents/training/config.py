@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from acis_env.configs import check_at_least, check_positive, config_from_dict
@@ -99,6 +99,27 @@ class TrainConfig:
     def iterations(self) -> int:
         """Iterations of all stages."""
         return sum(stage.iterations for stage in self.stages)
+
+
+def main_stage(config: TrainConfig) -> int:
+    """The number of the stage "main", from 0, or of the last one if none is called that."""
+    names = [stage.name for stage in config.stages]
+    return names.index("main") if "main" in names else len(names) - 1
+
+
+def with_length(config: TrainConfig, iterations: int) -> TrainConfig:
+    """`config` with so many iterations of its main stage; stages after it keep their proportion to that.
+
+    Raises:
+        ValueError: it would have none.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    number = main_stage(config)
+    factor = iterations / config.stages[number].iterations
+    before, after = config.stages[:number], config.stages[number + 1 :]
+    later = (replace(stage, iterations=max(round(factor * stage.iterations), 1)) for stage in after)
+    return replace(config, stages=(*before, replace(config.stages[number], iterations=iterations), *later))
 
 
 def train_config_from_dict(values: Mapping[str, Any], source: str) -> TrainConfig:

@@ -9,14 +9,16 @@ from agents.algorithms import (
     ActorCriticConfig,
     AlgorithmConfig,
     BaselineConfig,
+    CandidateActorCriticConfig,
     CriticRankingConfig,
     LearnerConfig,
+    MetricStoppingConfig,
     ValueExpansionConfig,
 )
+from agents.algorithms.search import CandidateConfig
 from agents.environment import EnvConfig
 from agents.models.actor import ActorConfig
 from agents.models.critic import CriticConfig
-from agents.models.selection import SelectionConfig
 from agents.training.config import Stage, TrainConfig
 
 COMPACT_ACTOR = ActorConfig(memory_size=256, layers=2, hidden=256)
@@ -36,18 +38,39 @@ PAPER_AUGMENTATION: dict[str, dict[str, Any]] = {
 
 
 def short_schedule(algorithm: AlgorithmConfig, iterations: int) -> tuple[Stage, ...]:
-    """Initialisation, with one missing instance per scene, and then `algorithm`, whose critic warms up beforehand."""
-    start = Stage("init", BaselineConfig(learning_rate=1e-3), 60, sequence_length=1)
+    """Initialisation, with one missing instance per scene, and then `algorithm`, whose critic warms up beforehand.
+
+    The initialisation follows the score, but where `algorithm` does without its gradient: then it is that itself.
+    """
+    is_free = isinstance(algorithm, CandidateActorCriticConfig)
+    first = replace(algorithm, learning_rate=1e-3) if is_free else BaselineConfig(learning_rate=1e-3)
+    start = Stage("init", first, 60, sequence_length=1)
     warmup = algorithm.critic_warmup if isinstance(algorithm, ActorCriticConfig) else 0
     return (start, Stage("main", algorithm, warmup + iterations))
 
 
-def ranking_schedule(
-    iterations: int, ranking_iterations: int, ranking: CriticRankingConfig | None = None
-) -> tuple[Stage, ...]:
-    """Initialisation, the policy's myopic training, and then the critic that ranks its candidates."""
-    ranking = ranking or CriticRankingConfig()
-    return (*short_schedule(BaselineConfig(), iterations), Stage("ranking", ranking, ranking_iterations))
+MEASURING = CriticRankingConfig(
+    candidates=CandidateConfig(number=6, spreads=(0.3, 0.6, 1.0)),
+    critic=CriticConfig(inputs="measures", hidden=(64, 64)),
+    critic_learning_rate=3e-3,
+    critic_batch_size=96,
+    replay_size=16,
+)
+"""A critic of measures, which learns in seconds what candidates in a wide circle about the mean are worth."""
+
+
+def search_schedule(iterations: int, policy: AlgorithmConfig | None = None, ranking: bool = True) -> tuple[Stage, ...]:
+    """Initialisation, the policy, the critic that searches for better actions than its own, and when to stop.
+
+    Args:
+        iterations: those of the policy; the critic gets a tenth of them, and stopping a sixteenth.
+        policy: how the policy learns; None: by the gradient of the score, step by step.
+        ranking: whether a critic learns after the policy; False where the policy has one, or should act alone.
+    """
+    stages = list(short_schedule(policy or BaselineConfig(), iterations))
+    if ranking:
+        stages.append(Stage("critic", MEASURING, max(iterations // 10, 1)))
+    return (*stages, Stage("stopping", MetricStoppingConfig(), max(iterations // 16, 1)))
 
 
 def _short(algorithm: AlgorithmConfig, iterations: int = 400, refine: bool = False) -> TrainConfig:
@@ -113,12 +136,15 @@ def _paper(
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "quick": _short(BaselineConfig(), 200, refine=True),
-    "small": _short(BaselineConfig(), 3600, refine=True),
-    "best": TrainConfig(
+    "quick": TrainConfig(stages=search_schedule(130), learner=LearnerConfig(COMPACT_ACTOR)),
+    "best": TrainConfig(stages=search_schedule(2620), learner=LearnerConfig(COMPACT_ACTOR)),
+    "small": TrainConfig(
         EnvConfig().having(refine=True),
-        ranking_schedule(2310, 462, CriticRankingConfig(selection=SelectionConfig(number=8))),
+        search_schedule(3420, ranking=False),
         LearnerConfig(COMPACT_ACTOR),
+    ),
+    "candidate-actor-critic": TrainConfig(
+        stages=search_schedule(130, CandidateActorCriticConfig(), ranking=False), learner=LearnerConfig(COMPACT_ACTOR)
     ),
     "paper-cvppp": _paper("cvppp", "dice", (5, 10, 21), 13, 21, 0.3),
     "paper-kitti": _paper("kitti", "iou", (5, 10, 16), 464, 16, 0.5, KITTI_CROPS),
@@ -129,8 +155,9 @@ PRESETS: dict[str, TrainConfig] = {
 }
 """Starting points by name.
 
-quick: minutes on a CPU. small: the same for a quarter of an hour. best: in that time a policy, and then a critic that
-ranks its candidates.
+quick: minutes on a CPU: a policy, a critic that searches for better actions than its own, and when to stop. best: the
+same for a quarter of an hour. small: in that time a policy that acts alone, with refined masks, which is an order of
+magnitude faster at inference. candidate-actor-critic: actor and critic without any gradient of the reward.
 paper-cvppp, paper-kitti: the published schedule, for the data in the folder that is named (--root) and networks of the
 published sizes in weights/cvppp or weights/kitti, unless others are named; `acis paper` makes all of it.
 The rest: one method each, a few CPU minutes.

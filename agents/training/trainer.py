@@ -31,7 +31,7 @@ from agents.models.checkpoints import check_format
 from agents.models.composition import Composition
 from agents.models.scale import TrainingScale, measure_scale
 from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
-from agents.training.config import EARLIER_VERSION, TrainConfig, train_config_from_dict
+from agents.training.config import EARLIER_VERSION, TrainConfig, main_stage, train_config_from_dict
 from agents.training.log import TrainingLog
 from agents.training.origin import describe_origin, find_changes
 from agents.training.schedule import Schedule, extended
@@ -48,7 +48,7 @@ class Trainer:
     - `config.json`, `history.json`: the resolved configuration, and the scores on validation scenes over time;
     - `checkpoint.pt`: everything needed to continue, and `checkpoint.previous.pt`, the one before, should that be
       damaged; `agent.pt`: what inference needs;
-    - `initial.pt`: the agent as it was before the last stage, for comparison;
+    - `initial.pt`: the agent as it was before the stage "main", or before the last one if none is called that;
     - TensorBoard events.
 
     Slots of the environment draw from generators of their own, and algorithms from one that depends on the seed and the
@@ -217,7 +217,7 @@ class Trainer:
         """Run one iteration of the present stage, by its algorithm."""
         number, place = self.schedule.begin_iteration()
         if number != self._number:
-            if number == len(self.config.stages) - 1 and self.group.is_main:
+            if number == main_stage(self.config) and self.group.is_main:
                 self.agent().save(self.folder / "initial.pt")
             self._enter(number)
         assert self.algorithm is not None
@@ -311,7 +311,8 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         self.schedule.load_state_dict(state["iteration"], state.get("schedule", {}))
         self.history = state["history"]
-        self._enter(len(self.schedule.firsts) - 1)
+        for number in range(len(self.schedule.firsts)):
+            self._enter(number)  # a stage may go on with what the one before has made
         assert self.algorithm is not None
         self.learner.load_state_dict(state["learner"])
         self.algorithm.load_state_dict(state["algorithm"])

@@ -6,7 +6,7 @@ import pytest
 
 from acis_env import SegmentationVectorEnv
 from acis_env.datasets import Leaves
-from agents.algorithms import ActorCriticConfig, BaselineConfig, LearnerConfig
+from agents.algorithms import ActorCriticConfig, BaselineConfig, CandidateActorCriticConfig, LearnerConfig
 from agents.evaluation import agent_segmenter, evaluate, reconstruction_segmenter
 from agents.models.agent import Agent
 from agents.training.config import Stage, TrainConfig
@@ -26,6 +26,7 @@ ACTOR_CRITIC = ActorCriticConfig(learning_rate=5e-4, critic_updates=2, critic_ba
         pytest.param((Stage("main", replace(CROSS_ENTROPY, learning_rate=5e-4), 50),), id="bl-trunc"),
         pytest.param((Stage("main", BaselineConfig(learning_rate=1e-3), 40),), id="bl-trunc-dice"),
         pytest.param((INITIALISATION, Stage("main", ACTOR_CRITIC, 130)), id="ac-dice"),
+        pytest.param((Stage("main", CandidateActorCriticConfig(learning_rate=1e-3), 40),), id="candidates"),
     ],
 )
 def test_training_on_four_plants_finds_their_leaves_nearly_as_well_as_the_decoder_can(make_scenes, tmp_path, stages):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from acis_env import meter
 from agents.algorithms.distributed import join_group
 from agents.training.config import train_config_from_dict
 from agents.training.trainer import Trainer
@@ -43,6 +44,7 @@ def watch_gradients(learner):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    meter.INTERVAL = 0.0  # a line per iteration, or such short runs would show none
     # By default Adam makes whole steps of gradients that are nothing but rounding.
     torch.optim.Adam = partial(torch.optim.Adam, eps=1e-3)
     run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

@@ -50,8 +50,8 @@ def test_an_interruption_cancels_what_was_submitted(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
 
     def interrupt(line):
-        assert "failing: failed" in line
-        raise KeyboardInterrupt
+        if "failing: failed" in line:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "_report", interrupt)
     jobs = [Endless(tmp_path), Failing(tmp_path)]

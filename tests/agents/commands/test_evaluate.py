@@ -59,8 +59,9 @@ def test_a_distance_of_filling_that_is_none_is_named(mistake, run, value, named)
 def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that_it_had(acis, run, tmp_path):
     few, other = {"max_leaves": 3, "length": 4}, {"max_leaves": 2, "length": 2}
     options = ["--scene-options", json.dumps(few), "--env.val-kwargs", json.dumps({"scene_options": other})]
-    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1, "--eval-scenes", 1]
-    acis("train", "quick", "--weights", run.weights, *options, *short, "--out", tmp_path)  # whose masks are refined
+    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--iterations", 1, "--eval-scenes", 1]
+    options.append("--accept-weak-weights")
+    acis("train", "small", "--weights", run.weights, *options, *short, "--out", tmp_path)  # whose masks are refined
     for split, expected in (("train", few), ("val", other)):
         assert f"split {split}, {expected['length']} scenes" in acis("evaluate", tmp_path, "--split", split)
         about = json.loads((tmp_path / f"evaluation-{split}" / "evaluation.json").read_text())["about"]
@@ -161,7 +162,8 @@ def plants(tmp_path):
 def test_a_run_is_trained_evaluated_and_used_by_one_preprocessing_unless_told_otherwise(
     acis, mistake, run, plants, tmp_path
 ):
-    folder, short = tmp_path / "run", ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1]
+    folder, short = tmp_path / "run", ["--batch-size", 2, "--stages.0.iterations", 1, "--iterations", 1]
+    short.append("--accept-weak-weights")
     tiled = ["--env-options", '{"preprocessing": "tile"}', "--scene-options", "{}", "--eval-scenes", 1]
     acis("train", "quick", "--weights", run.weights, "--scenes", plants, *tiled, *short, "--out", folder)
     assert Agent.load(folder).preprocessing == Tile((32, 32))

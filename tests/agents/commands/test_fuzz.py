@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from acis_env.weights import load_pretrained
 from agents.commands.main import COMMANDS, main
+from agents.commands.pretrain import Pretrain
 from agents.commands.quickstart import Quickstart
 from agents.training.trainer import Trainer, load_config
 
@@ -143,6 +144,7 @@ def _no_work(monkeypatch, tmp_path):
     monkeypatch.setattr(Trainer, "run", lambda self: None)
     monkeypatch.setattr("agents.commands.pretrain.pretrain_context", lambda *_: None)
     monkeypatch.setattr("agents.commands.pretrain.pretrain_autoencoder", lambda *_: None)
+    monkeypatch.setattr(Pretrain, "_judge", lambda *_: None)
     monkeypatch.setattr("agents.commands.reproduce.run_cells", lambda *_: [])
     monkeypatch.setattr("agents.commands.benchmark.run_stages", lambda *_: [])
     monkeypatch.setattr("agents.commands.evaluate.compare", lambda *_, **__: pytest.skip("went too far"))

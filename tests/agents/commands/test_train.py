@@ -196,8 +196,8 @@ def test_lengths_that_cannot_be_or_that_contradict_each_other_are_mistakes(mista
     [
         (("--minutes", 0), "minutes must be positive, got 0"),
         (("--stages.0.iterations", -1), "stages.0.iterations"),
-        (("best", "--stages.2.algorithm.learning-rate", 0.1), "learning_rate has no effect in critic ranking"),
-        (("best", "--stages.2.algorithm.gamma", 0.5), "gamma has no effect in critic ranking"),
+        (("best", "--stages.2.algorithm.learning-rate", 0.1), "learning_rate has no effect where"),
+        (("best", "--stages.2.algorithm.gamma", 0.5), "gamma has no effect where"),
     ],
 )
 def test_values_that_a_configuration_refuses_end_in_the_usage_with_their_names(
@@ -210,15 +210,19 @@ def test_values_that_a_configuration_refuses_end_in_the_usage_with_their_names(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_number_of_iterations_is_that_of_the_last_stage(monkeypatch, acis, tmp_path):
+def test_the_number_of_iterations_is_that_of_the_main_stage_to_which_later_ones_keep_their_proportion(
+    monkeypatch, acis, tmp_path
+):
     made = []
     monkeypatch.setattr(Trainer, "__init__", lambda trainer, config, *others, **more: made.append(config))
     monkeypatch.setattr(Trainer, "run", lambda trainer: None)
     monkeypatch.setattr(Trainer, "iteration", 0)
     monkeypatch.setattr(Trainer, "folder", tmp_path, raising=False)
     for preset in ("quick", "best"):
-        acis("train", preset, "--iterations", 7, "--out", tmp_path / preset)
-    assert [[stage.iterations for stage in config.stages] for config in made] == [[60, 7], [60, 2310, 7]]
+        acis("train", preset, "--iterations", 160, "--out", tmp_path / preset)
+    acis("train", "quick", "--iterations", 1, "--out", tmp_path / "least")
+    lengths = [[stage.iterations for stage in config.stages] for config in made]
+    assert lengths == [[60, 160, 16, 10], [60, 160, 16, 10], [60, 1, 1, 1]]
 
 
 def test_a_finished_run_is_extended_by_so_many_iterations(acis, mistake, run, tmp_path):
@@ -300,14 +304,14 @@ def test_a_run_finds_its_scenes_from_everywhere_and_moved_ones_by_option(
     acis, mistake, run, folder_of_scenes, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--stages.1.iterations", 1, "--eval-scenes", 1]
+    short = ["--batch-size", 2, "--stages.0.iterations", 1, "--iterations", 1, "--eval-scenes", 1]
     options = ["--weights", run.weights, "--accept-weak-weights", "--scene-options", '{"min_area": 2}']
     acis("train", "quick", "--scenes", "mine", *options, *short, "--out", "made")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     made, resume = tmp_path / "made", ["train", "--resume", tmp_path / "made"]
     assert load_config(made).env.kwargs["scenes"] == str(folder_of_scenes)
-    assert "from iteration 2" in acis(*resume)
+    assert "from iteration 4" in acis(*resume)
     assert "1 scenes" in acis("evaluate", made)
 
     folder_of_scenes.rename(tmp_path / "moved")
@@ -316,5 +320,5 @@ def test_a_run_finds_its_scenes_from_everywhere_and_moved_ones_by_option(
     assert f"{folder_of_scenes} is gone: ../moved takes its place" in printed
     about = json.loads((tmp_path / "elsewhere" / "report" / "evaluation.json").read_text())["about"]
     assert about["options"] == {"min_area": 2}
-    assert "from iteration 2" in acis(*resume, "--scenes", "../moved")
+    assert "from iteration 4" in acis(*resume, "--scenes", "../moved")
     assert load_config(made).env.kwargs["scenes"] == str(tmp_path / "moved")

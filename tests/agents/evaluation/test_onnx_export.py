@@ -35,9 +35,9 @@ def make_agent(networks, learner, refine, chooses):
         for parameter in (*actor.head.parameters(), *actor.lstm.parameters()):
             parameter.normal_(0, 0.5)
         actor.termination[-1].bias.fill_(5)
-        critic = Critic(sizes, CriticConfig(hidden=(8, 8)))
+        critic = Critic(sizes, CriticConfig(inputs="measures", hidden=(8, 8)))
     decoder = networks.autoencoder.frozen_decoder(refine)
-    selection = ActionSelection(critic, decoder, SelectionConfig(number=3)) if chooses else None
+    selection = ActionSelection(critic, decoder, SelectionConfig(number=3, rounds=2)) if chooses else None
     return Agent(actor, networks, max_steps=6, refine=refine, selection=selection)
 
 
@@ -127,11 +127,15 @@ def test_the_program_in_the_documentation_segments_a_picture_without_torch(expor
     found = {"__name__": "program"}
     exec(compile(program, "export.md", "exec"), found)
     monkeypatch.undo()
-    expected = agent.segment(picture, most)
+    expected = agent.segment(picture, most, soft=True)
     assert len(found["masks"]) == len(expected.masks) == most
     assert expected.label_map.max() > 0
     labels = np.asarray(Image.open(tmp_path / "labels.png"))
-    assert (labels != expected.label_map).mean() < 0.001  # a pixel at the threshold may differ by a rounding
+    assert (labels == expected.label_map).mean() > 0.99
+    # Where it is another label, its probability is as high: masks here are often 1 to the last digit.
+    worth = np.concatenate([np.full((1, *labels.shape), agent.composition.threshold, np.float32), expected.masks])
+    chosen, best = (np.take_along_axis(worth, own[None].astype(int), 0) for own in (labels, expected.label_map))
+    assert np.abs(chosen - best).max() < 1e-4
 
 
 def test_the_card_says_what_the_loop_needs(exported):
@@ -139,7 +143,7 @@ def test_the_card_says_what_the_loop_needs(exported):
     card = json.loads((folder / "exported" / CARD).read_text())
     assert (card["size"], card["latent_size"], card["memory_size"]) == ([32, 32], 4, [4, 6])
     assert (card["max_steps"], card["threshold"], card["preprocessing"]) == (6, 0.5, "squeeze")
-    assert (card["refine"], card["candidates"]) == (agent.refine, 3 if agent.selection else 1)
+    assert (card["refine"], card["candidates"]) == (agent.refine, 5 if agent.selection else 1)
 
 
 def test_a_folder_that_holds_something_is_refused_before_any_work(agent, tmp_path, monkeypatch):

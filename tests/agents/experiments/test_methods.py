@@ -68,7 +68,7 @@ def environment_of(config):
     return {name: value for name, value in arguments.items() if value not in (None, {})}
 
 
-@pytest.mark.parametrize(("preset", "name"), [("small", "BL-Trunc-Dice-Refined"), ("best", "Critic-Ranking-Refined")])
+@pytest.mark.parametrize(("preset", "name"), [("small", "BL-Trunc-Dice-Refined-Stop"), ("best", "Critic-Search")])
 def test_the_long_presets_are_what_is_reported_at_the_scale_small(preset, name):
     expected = PRESETS[preset]
     config = cell_config(scene_sets()["leaves"], METHODS[name], SCALES["small"], "leaves-64", 0)
@@ -78,15 +78,33 @@ def test_the_long_presets_are_what_is_reported_at_the_scale_small(preset, name):
 
 ITERATION_COSTS = {"init": 0.33, "warm-up": 0.65, "baseline": 0.667, "baseline-bptt": 0.695, "actor-critic": 1.43,
                    "search": 1.37, "search-return": 4.6, "critic-ranking": 1.77, "critic-ranking-return": 5.6,
-                   "refined": 0.8, "critic-ranking-refined": 2.23}  # fmt: skip
+                   "refined": 0.8, "critic-ranking-refined": 2.23,
+                   "critic": 1.39, "stopping": 0.452, "stopping-refined": 0.656, "stopping-search": 4.66,
+                   "candidate-ac": 1.28, "init-candidate-ac": 0.6}  # fmt: skip
 """CPU seconds measured on leaves, 64x64, by stage or budget."""
-LEARNS_AS = {"critic-ranking": "baseline", "critic-ranking-return": "baseline", "critic-ranking-refined": "refined"}
-"""How the policy learns whose candidates a critic ranks."""
+LEARNS_AS = {
+    "critic-ranking": "baseline",
+    "critic-ranking-return": "baseline",
+    "critic-ranking-refined": "refined",
+    "critic-search": "baseline",
+    "critic-search-no-stop": "baseline",
+    "baseline-stop": "baseline",
+    "refined-stop": "refined",
+}
+"""How the policy learns that other stages go on with."""
+STOPS_AS = {"baseline-stop": "stopping", "refined-stop": "stopping-refined"}
+"""What learning to stop costs where no critic searches."""
 
 
 def cost_of(stage, budget):
     """CPU seconds of a stage of a method."""
-    costs = {"init": "init", "main": LEARNS_AS.get(budget, budget), "ranking": budget}
+    costs = {
+        "init": f"init-{budget}" if f"init-{budget}" in ITERATION_COSTS else "init",
+        "main": LEARNS_AS.get(budget, budget),
+        "ranking": budget,
+        "critic": "critic",
+        "stopping": STOPS_AS.get(budget, "stopping-search"),
+    }
     warmup = stage.algorithm.critic_warmup if isinstance(stage.algorithm, ActorCriticConfig) else 0
     each = ITERATION_COSTS[costs[stage.name]]
     return warmup * ITERATION_COSTS["warm-up"] + (stage.iterations - warmup) * each

@@ -1,5 +1,7 @@
 """Action selection: a critic chooses among candidates around the policy's mean."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from agents.models.agent import Agent
 from agents.models.critic import Critic, CriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig, pick, propose, scale_noise
 
-CONFIG = SelectionConfig(number=4, spreads=(0.5, 2.0))
+CONFIG = SelectionConfig(number=4, spreads=(0.5, 2.0), rounds=2, shrink=0.5)
 
 
 @pytest.fixture
@@ -57,6 +59,8 @@ def test_spreads_take_turns_among_the_candidates():
         ({"number": 1}, "number must be at least 2, .* got 1"),
         ({"spreads": (1.0, 0.0)}, r"spreads must be positive numbers, got \(1.0, 0.0\)"),
         ({"spreads": ()}, "spreads must be positive"),
+        ({"rounds": 0}, "rounds must be at least 1, got 0"),
+        ({"shrink": 0.0}, "shrink must be positive, got 0.0"),
     ],
 )
 def test_a_selection_without_a_choice_is_refused(fields, message):
@@ -64,21 +68,35 @@ def test_a_selection_without_a_choice_is_refused(fields, message):
         SelectionConfig(**fields)
 
 
-def test_the_candidate_is_taken_that_the_critic_values_most(begin, tiny):
+def test_every_round_takes_the_candidate_that_the_critic_values_most_and_looks_around_it(begin, tiny):
     state = begin(tiny, [1, 2, 3])
     means = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
     decode = tiny.autoencoder.decoder
     sizes = []
     for size in (0.0, 1.0):
         selection = ActionSelection(Taste(size), decode, CONFIG)
-        for_critic = selection.critic.condition(state.context)
-        chosen = selection(for_critic, state.conditioning, state.accumulated_mask, means)
-        sizes.append(decode(chosen, state.conditioning).mean((1, 2, 3)))
-        candidates = propose(means, selection.offsets)
-        assert len(candidates) == CONFIG.number
-        areas = torch.stack([decode(z, state.conditioning).mean((1, 2, 3)) for z in candidates])
-        torch.testing.assert_close(sizes[-1], areas.min(0).values if size == 0 else areas.max(0).values)
+        best, moved = means, []
+        for offsets in selection.offsets:
+            candidates = propose(best, offsets)
+            assert len(candidates) == CONFIG.number
+            areas = torch.stack([decode(z, state.conditioning).mean((1, 2, 3)) for z in candidates])
+            chosen = areas.argmin(0) if size == 0 else areas.argmax(0)
+            moved.append(chosen > 0)
+            best = torch.stack([candidates[k, scene] for scene, k in enumerate(chosen.tolist())])
+        found = selection(selection.critic.condition(state.context), state.conditioning, state.accumulated_mask, means)
+        torch.testing.assert_close(found, best)
+        assert all(is_moved.any() for is_moved in moved)  # or a round would prove nothing
+        sizes.append(decode(found, state.conditioning).mean((1, 2, 3)))
     assert (sizes[0] < sizes[1]).all()
+
+
+def test_offsets_shrink_from_round_to_round_and_are_others_in_each(tiny):
+    selection = ActionSelection(Taste(0.0), tiny.autoencoder.decoder, CONFIG)
+    whole = ActionSelection(Taste(0.0), tiny.autoencoder.decoder, replace(CONFIG, shrink=1.0))
+    assert selection.offsets.shape == (2, 3, 1, 4)
+    torch.testing.assert_close(selection.offsets[0], whole.offsets[0])
+    torch.testing.assert_close(selection.offsets[1], 0.5 * whole.offsets[1])
+    assert not torch.equal(whole.offsets[0], whole.offsets[1])
 
 
 def test_an_agent_with_a_selection_is_the_same_after_saving_and_for_any_batch(agent, choosing, begin, tiny, tmp_path):

@@ -8,7 +8,9 @@ from acis_env.weights import save_weights
 from agents.algorithms import (
     ActorCriticConfig,
     BaselineConfig,
+    CandidateActorCriticConfig,
     CriticRankingConfig,
+    MetricStoppingConfig,
     SearchDistillationConfig,
     ValueExpansionConfig,
 )
@@ -28,6 +30,12 @@ ALGORITHMS = {
         ValueExpansionConfig(**ACTOR_CRITIC),
         SearchDistillationConfig(learning_rate=1e-2, **CANDIDATES),
         CriticRankingConfig(**CRITIC, **CANDIDATES),
+        CandidateActorCriticConfig(
+            learning_rate=1e-2,
+            candidates=CandidateConfig(number=3, mirrored=True),
+            **{**CRITIC, "critic": CriticConfig(inputs="measures", hidden=(8, 8))},
+        ),
+        MetricStoppingConfig(replay_size=2),
     )
 }
 

@@ -56,7 +56,7 @@ def test_a_configuration_with_all_algorithms_comes_back_from_json(several, algor
     again = read_back(several)
     assert again == several
     assert [type(stage.algorithm) for stage in again.stages] == [type(config) for config in algorithms.values()]
-    assert again.iterations == 15
+    assert again.iterations == 3 * len(algorithms)
 
 
 def test_what_a_file_leaves_out_has_its_default():

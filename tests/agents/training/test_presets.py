@@ -8,7 +8,7 @@ import pytest
 from acis_env.datasets import DATASETS
 from agents.algorithms import ActorCriticConfig, BaselineConfig
 from agents.training.config import train_config_from_dict
-from agents.training.presets import CROSS_ENTROPY, PRESETS, ranking_schedule, short_schedule
+from agents.training.presets import CROSS_ENTROPY, PRESETS, search_schedule, short_schedule
 from agents.training.trainer import FORMAT, Trainer, load_config
 
 
@@ -23,7 +23,7 @@ def test_every_preset_survives_being_written_and_read(name, tmp_path):
 def test_every_preset_but_the_published_ones_can_be_trained_with_what_is_bundled(name, tmp_path):
     trainer = Trainer(PRESETS[name], tmp_path)
     assert trainer.core.num_envs == 16
-    assert trainer.agent().refine == (name in ("quick", "small", "best"))
+    assert trainer.agent().refine == (name == "small")
 
 
 @pytest.mark.parametrize(("name", "steps"), [("paper-cvppp", 21), ("paper-kitti", 16)])
@@ -60,7 +60,18 @@ def test_a_short_schedule_begins_with_one_missing_instance_and_gives_a_critic_it
     assert short_schedule(ActorCriticConfig(critic_warmup=7), 100)[1].iterations == 107
 
 
-def test_a_ranking_schedule_ends_with_a_critic_that_ranks():
-    *before, last = ranking_schedule(100, 20)
-    assert tuple(before) == short_schedule(BaselineConfig(), 100)
-    assert (last.algorithm.kind, last.iterations) == ("critic-ranking", 20)
+def test_a_schedule_with_a_search_ends_with_a_critic_and_with_stopping_in_proportion_to_the_policy():
+    *before, critic, stopping = search_schedule(160)
+    assert tuple(before) == short_schedule(BaselineConfig(), 160)
+    assert (critic.algorithm.kind, critic.algorithm.critic.inputs, critic.iterations) == (
+        "critic-ranking",
+        "measures",
+        16,
+    )
+    assert (stopping.algorithm.kind, stopping.iterations) == ("metric-stopping", 10)
+    assert [stage.name for stage in search_schedule(1, ranking=False)] == ["init", "main", "stopping"]
+
+
+def test_a_candidate_actor_critic_never_follows_the_gradient_of_the_score():
+    kinds = [stage.algorithm.kind for stage in PRESETS["candidate-actor-critic"].stages]
+    assert kinds == ["candidate-actor-critic", "candidate-actor-critic", "metric-stopping"]

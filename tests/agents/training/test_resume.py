@@ -145,7 +145,8 @@ def stages_of(algorithm):
     """Three stages, of which the last goes on with the critic of the one before, if that has one."""
     rates = {"critic_learning_rate": 2e-3} if hasattr(algorithm, "critic_learning_rate") else {}
     memory = {"replay_size": 1} if hasattr(algorithm, "replay_size") else {}
-    later = replace(algorithm, learning_rate=1e-3, clip_norm=0.1, **rates, **memory)
+    own = {} if algorithm.kind == "critic-ranking" else {"learning_rate": 1e-3}  # whose actor stays as it is
+    later = replace(algorithm, clip_norm=0.1, **own, **rates, **memory)
     first = Stage("init", BaselineConfig(learning_rate=1e-2), 2, sequence_length=1)
     return (first, Stage("main", algorithm, 3), Stage("more", later, 3, sequence_length=2))
 
@@ -165,7 +166,15 @@ def run_in_stages(settings, algorithms, tmp_path_factory):
     return run
 
 
-KINDS = ["baseline", "actor-critic", "value-expansion", "search-distillation", "critic-ranking"]
+KINDS = [
+    "baseline",
+    "actor-critic",
+    "value-expansion",
+    "search-distillation",
+    "critic-ranking",
+    "candidate-actor-critic",
+    "metric-stopping",
+]
 
 
 def test_every_algorithm_is_resumed_in_these_tests(algorithms):
@@ -188,6 +197,21 @@ def test_a_run_of_any_algorithm_stopped_anywhere_and_resumed_ends_with_the_same_
     assert resumed.iteration == stop
     resumed.run()
     check_same_end(whole, tmp_path, num_iterations=8, evaluated=(8,))
+
+
+def test_a_run_resumed_while_it_learns_to_stop_still_chooses_as_the_stage_before(settings, algorithms, tmp_path):
+    stages = (Stage("ranking", algorithms["critic-ranking"], 2), Stage("stopping", algorithms["metric-stopping"], 3))
+    config = replace(settings, stages=stages, checkpoint_every=1000, eval_every=1000)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    Trainer(config, whole).run()
+    trainer = Trainer(config, part)
+    for _ in range(3):
+        trainer.train_iteration()
+    trainer.save()
+    resumed = Trainer.resume(part)
+    assert resumed.agent().selection is not None
+    resumed.run()
+    check_same_end(whole, part, num_iterations=5, evaluated=(5,))
 
 
 @pytest.mark.parametrize(

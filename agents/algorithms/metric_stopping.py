@@ -1,0 +1,159 @@
+"""Metric stopping: the termination unit learns to stop where the label map is best, whatever the count says.
+
+Nothing in the paper, whose unit learns whether instances are missing: the wrong lesson once a mask went astray.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+import tyro
+from torch import Tensor
+from torch.nn import functional as F
+
+from acis_env import dynamics
+from acis_env.configs import check_at_least
+from acis_env.dynamics import EnvState
+from acis_env.metrics import METRIC_NAMES, batch_metrics
+from acis_env.precision import autocast
+from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress
+from agents.models.selection import ActionSelection
+
+
+@dataclass(frozen=True)
+class MetricStoppingConfig(AlgorithmConfig):
+    """The termination unit alone, trained to make a measure of the label map as large as possible.
+
+    The policy stays as it is, and chooses its actions as it did in the stage before.
+    """
+
+    kind: tyro.conf.Suppress[Literal["metric-stopping"]] = "metric-stopping"
+    learning_rate: float = 1e-3
+    """Learning rate of the termination unit."""
+    metric: str = "sbd"
+    """Measure of `acis_env.metrics` that is to be large."""
+    count_price: float = 0.0
+    """What each instance too many or too few costs beside it."""
+    updates: int = 24
+    """Number of updates per iteration."""
+    replay_size: int = 32
+    """Number of batches of episodes, the newest ones, that each update goes through."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "updates", "replay_size")
+        check_at_least(0, self, "count_price")
+        if self.metric not in METRIC_NAMES:
+            raise ValueError(f"metric must be one of {', '.join(METRIC_NAMES)}, got {self.metric!r}")
+
+    def make(self, learner: Learner, previous: Algorithm | None = None) -> MetricStopping:
+        """Metric stopping with these settings."""
+        return MetricStopping(self, learner, previous)
+
+
+class Prefixes(NamedTuple):
+    """What comes of stopping after 0, 1, ... `T` masks in the episodes of `B` scenes."""
+
+    features: Tensor  # [T + 1, B, r], what the termination unit reads
+    values: Tensor  # [T + 1, B], measures of the label maps
+
+
+class MetricStopping(Algorithm):
+    """Plays the policy to the end of its capacity, and learns which prefix of its masks to keep.
+
+    One episode tells what every decision to stop would have been worth. So the expected measure and its gradient are
+    exact, without a sample.
+    """
+
+    def __init__(self, config: MetricStoppingConfig, learner: Learner, previous: Algorithm | None = None) -> None:
+        super().__init__(learner)
+        self.config = config
+        self.previous: Algorithm | None = previous.previous if isinstance(previous, MetricStopping) else previous
+        self._replay: deque[Prefixes] = deque(maxlen=config.replay_size)
+
+    def train_iteration(self, progress: Progress) -> Losses:
+        """Play a batch of episodes, and update the unit on it and on those before."""
+        learner = self.learner
+        learner.env.reset()
+        self._replay.append(self.play(learner.core.state))
+        features, values = (torch.cat(parts, dim=1) for parts in zip(*self._replay, strict=True))
+        rate = progress.decay(self.config.decay) * self.config.learning_rate
+        best, count = values.amax(0).sum(), values.shape[1]
+        for _ in range(self.config.updates):
+            expected = expected_value(learner.actor.continue_logit(features), values).sum()
+            (-expected).backward()
+            sums = [{"termination/expected": expected.detach(), "termination/best": best}]
+            losses, _ = learner.descend(learner.termination_optimizer, rate, self.config.clip_norm, sums, count)
+        return losses
+
+    @torch.no_grad()
+    def play(self, state: EnvState) -> Prefixes:
+        """Let the policy make as many masks in every scene of `state` as the fullest scene has instances."""
+        learner = self.learner
+        core, actor, selection = learner.core, learner.actor, self.selection
+        capacity = core.source.own_scenes.max_instances
+        with autocast(core.device, core.precision):
+            conditioning = actor.condition(state.context)
+            for_critic = None if selection is None else selection.critic.condition(state.context)
+        memory = actor.initial_memory(len(state))
+        features, values = [], []
+        for t in range(capacity + 1):
+            with autocast(core.device, core.precision):
+                out = actor(conditioning, state.accumulated_mask, memory)
+                features.append(out.termination_features)
+                values.append(self.value(state))
+                if t == capacity:
+                    break
+                latent = out.mean
+                if selection is not None and for_critic is not None:
+                    latent = selection(for_critic, state.conditioning, state.accumulated_mask, latent)
+                state, memory = dynamics.transition(state, latent, core.decoder), out.memory
+        return Prefixes(torch.stack(features), torch.stack(values))
+
+    def value(self, state: EnvState) -> Tensor:
+        """What the label maps so far are worth, `[B]`."""
+        core = self.learner.core
+        capacity = core.source.own_scenes.max_instances
+        label_maps = dynamics.label_prediction(state, core.threshold)
+        measures = batch_metrics(label_maps, state.label_map, capacity, state.areas.shape[1])
+        return measures[self.config.metric] - self.config.count_price * measures["abs_dic"]
+
+    @property
+    def selection(self) -> ActionSelection | None:
+        """That of the stage before."""
+        return None if self.previous is None else self.previous.selection
+
+    def state_dict(self) -> dict[str, Any]:
+        """Replay, and what the stage before needs to choose its actions."""
+        return {
+            "previous": {} if self.previous is None else self.previous.state_dict(),
+            "replay": [tuple(prefixes) for prefixes in self._replay],
+        }
+
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Restore what the `state_dict` of all processes gave; with another number of them, the replay begins anew."""
+        group, device = self.learner.group, self.learner.core.device
+        if self.previous is not None:
+            self.previous.load_state_dict([state["previous"] for state in states])
+        self._replay.clear()
+        if len(states) == group.world_size:
+            for features, values in states[group.rank]["replay"]:
+                self._replay.append(Prefixes(features.to(device), values.to(device)))
+
+
+def expected_value(continue_logits: Tensor, values: Tensor) -> Tensor:
+    """Mean value of the prefix at which an episode is stopped, `[B]`.
+
+    Args:
+        continue_logits: `[T + 1, B]`, logits of going on after 0, 1, ... masks; the last does not matter, since an
+            episode ends there.
+        values: `[T + 1, B]`, of stopping after so many.
+    """
+    goes_on = F.logsigmoid(continue_logits[:-1])
+    reaches = torch.cat([torch.zeros_like(goes_on[:1]), goes_on.cumsum(0)])  # log-probabilities
+    stops = torch.cat([F.logsigmoid(-continue_logits[:-1]), torch.zeros_like(goes_on[:1])])
+    return ((reaches + stops).exp() * values).sum(0)
