@@ -125,6 +125,6 @@ learning_curve.png, dice_per_step.png. Numbers: evaluation.json. Curves: tensorb
 
 Next:
   acis segment --agent {out} --out {out / "mine"} IMAGE.png    segment your own image
-  acis train small --out runs/longer    train for longer, from a quarter of an hour on
+  acis train best --out runs/longer    train for longer, a quarter of an hour
   acis train ac-dice --out runs/ac-dice    train by the paper's Algorithm 1
   acis train --help    all presets and settings"""
