@@ -58,7 +58,8 @@ def write_report(folders: Sequence[Path], path: Path, reference: str, command: s
 def _head(sets: Sequence[SetResults], command: str) -> list[Block]:
     results = [result for own in sets for seeds in own.cells.values() for result in seeds.values()]
     budgets, commits, processors = (
-        ", ".join(sorted({result[name] for result in results})) for name in ("budget", "commit", "processor")
+        ", ".join(sorted({part for result in results for part in result[name].split(", ")}))
+        for name in ("budget", "commit", "processor")
     )
     versions = sorted({f"{k} {v}" for r in results for k, v in {"torch": r["torch"], **r["versions"]}.items()})
     return [
