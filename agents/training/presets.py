@@ -156,8 +156,8 @@ PRESETS: dict[str, TrainConfig] = {
 """Starting points by name.
 
 quick: minutes on a CPU: a policy, a critic that searches for better actions than its own, and when to stop. best: the
-same for a quarter of an hour. small: in that time a policy that acts alone, with refined masks, which is an order of
-magnitude faster at inference. candidate-actor-critic: actor and critic without any gradient of the reward.
+same for a quarter of an hour. small: in that time a policy that acts alone, with refined masks, and so has no search to
+wait for at inference. candidate-actor-critic: actor and critic without any gradient of the reward.
 paper-cvppp, paper-kitti: the published schedule, for the data in the folder that is named (--root) and networks of the
 published sizes in weights/cvppp or weights/kitti, unless others are named; `acis paper` makes all of it.
 The rest: one method each, a few CPU minutes.
