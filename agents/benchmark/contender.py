@@ -12,9 +12,8 @@ from acis_env.weights import Pretrained
 from agents.environment import EnvConfig
 from agents.evaluation.segmenters import Segmenter
 from agents.experiments.methods import SceneSet, Variant
+from agents.models.agent import Stopping
 
-Stopping = Literal["own", "true count", "random"]
-"""Who says how many instances there are: the agent, the truth, or a die."""
 Kind = Literal["agent", "reference", "yardstick", "bound"]
 """What a row stands for: an agent that learns, chance, a classical method, or what knows the truth."""
 

@@ -10,10 +10,11 @@ import gymnasium as gym
 
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import load_pretrained
-from agents.benchmark.contender import Kind, Ready, Stopping, Task
+from agents.benchmark.contender import Kind, Ready, Task
 from agents.evaluation.policies import RandomPolicy, policy_segmenter
 from agents.evaluation.segmenters import Segmenter, random_segmenter, reconstruction_segmenter
 from agents.experiments.methods import Variant, env_of
+from agents.models.agent import Stopping
 
 
 @dataclass(frozen=True)

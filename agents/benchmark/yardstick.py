@@ -15,12 +15,12 @@ from scipy import ndimage
 from acis_env.allocator import peak_memory
 from acis_env.dynamics import EnvState
 from acis_env.weights import load_pretrained
-from agents.benchmark.contender import Kind, Ready, Stopping, Task
+from agents.benchmark.contender import Kind, Ready, Task
 from agents.benchmark.extras import require
 from agents.benchmark.tuning import NUM_SCENES, ROUNDS, Numbers, Split, training_examples, tune
 from agents.evaluation.segmenters import Segmenter
 from agents.experiments.methods import Variant, env_of
-from agents.models.agent import Prediction
+from agents.models.agent import Prediction, Stopping
 
 THRESHOLD = 0.5
 """Probability from which on a pixel is foreground."""

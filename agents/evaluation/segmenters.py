@@ -65,7 +65,7 @@ def _drawing_segmenter(decoder: Decoder, draw: Callable[..., Tensor], max_steps:
         codes = draw(length, size, decoder.latent_size, generator=generator).to(device)
         masks = torch.stack([decoder(code, conditioning)[:, 0] for code in codes], dim=1)
         counts = torch.randint(1, max_steps + 1, (size,), generator=generator)
-        return Prediction(masks, counts.to(device), torch.ones_like(counts, dtype=torch.bool))
+        return Prediction(masks, counts.to(device), torch.ones_like(counts, dtype=torch.bool), "random")
 
     return segment
 

@@ -34,8 +34,8 @@ from agents.models.scale import TrainingScale
 from agents.models.segmentation import PictureScale, Segmentation, segment_pictures
 from agents.models.selection import ActionSelection, SelectionConfig
 
-Stopping = Literal["own", "true count"]
-"""Who says how many masks there are: whoever predicts them, or the truth."""
+Stopping = Literal["own", "true count", "random"]
+"""Who says how many masks there are: whoever predicts them, the truth, or a die."""
 
 FORMAT = "acis-agent-4"
 """Marks a file as an agent's, and the layout of what is in it."""

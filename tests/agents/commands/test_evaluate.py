@@ -29,8 +29,8 @@ def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
         assert line.split()[-5:] == [
             str(row[c]) for c in ("foreground", "preprocessing", "threshold", "overlaps", "fill")
         ]
-        stopping = "true count" if name == "reconstruction" else "own"
-        assert row["stopping"] == stopping
+        expected = {"reconstruction": "true count", "random actions": "random", "random codes": "random"}
+        assert row["stopping"] == expected.get(name, "own")
         assert (row["foreground"], row["preprocessing"], row["threshold"]) == ("none", "squeeze", 0.5)
 
 

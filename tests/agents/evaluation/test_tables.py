@@ -23,7 +23,8 @@ def test_the_report_says_what_the_table_says(rows, source, tmp_path):
         *numbers, stopping, foreground, preprocessing, threshold, overlaps, fill = [
             word.strip() for word in words if word
         ]
-        assert stopping == row["stopping"] == ("true count" if name == "reconstruction" else "own")
+        expected = {"reconstruction": "true count", "random actions": "random", "random codes": "random"}
+        assert stopping == row["stopping"] == expected.get(name, "own")
         assert (foreground, preprocessing, float(threshold)) == ("none", "squeeze", 0.5)
         assert (overlaps, float(fill)) == (row["overlaps"], row["fill"]) == ("most-probable", 0)
         assert (row["foreground"], row["preprocessing"], row["threshold"]) == ("none", "squeeze", 0.5)

@@ -145,8 +145,8 @@ def test_the_first_scene_without_an_official_foreground_is_named(make_source):
 
 def test_segmenters_say_whose_their_number_of_masks_is(tiny, source):
     state, _ = source.begin(range(12))
-    assert random_segmenter(tiny, 4)(state).stopping == "own"
-    assert random_action_segmenter(source.decoder, 4)(state).stopping == "own"
+    assert random_segmenter(tiny, 4)(state).stopping == "random"
+    assert random_action_segmenter(source.decoder, 4)(state).stopping == "random"
     assert reconstruction_segmenter(tiny)(state).stopping == "true count"
 
 
