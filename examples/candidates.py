@@ -28,7 +28,7 @@ from acis_env.files import write_json
 from agents.evaluation import agent_segmenter, evaluate
 from agents.models.actor import Actor, ActorConfig
 from agents.models.agent import Agent
-from agents.models.critic import Critic, CriticConfig
+from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
 
@@ -58,7 +58,9 @@ class Args:
     """Each run gets a folder in it."""
 
 
-def losses(env: gym.vector.VectorEnv[Any, Any, Any], actor: Actor, critic: Critic, args: Args) -> tuple[Tensor, ...]:
+def losses(
+    env: gym.vector.VectorEnv[Any, Any, Any], actor: Actor, critic: RankingCritic, args: Args
+) -> tuple[Tensor, ...]:
     """Play an episode in every slot by the policy's mean; the losses of actor and critic, and the mean return."""
     core = env.unwrapped
     env.reset()
@@ -100,7 +102,7 @@ def train(
     autoencoder = core.pretrained.autoencoder
     actor = Actor(autoencoder.config, ActorConfig(memory_size=256)).to(args.device)
     actor.start_from(autoencoder.encoder)
-    critic = Critic(autoencoder.config, CriticConfig(inputs="measures", hidden=(64, 64))).to(args.device)
+    critic = RankingCritic(RankingCriticConfig()).to(args.device)
     optimizers = {
         torch.optim.Adam(actor.policy_parameters()): args.learning_rate,
         torch.optim.Adam(critic.parameters()): args.critic_learning_rate,

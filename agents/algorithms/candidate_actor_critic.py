@@ -7,19 +7,17 @@ to reinforcement learning", 2017. The critic learns the same differences, and se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import tyro
 
 from agents.algorithms.base import Algorithm, Learner, Losses, Progress, ascend
 from agents.algorithms.baseline import reached, step_actor
+from agents.algorithms.comparisons import compare, join
 from agents.algorithms.critic_ranking import CriticRanking, CriticRankingConfig
-from agents.algorithms.replay import join
 from agents.algorithms.rollout import split_episodes
-from agents.algorithms.search import CandidateConfig, comparisons, slope
-from agents.models.critic import CriticConfig
+from agents.algorithms.search import CandidateConfig, slope
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,6 @@ class CandidateActorCriticConfig(CriticRankingConfig):
     """Weight of the KL divergence of the policy from the latent prior."""
     candidates: CandidateConfig = CandidateConfig(number=5, spreads=(0.3, 0.6), mirrored=True)
     """Actions that are compared while training; the more, the surer the direction in which the actor moves."""
-    critic: CriticConfig = field(default_factory=lambda: CriticConfig(inputs="measures", hidden=(64, 64)))
-    """Sizes and inputs of the critic."""
-    critic_learning_rate: float = 3e-3
-    """Learning rate of the critic; falls with `decay`."""
-    critic_updates: int = 2
-    """Number of critic updates per iteration."""
-    critic_batch_size: int = 96
-    """Number of states per critic update, in all processes together."""
 
     def _unused(self) -> dict[str, float]:
         return {}
@@ -66,8 +56,7 @@ class CandidateActorCritic(CriticRanking):
             directions = [slope(candidates, scales) for candidates in tried]
             terms = [(step.mean * d).sum(1) for step, d in zip(episodes.steps, directions, strict=True)]
             sums.append({**ascend(episodes.steps, terms, config.kl_weight), **reached(episodes)})
-            with torch.no_grad():
-                compared.append(comparisons(episodes, tried))
+            compared.append(compare(episodes, tried))
             played.append(episodes)
         decay = progress.decay(config.decay)
         losses = step_actor(self, config, played, sums, decay)

@@ -1,4 +1,4 @@
-"""A critic with its optimiser: what it is asked, and the two ways in which it learns."""
+"""A critic with its optimiser: what it is asked, and how it learns."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from acis_env.precision import autocast
 from agents.algorithms.base import Learner, Losses
 from agents.algorithms.replay import Transitions
 from agents.algorithms.rollout import Step
-from agents.algorithms.search import rank_correlation
 from agents.models.critic import Critic, CriticConfig
-
-BETWEEN_WEIGHT = 0.1
-"""Weight of the error in the mean over candidates, beside the errors about that mean."""
 
 
 class CriticLearner:
@@ -50,15 +46,15 @@ class CriticLearner:
         return self.critic.config == other.critic.config and self.critic.max_remaining == other.critic.max_remaining
 
     def values(self, batch: Transitions) -> Tensor:
-        """The critic's value of every mask in `batch`, `[S, K]`."""
+        """The critic's value of every mask in `batch`, `[S]`."""
         device, precision = batch.context.device, self.learner.core.precision
         scene = batch.scene.to(device)
         with autocast(device, precision):
             of_scenes = self.critic.condition(batch.context.float() / 255)
             conditioning, mask = tuple(x[scene] for x in of_scenes), batch.mask.float() / 255
-            predicted = (batch.predicted_mask.float() / 255).split(1, dim=1)
-            values = [self.critic(conditioning, mask, candidate, batch.remaining) for candidate in predicted]
-        return torch.stack(values, dim=1)
+            predicted = batch.predicted_mask.float() / 255
+            values: Tensor = self.critic(conditioning, mask, predicted, batch.remaining)
+        return values
 
     def frozen(self, context: Tensor) -> Callable[[Step], Tensor]:
         """The value `[k]` of a step in the scenes of `context`, whose gradient reaches the masks and not the critic.
@@ -88,45 +84,16 @@ class CriticLearner:
         for part in batch.split(self.learner.config.accumulate):
             target = targets[start : start + len(part)]
             start += len(part)
-            loss = F.mse_loss(self.values(part)[:, 0], target, reduction="sum")
+            loss = F.mse_loss(self.values(part), target, reduction="sum")
             loss.backward()
             sums.append({"critic/loss": loss.detach(), "mean": target.sum(), "square": target.square().sum()})
-        losses, norm = self._descend(learning_rate, sums, len(batch))
+        losses, norm = self.learner.descend(self.optimizer, learning_rate, self.clip_norm, sums, len(batch))
         variance = losses["square"] - losses["mean"] ** 2
         return {
             "critic/loss": losses["critic/loss"],
             "critic/explained_variance": 1 - losses["critic/loss"] / variance.clamp_min(1e-6),
             "critic/gradient_norm": norm,
         }
-
-    def rank(self, batch: Transitions, learning_rate: float) -> Losses:
-        """One step towards the values of candidates in the same states, mostly towards their differences.
-
-        States differ far more than the candidates in one of them, which is all that a choice depends on.
-        """
-        sums: list[Losses] = []
-        for part in batch.split(self.learner.config.accumulate):
-            errors = self.values(part) - part.returns
-            shared = errors.mean(1, keepdim=True)
-            within = (errors - shared).square().mean(1).sum()
-            between = shared.square().sum()
-            (within + BETWEEN_WEIGHT * between).backward()
-            spread = (part.returns - part.returns.mean(1, keepdim=True)).square().mean(1).sum()
-            sums.append({"critic/loss": within.detach(), "between": between.detach(), "spread": spread})
-        losses, norm = self._descend(learning_rate, sums, len(batch))
-        return {
-            "critic/loss": losses["critic/loss"],
-            "critic/explained_spread": 1 - losses["critic/loss"] / losses["spread"].clamp_min(1e-6),
-            "critic/gradient_norm": norm,
-        }
-
-    @torch.no_grad()
-    def rank_correlation(self, batch: Transitions) -> Tensor:
-        """Mean over states of Spearman's correlation between the critic's and the true values of candidates."""
-        return rank_correlation(self.values(batch).T, batch.returns.T).mean()
-
-    def _descend(self, learning_rate: float, sums: list[Losses], count: int) -> tuple[Losses, Tensor]:
-        return self.learner.descend(self.optimizer, learning_rate, self.clip_norm, sums, count)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimiser."""

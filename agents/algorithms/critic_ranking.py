@@ -15,18 +15,16 @@ import tyro
 from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress
-from agents.algorithms.critic_learner import CriticLearner
-from agents.algorithms.replay import ReplayBuffer, Transitions, join
+from agents.algorithms.comparisons import Comparisons, RankingLearner, compare, join
 from agents.algorithms.rollout import Episodes, run_episodes, split_episodes
 from agents.algorithms.search import (
     CandidateConfig,
     Candidates,
     CandidateValue,
     Search,
-    comparisons,
     search_and_mix,
 )
-from agents.models.critic import CriticConfig
+from agents.models.ranking_critic import RankingCriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
 
@@ -39,21 +37,21 @@ class CriticRankingConfig(AlgorithmConfig):
     """
 
     kind: tyro.conf.Suppress[Literal["critic-ranking"]] = "critic-ranking"
-    candidates: CandidateConfig = CandidateConfig()
+    candidates: CandidateConfig = CandidateConfig(number=6, spreads=(0.3, 0.6, 1.0))
     """Actions that are compared while training."""
     selection: SelectionConfig = SelectionConfig()
     """Actions that the trained agent chooses from."""
     gamma: float = 0.9
     """Discount per predicted mask, where candidates are worth their return."""
-    critic: CriticConfig = CriticConfig()
-    """Sizes and inputs of the critic."""
-    critic_learning_rate: float = 1e-3
+    critic: RankingCriticConfig = RankingCriticConfig()
+    """Sizes of the critic."""
+    critic_learning_rate: float = 3e-3
     """Learning rate of the critic; falls with `decay`."""
-    critic_updates: int = 3
+    critic_updates: int = 24
     """Number of critic updates per iteration."""
-    critic_batch_size: int = 48
+    critic_batch_size: int = 96
     """Number of states per critic update, in all processes together."""
-    replay_size: int = 8
+    replay_size: int = 64
     """Number of collections of compared candidates, the newest ones, that the critic learns from."""
 
     def __post_init__(self) -> None:
@@ -94,18 +92,16 @@ class CriticRanking(Algorithm):
     def __init__(self, config: CriticRankingConfig, learner: Learner, previous: Algorithm | None = None) -> None:
         super().__init__(learner)
         self.config = config
-        self.critic = CriticLearner(learner, config.critic, clip_norm=config.clip_norm)
-        self.replay = ReplayBuffer(config.replay_size)
+        self.critic = RankingLearner(learner, config.critic, config.replay_size, config.clip_norm)
         if isinstance(previous, CriticRanking) and self._learns_as(previous):
             # Only what has been learnt: the settings are those of this stage.
-            self.critic.load_state_dict(previous.critic.state_dict())
-            self.replay.load_state_dict(previous.replay.state_dict(), learner.core.device)
+            self.critic.load_state_dict([previous.critic.state_dict()])
         self._has_learnt = False
 
     def _learns_as(self, other: CriticRanking) -> bool:
         """Whether both critics have one form, and learn the same values of as many candidates."""
         ours, theirs = self.config.candidates, other.config.candidates
-        return (ours.number, ours.value) == (theirs.number, theirs.value) and other.critic.has_form_of(self.critic)
+        return (ours.number, ours.value) == (theirs.number, theirs.value) and self.config.critic == other.config.critic
 
     def train_iteration(self, progress: Progress) -> Losses:
         """Compare candidates in fresh episodes, and update the termination unit and the critic."""
@@ -120,27 +116,23 @@ class CriticRanking(Algorithm):
         losses = learner.update_termination(features, targets, decay)
         return losses | self.update_critic(join(compared), progress, decay)
 
-    def update_critic(self, collected: Transitions, progress: Progress, decay: float) -> Losses:
+    def update_critic(self, collected: Comparisons, progress: Progress, decay: float) -> Losses:
         """Add what was compared to the replay, and take a few steps of the critic."""
         config = self.config
-        losses: Losses = {}
-        if progress.monitor:
-            losses["critic/rank_correlation"] = self.critic.rank_correlation(collected)
-        self.replay.add(collected)
+        measured = {"critic/rank_correlation": self.critic.rank_correlation(collected)} if progress.monitor else {}
         size = self.learner.group.share(config.critic_batch_size, "critic_batch_size")
-        for _ in range(config.critic_updates):
-            batch = self.replay.sample(size, progress.generator)
-            ranked = self.critic.rank(batch, decay * config.critic_learning_rate)
+        rate = decay * config.critic_learning_rate
+        losses = self.critic.learn(collected, config.critic_updates, size, rate, progress.generator)
         self._has_learnt = True
-        return losses | ranked
+        return measured | losses
 
     @torch.no_grad()
     def compare(
         self, state: EnvState, generator: torch.Generator, value: CandidateValue | None = None
-    ) -> tuple[Transitions, Episodes]:
+    ) -> tuple[Comparisons, Episodes]:
         """The states that `explore` visits with their candidates, and the episodes, without gradients."""
         tried, episodes = self.explore(state, generator, value)
-        return comparisons(episodes, tried), episodes
+        return compare(episodes, tried), episodes
 
     def explore(
         self, state: EnvState, generator: torch.Generator, value: CandidateValue | None = None
@@ -171,18 +163,9 @@ class CriticRanking(Algorithm):
 
     def state_dict(self) -> dict[str, Any]:
         """Critic and replay."""
-        return {
-            "critic": self.critic.state_dict(),
-            "replay": self.replay.state_dict(),
-            "has_learnt": self._has_learnt,
-        }
+        return {"critic": self.critic.state_dict(), "has_learnt": self._has_learnt}
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Restore what the `state_dict` of all processes gave, or a share of it."""
-        group, device = self.learner.group, self.learner.core.device
-        self.critic.load_state_dict(states[0]["critic"])
+        self.critic.load_state_dict([state["critic"] for state in states])
         self._has_learnt = states[0]["has_learnt"]
-        if len(states) == group.world_size:
-            self.replay.load_state_dict(states[group.rank]["replay"], device)
-        else:
-            self.replay.load_share([state["replay"] for state in states], group.rank, group.world_size, device)

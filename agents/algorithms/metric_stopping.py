@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,9 +20,9 @@ from acis_env import dynamics
 from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from acis_env.metrics import METRIC_NAMES, batch_metrics
-from acis_env.precision import autocast
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress
 from agents.models.selection import ActionSelection
+from agents.models.visits import visits
 
 
 @dataclass(frozen=True)
@@ -93,25 +94,13 @@ class MetricStopping(Algorithm):
     @torch.no_grad()
     def play(self, state: EnvState) -> Prefixes:
         """Let the policy make as many masks in every scene of `state` as the fullest scene has instances."""
-        learner = self.learner
-        core, actor, selection = learner.core, learner.actor, self.selection
+        core = self.learner.core
         capacity = core.source.own_scenes.max_instances
-        with autocast(core.device, core.precision):
-            conditioning = actor.condition(state.context)
-            for_critic = None if selection is None else selection.critic.condition(state.context)
-        memory = actor.initial_memory(len(state))
+        policy = visits(self.learner.actor, core.decoder, state, self.selection, core.precision)
         features, values = [], []
-        for t in range(capacity + 1):
-            with autocast(core.device, core.precision):
-                out = actor(conditioning, state.accumulated_mask, memory)
-                features.append(out.termination_features)
-                values.append(self.value(state))
-                if t == capacity:
-                    break
-                latent = out.mean
-                if selection is not None and for_critic is not None:
-                    latent = selection(for_critic, state.conditioning, state.accumulated_mask, latent)
-                state, memory = dynamics.transition(state, latent, core.decoder), out.memory
+        for visited, out in islice(policy, capacity + 1):
+            features.append(out.termination_features)
+            values.append(self.value(visited))
         return Prefixes(torch.stack(features), torch.stack(values))
 
     def value(self, state: EnvState) -> Tensor:

@@ -23,10 +23,10 @@ class Transitions:
     scene: Tensor  # [S] int64 on the host, the step's row in `context`
     step: Tensor  # [S] int64 on the host, t from 0 on
     mask: Tensor  # [S, 1, H, W] uint8, M_t
-    predicted_mask: Tensor  # [S, K, H, W] uint8, m_t; several where candidates are compared
+    predicted_mask: Tensor  # [S, 1, H, W] uint8, m_t
     remaining: Tensor  # [S] int64, instances missing before this mask
     reward: Tensor  # [S], r_t
-    returns: Tensor  # [S], sum of gamma^(i-t) r_i; [S, K], values of candidates
+    returns: Tensor  # [S], sum of gamma^(i-t) r_i
 
     def __len__(self) -> int:
         """Number of steps."""

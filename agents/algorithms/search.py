@@ -16,12 +16,10 @@ from torch import Tensor
 from acis_env import dynamics
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
-from acis_env.ops.planes import to_uint8
 from acis_env.precision import Precision, autocast
-from agents.algorithms.replay import Transitions, transitions
-from agents.algorithms.rollout import ChooseActions, DecisionStep, Episodes, discounted_returns, run_episodes
+from agents.algorithms.rollout import ChooseActions, DecisionStep, discounted_returns, run_episodes
 from agents.models.actor import Actor
-from agents.models.selection import pick, propose
+from agents.models.selection import in_turns, pick, propose
 
 CandidateValue = Literal["reward", "return"]
 
@@ -59,8 +57,9 @@ class CandidateConfig:
 
     def scales(self, device: torch.device | str = "cpu") -> Tensor:
         """Standard deviation of each candidate but the mean, `[number - 1]`; the two of a pair share theirs."""
-        turn = torch.arange(self.number - 1, device=device) // (2 if self.mirrored else 1)
-        return torch.tensor(self.spreads, device=device)[turn % len(self.spreads)]
+        if not self.mirrored:
+            return in_turns(self.spreads, self.number - 1, device)
+        return in_turns(self.spreads, (self.number - 1) // 2, device).repeat_interleave(2)
 
 
 class Candidates(NamedTuple):
@@ -168,20 +167,3 @@ def slope(candidates: Candidates, scales: Tensor) -> Tensor:
     offsets = candidates.latents[1:] - candidates.latents[0]
     gains = (candidates.values[1:] - candidates.values[0])[..., None]
     return (gains * offsets / scales.square().view(-1, 1, 1)).mean(0)
-
-
-def comparisons(episodes: Episodes, tried: list[Candidates]) -> Transitions:
-    """The states of `episodes`, each with all candidates that were tried in it and with what these are worth."""
-    masks = torch.cat([to_uint8(candidates.masks[:, :, 0]).transpose(0, 1) for candidates in tried])
-    values = torch.cat([candidates.values.T for candidates in tried])
-    return replace(transitions(episodes, 0.0), predicted_mask=masks, returns=values)
-
-
-def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's correlation of two lists of values of `K` candidates, both `[K, B]`: `[B]`; 0 if constant."""
-    return torch.nn.functional.cosine_similarity(_ranks(first), _ranks(second), dim=0)
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Ranks `[K, B]` about their mean; equals share theirs."""
-    return (torch.sign(values[:, None] - values[None])).sum(1)

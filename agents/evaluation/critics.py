@@ -65,7 +65,7 @@ def explained_variance_per_step(
         played = transitions(episodes, algorithm.config.gamma)
         steps.append(played.step)
         targets.append(algorithm.critic_targets(played).cpu())
-        predictions.append(algorithm.critic.values(played)[:, 0].cpu())
+        predictions.append(algorithm.critic.values(played).cpu())
     step, target, prediction = map(torch.cat, (steps, targets, predictions))
     result: dict[str, list[float]] = {"count": [], "explained_variance": [], "target": [], "prediction": []}
     for t in range(int(step.max()) + 1):

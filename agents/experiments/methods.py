@@ -22,14 +22,12 @@ from agents.algorithms import (
     AlgorithmConfig,
     BaselineConfig,
     CandidateActorCriticConfig,
-    CriticRankingConfig,
     LearnerConfig,
     SearchDistillationConfig,
     ValueExpansionConfig,
 )
 from agents.algorithms.search import CandidateConfig
 from agents.environment import TRAINING, EnvConfig
-from agents.models.selection import SelectionConfig
 from agents.training.config import Stage, TrainConfig
 from agents.training.presets import COMPACT_ACTOR, CROSS_ENTROPY, search_schedule, short_schedule
 
@@ -149,20 +147,12 @@ def _main(algorithm: AlgorithmConfig) -> Schedule:
     return lambda iterations: short_schedule(algorithm, iterations)
 
 
-def _ranking(config: CriticRankingConfig, share: int) -> Schedule:
-    """Initialisation, the policy, then critic ranking for a `share`-th of its iterations.
-
-    That is nearly half of the time, since an iteration of critic ranking costs about three of the policy's.
-    """
-    return lambda n: (*short_schedule(BaselineConfig(), n), Stage("ranking", config, n // share))
-
-
 _SCORE = BaselineConfig()
 _ACTOR_CRITIC = LearnerConfig(COMPACT_ACTOR, termination_updates=24)
 """At equal time an actor-critic makes a third of the updates, and its termination unit should not trail for that."""
 _RETURN = CandidateConfig(value="return")
-_ONCE = SelectionConfig(number=16, spreads=(0.15, 0.3, 0.6), rounds=1)
-"""A choice among candidates near the mean, without a second look."""
+_REFINE = {"refine": True}
+"""Argument of the environment by which masks pass through the autoencoder once more."""
 
 _PAPER_METHODS = (
     Method("BL", "cross-entropy, gradient through the whole episode", "baseline-bptt",
@@ -180,28 +170,19 @@ _PAPER_METHODS = (
 )  # fmt: skip
 
 _OPTIONS = (
-    Method("Critic-Search", "BL-Trunc-Dice, then a critic of measures that searches, and stopping by the metric",
-           "critic-search", search_schedule, rival=REFINED_CONTROL),
+    Method("Critic-Search", "BL-Trunc-Dice-Refined, then a critic that searches, and stopping by the metric",
+           "critic-search", search_schedule, _REFINE, rival=REFINED_CONTROL),
     Method("Critic-Search-NoStop", "Critic-Search, which stops by the count", "critic-search-no-stop",
-           lambda n: search_schedule(n)[:-1], rival="Critic-Search"),
+           lambda n: search_schedule(n)[:-1], _REFINE, rival="Critic-Search"),
+    Method("Critic-Search-NoRefine", "Critic-Search, whose masks count as they are decoded", "critic-search-no-refine",
+           search_schedule, rival="Critic-Search"),
     Method("Candidate-AC", "no gradient of the reward: candidates move the actor and teach the critic, which searches",
            "candidate-ac", lambda n: search_schedule(n, CandidateActorCriticConfig(), ranking=False),
            rival=PAPER_REFERENCE),
-    Method("BL-Trunc-Dice-Stop", "BL-Trunc-Dice, then stopping by the metric", "baseline-stop",
-           lambda n: search_schedule(n, ranking=False)),
     Method("BL-Trunc-Dice-Refined-Stop", "BL-Trunc-Dice-Refined, then stopping by the metric", "refined-stop",
-           lambda n: search_schedule(n, ranking=False), {"refine": True}, rival=REFINED_CONTROL),
+           lambda n: search_schedule(n, ranking=False), _REFINE, rival="Critic-Search"),
     Method("BL-Trunc-Dice-Refined", "BL-Trunc-Dice, masks pass through the autoencoder once more before they count",
-           "refined", _main(_SCORE), {"refine": True}),
-    Method("Critic-Ranking-Refined",
-           "BL-Trunc-Dice-Refined, then a critic that learns the rewards of candidates and chooses among them",
-           "critic-ranking-refined", _ranking(CriticRankingConfig(selection=replace(_ONCE, number=8)), 5),
-           {"refine": True}, rival=REFINED_CONTROL),
-    Method("Critic-Ranking",
-           "BL-Trunc-Dice, then a critic that learns the rewards of candidates and chooses among them",
-           "critic-ranking", _ranking(CriticRankingConfig(), 4)),
-    Method("Critic-Ranking-Return", "Critic-Ranking with the returns of candidates", "critic-ranking-return",
-           _ranking(CriticRankingConfig(candidates=_RETURN, selection=_ONCE), 4)),
+           "refined", _main(_SCORE), _REFINE),
     Method("Search-Distillation", "BL-Trunc-Dice, drawn to the best of 4 candidates by reward", "search",
            _main(SearchDistillationConfig())),
     Method("Search-Distillation-Return", "Search-Distillation with the returns of candidates", "search-return",
@@ -231,15 +212,12 @@ _SCALES = (
             "actor-critic": 2,
             "search": 2,
             "search-return": 2,
-            "critic-ranking": 4,
-            "critic-ranking-return": 4,
-            "refined": 2,
-            "critic-ranking-refined": 5,
-            "critic-search": 10,
-            "critic-search-no-stop": 10,
+            "critic-search": 8,
+            "critic-search-no-stop": 8,
+            "critic-search-no-refine": 8,
             "candidate-ac": 2,
-            "baseline-stop": 2,
             "refined-stop": 2,
+            "refined": 2,
         },
         evaluations=1,
     ),
@@ -251,15 +229,12 @@ _SCALES = (
             "actor-critic": 120,
             "search": 150,
             "search-return": 45,
-            "critic-ranking": 180,
-            "critic-ranking-return": 100,
+            "critic-search": 156,
+            "critic-search-no-stop": 185,
+            "critic-search-no-refine": 212,
+            "candidate-ac": 130,
+            "refined-stop": 242,
             "refined": 250,
-            "critic-ranking-refined": 160,
-            "critic-search": 182,
-            "critic-search-no-stop": 248,
-            "candidate-ac": 117,
-            "baseline-stop": 288,
-            "refined-stop": 238,
         },
     ),
     Scale(
@@ -270,15 +245,12 @@ _SCALES = (
             "actor-critic": 400,
             "search": 450,
             "search-return": 135,
-            "critic-ranking": 550,
-            "critic-ranking-return": 300,
+            "critic-search": 521,
+            "critic-search-no-stop": 660,
+            "critic-search-no-refine": 713,
+            "candidate-ac": 412,
+            "refined-stop": 728,
             "refined": 750,
-            "critic-ranking-refined": 480,
-            "critic-search": 547,
-            "critic-search-no-stop": 744,
-            "candidate-ac": 370,
-            "baseline-stop": 863,
-            "refined-stop": 713,
         },
     ),
     Scale(
@@ -289,15 +261,12 @@ _SCALES = (
             "actor-critic": 1990,
             "search": 2100,
             "search-return": 626,
-            "critic-ranking": 2600,
-            "critic-ranking-return": 1390,
+            "critic-search": 3306,
+            "critic-search-no-stop": 3510,
+            "critic-search-no-refine": 4122,
+            "candidate-ac": 2134,
+            "refined-stop": 3577,
             "refined": 3600,
-            "critic-ranking-refined": 2310,
-            "critic-search": 2620,
-            "critic-search-no-stop": 3570,
-            "candidate-ac": 1825,
-            "baseline-stop": 4140,
-            "refined-stop": 3420,
         },
         evaluations=20,
     ),

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from acis_env import dynamics
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.configs import check_sizes, config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
@@ -29,10 +28,11 @@ from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
 from agents.models.checkpoints import check_format, load_checkpoint, save_checkpoint
 from agents.models.composition import DEFAULT, Composition
-from agents.models.critic import Critic, CriticConfig
+from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 from agents.models.scale import TrainingScale
 from agents.models.segmentation import PictureScale, Segmentation, segment_pictures
 from agents.models.selection import ActionSelection, SelectionConfig
+from agents.models.visits import visits
 
 Stopping = Literal["own", "true count", "random"]
 """Who says how many masks there are: whoever predicts them, the truth, or a die."""
@@ -248,24 +248,17 @@ class Agent:
         cap = self.max_steps if max_steps is None else max_steps
         limit = max(cap, min_steps)
         context, size = state.context, len(state)
-        shares = self.actor.condition(context)
-        for_critic = None if self.selection is None else self.selection.critic.condition(context)
-        memory = self.actor.initial_memory(size)
         num_masks = torch.full((size,), cap, device=context.device)
         stopped = torch.zeros(size, dtype=torch.bool, device=context.device)
         masks: list[Tensor] = []
-        for t in range(limit + 1):
-            out = self.actor(shares, state.accumulated_mask, memory)
+        for t, (visited, out) in enumerate(visits(self.actor, self.decoder, state, self.selection)):
+            if t > 0:
+                masks.append(visited.predicted_mask[:, 0])
             stops = (out.continue_logit < 0) & ~stopped & (t <= cap)
             num_masks = torch.where(stops, t, num_masks)
             stopped |= stops
             if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
                 break
-            latent = out.mean
-            if self.selection is not None and for_critic is not None:
-                latent = self.selection(for_critic, state.conditioning, state.accumulated_mask, latent)
-            state, memory = dynamics.transition(state, latent, self.decoder), out.memory
-            masks.append(state.predicted_mask[:, 0])
         return Prediction(
             torch.stack(masks, dim=1) if masks else context.new_zeros(size, 0, *context.shape[2:]),
             num_masks,
@@ -337,8 +330,8 @@ class Agent:
         actor = build(lambda: Actor(sizes[0], sizes[2]), *tensors("actor"))
         selection = None
         if config.get("critic") is not None:
-            critic_config = read(CriticConfig, "critic")
-            critic = build(lambda: Critic(sizes[0], critic_config), *tensors("critic"))
+            critic_config = read(RankingCriticConfig, "critic")
+            critic = build(lambda: RankingCritic(critic_config), *tensors("critic"))
             decoder = autoencoder.frozen_decoder(settings.refine)
             selection = ActionSelection(critic, decoder, read(SelectionConfig, "selection"))
         named = {name: getattr(settings, name) for name in names}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +17,12 @@ from acis_env.decoder import AutoencoderConfig
 from acis_env.encoder import MaskEncoder
 from acis_env.networks import ANGLE_BINS, FOREGROUND, Trunk
 from acis_env.precision import full_precision, to_float32
-from agents.models.measures import MEASURES, mask_measures, pointing
 
 
 @dataclass(frozen=True)
 class CriticConfig:
     """Sizes and inputs of the critic."""
 
-    inputs: Literal["pixels", "measures"] = "pixels"
-    """pixels: context and masks, by convolutions, as in the paper. measures: those of `mask_measures` alone, which say
-    more about a single mask, are learned in seconds, and cost next to nothing."""
     trunk_widths: tuple[int, ...] = ()
     """Channels of the trunk's convolutions. None named: those of the autoencoder's encoder, from which it can start."""
     trunk_features: int = 1024
@@ -41,14 +36,12 @@ class CriticConfig:
         check_sizes(self, "trunk_widths", "trunk_features", "hidden")
 
 
-Conditioning = tuple[Tensor, ...]
-"""What a critic knows of a context, tensors `[B, ...]`."""
+Conditioning = tuple[Tensor, Tensor]
+"""What a critic knows of `B` contexts: their share of its first convolution, and themselves."""
 
 
 class Critic(nn.Module):
     """`Q(s_t, a_t)` of Eq. (6). It sees the decoded mask `m_t` rather than the code, and not the actor's memory."""
-
-    trunk: Trunk | None
 
     def __init__(self, autoencoder: AutoencoderConfig, config: CriticConfig, max_remaining: int | None = None) -> None:
         """Make a critic.
@@ -61,24 +54,18 @@ class Critic(nn.Module):
         """
         super().__init__()
         self.config, self.max_remaining = config, max_remaining
-        if config.inputs == "pixels":
-            mask_channels = 2 + (2 + ANGLE_BINS if config.products else 0)
-            trunk = autoencoder.encoder
-            if config.trunk_widths:
-                trunk = replace(trunk, widths=config.trunk_widths, features=config.trunk_features)
-            self.trunk = Trunk(trunk, autoencoder.size, mask_channels, autoencoder.image_mean, autoencoder.image_std)
-            features = trunk.features
-        else:
-            self.trunk, features = None, len(MEASURES)
+        mask_channels = 2 + (2 + ANGLE_BINS if config.products else 0)
+        trunk = autoencoder.encoder
+        if config.trunk_widths:
+            trunk = replace(trunk, widths=config.trunk_widths, features=config.trunk_features)
+        self.trunk = Trunk(trunk, autoencoder.size, mask_channels, autoencoder.image_mean, autoencoder.image_std)
         steps = 0 if max_remaining is None else max_remaining + 1
-        widths = (features + steps, *config.hidden)
+        widths = (trunk.features + steps, *config.hidden)
         layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.LeakyReLU())]
         self.head = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
     def condition(self, context: Tensor) -> Conditioning:
-        """What stays fixed in an episode: the context's share of the first convolution, or foreground and vectors."""
-        if self.trunk is None:
-            return context[:, FOREGROUND : FOREGROUND + 1], pointing(context)
+        """What stays fixed in an episode: the context's share of the first convolution, and the context."""
         return self.trunk.condition(context), context
 
     def forward(
@@ -95,14 +82,11 @@ class Critic(nn.Module):
         Raises:
             ValueError: the critic has to be told how many instances are missing, but `remaining` was not given.
         """
-        if self.trunk is None:
-            features = mask_measures(predicted_mask, mask, *conditioning)
-        else:
-            share, context = conditioning
-            masks = [predicted_mask, mask]
-            if self.config.products:
-                masks += [predicted_mask * mask, predicted_mask * context[:, FOREGROUND:]]
-            features = to_float32(self.trunk(share, torch.cat(masks, dim=1)))
+        share, context = conditioning
+        masks = [predicted_mask, mask]
+        if self.config.products:
+            masks += [predicted_mask * mask, predicted_mask * context[:, FOREGROUND:]]
+        features = to_float32(self.trunk(share, torch.cat(masks, dim=1)))
         if self.max_remaining is not None:
             if remaining is None:
                 raise ValueError("remaining must be given to a critic with max_remaining, got None")
@@ -114,12 +98,7 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def start_from(self, encoder: MaskEncoder) -> None:
-        """Read `m_t` as the autoencoder's encoder reads a mask; the other masks start without a say.
-
-        A critic of measures starts as it is.
-        """
-        if self.trunk is None:
-            return
+        """Read `m_t` as the autoencoder's encoder reads a mask; the other masks start without a say."""
         state = encoder.trunk.state_dict()
         mask_weight = torch.zeros_like(self.trunk.mask_conv.weight)
         mask_weight[:, :1] = state["mask_conv.weight"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from acis_env.configs import check_at_least, check_positive
 from acis_env.decoder import Decoder
-from agents.models.critic import Conditioning, Critic
+from agents.models.ranking_critic import Conditioning, RankingCritic
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SelectionConfig:
     """Number of actions to choose from in a round; the first is the best so far, at the beginning the policy's mean."""
     spreads: tuple[float, ...] = (1.0, 0.5)
     """Standard deviations of the others about it, in units of the prior's; they take turns."""
-    rounds: int = 3
+    rounds: int = 2
     """Number of rounds, each about the best action of the one before."""
     shrink: float = 0.6
     """Factor of the spreads from one round to the next."""
@@ -42,19 +42,19 @@ class ActionSelection:
     The candidates lie at the same offsets in every state, so a choice depends on the state alone.
     """
 
-    def __init__(self, critic: Critic, decoder: Decoder, config: SelectionConfig) -> None:
+    def __init__(self, critic: RankingCritic, decoder: Decoder, config: SelectionConfig) -> None:
         """Take a critic that was trained to compare candidates, and the frozen decoder."""
         self.critic, self.decoder, self.config = critic, decoder, config
         shape = (config.rounds, config.number - 1, 1, decoder.latent_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         factors = config.shrink ** torch.arange(config.rounds).view(-1, 1, 1, 1)
-        self.offsets = factors * torch.stack([scale_noise(x, config.spreads) for x in noise])
+        self.offsets = factors * in_turns(config.spreads, config.number - 1).view(-1, 1, 1) * noise
 
     def __call__(self, for_critic: Conditioning, for_decoder: Any, mask: Tensor, mean: Tensor) -> Tensor:
         """The best action found, `[B, L]`.
 
         Args:
-            for_critic: what `Critic.condition` made of `B` contexts.
+            for_critic: what `RankingCritic.condition` made of `B` contexts.
             for_decoder: what `Decoder.condition` made of them.
             mask: `[B, 1, H, W]`, `M_t`.
             mean: `[B, L]`, of the policy.
@@ -81,11 +81,9 @@ def search(mean: Tensor, offsets: Tensor, value_of: Callable[[Tensor], Tensor]) 
     return best
 
 
-def scale_noise(noise: Tensor, spreads: Sequence[float]) -> Tensor:
-    """Offsets from the mean: standard normal `noise` `[K - 1, ...]` times `spreads`, which take turns."""
-    scales = torch.tensor(spreads, device=noise.device)
-    turn = torch.arange(len(noise), device=noise.device) % len(scales)
-    return noise * scales[turn].view(-1, *[1] * (noise.dim() - 1))
+def in_turns(spreads: Sequence[float], number: int, device: torch.device | str = "cpu") -> Tensor:
+    """Standard deviations of `number` candidates, `[number]`: those of `spreads`, which take turns."""
+    return torch.tensor(spreads, device=device)[torch.arange(number, device=device) % len(spreads)]
 
 
 def propose(mean: Tensor, offsets: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from agents.algorithms import (
     MetricStoppingConfig,
     ValueExpansionConfig,
 )
-from agents.algorithms.search import CandidateConfig
 from agents.environment import EnvConfig
 from agents.models.actor import ActorConfig
 from agents.models.critic import CriticConfig
@@ -49,33 +48,27 @@ def short_schedule(algorithm: AlgorithmConfig, iterations: int) -> tuple[Stage, 
     return (start, Stage("main", algorithm, warmup + iterations))
 
 
-MEASURING = CriticRankingConfig(
-    candidates=CandidateConfig(number=6, spreads=(0.3, 0.6, 1.0)),
-    critic=CriticConfig(inputs="measures", hidden=(64, 64)),
-    critic_learning_rate=3e-3,
-    critic_batch_size=96,
-    replay_size=16,
-)
-"""A critic of measures, which learns in seconds what candidates in a wide circle about the mean are worth."""
-
-
 def search_schedule(iterations: int, policy: AlgorithmConfig | None = None, ranking: bool = True) -> tuple[Stage, ...]:
     """Initialisation, the policy, the critic that searches for better actions than its own, and when to stop.
 
     Args:
-        iterations: those of the policy; the critic gets a tenth of them, and stopping a sixteenth.
+        iterations: those of the policy. The critic gets an eighth of them, up to 32, and stopping a 32nd, up to 24:
+            more would not be worth the time.
         policy: how the policy learns; None: by the gradient of the score, step by step.
         ranking: whether a critic learns after the policy; False where the policy has one, or should act alone.
     """
     stages = list(short_schedule(policy or BaselineConfig(), iterations))
     if ranking:
-        stages.append(Stage("critic", MEASURING, max(iterations // 10, 1)))
-    return (*stages, Stage("stopping", MetricStoppingConfig(), max(iterations // 16, 1)))
+        stages.append(Stage("critic", CriticRankingConfig(), min(max(iterations // 8, 1), 32)))
+    return (*stages, Stage("stopping", MetricStoppingConfig(), min(max(iterations // 32, 1), 24)))
 
 
-def _short(algorithm: AlgorithmConfig, iterations: int = 400, refine: bool = False) -> TrainConfig:
-    env = EnvConfig().having(refine=True) if refine else EnvConfig()
-    return TrainConfig(env, short_schedule(algorithm, iterations), LearnerConfig(COMPACT_ACTOR))
+def _refined(stages: tuple[Stage, ...]) -> TrainConfig:
+    return TrainConfig(EnvConfig().having(refine=True), stages, LearnerConfig(COMPACT_ACTOR))
+
+
+def _short(algorithm: AlgorithmConfig, iterations: int = 400) -> TrainConfig:
+    return TrainConfig(stages=short_schedule(algorithm, iterations), learner=LearnerConfig(COMPACT_ACTOR))
 
 
 def _paper(
@@ -136,13 +129,9 @@ def _paper(
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "quick": TrainConfig(stages=search_schedule(130), learner=LearnerConfig(COMPACT_ACTOR)),
-    "best": TrainConfig(stages=search_schedule(2620), learner=LearnerConfig(COMPACT_ACTOR)),
-    "small": TrainConfig(
-        EnvConfig().having(refine=True),
-        search_schedule(3420, ranking=False),
-        LearnerConfig(COMPACT_ACTOR),
-    ),
+    "quick": _refined(search_schedule(110)),
+    "best": _refined(search_schedule(3306)),
+    "small": _refined(search_schedule(3577, ranking=False)),
     "candidate-actor-critic": TrainConfig(
         stages=search_schedule(130, CandidateActorCriticConfig(), ranking=False), learner=LearnerConfig(COMPACT_ACTOR)
     ),

@@ -9,11 +9,11 @@ from acis_env.ops.agreement import agreement
 from acis_env.reward import overlap
 from agents.algorithms import CandidateActorCriticConfig
 from agents.algorithms.search import CandidateConfig, Candidates, slope
-from agents.models.critic import CriticConfig
+from agents.models.ranking_critic import RankingCriticConfig
 from agents.models.selection import SelectionConfig
 
 CONFIG = CandidateActorCriticConfig(
-    decay=(), critic=CriticConfig(inputs="measures", hidden=(8, 8)), critic_batch_size=16, replay_size=2
+    decay=(), critic=RankingCriticConfig(hidden=(8, 8)), critic_batch_size=16, replay_size=2
 )
 
 

@@ -22,6 +22,7 @@ from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingCo
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup, join_group
 from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.models.critic import CriticConfig
+from agents.models.ranking_critic import RankingCriticConfig
 from agents.training.config import Stage
 from agents.training.trainer import Trainer
 
@@ -30,7 +31,7 @@ watch_gradients = runpy.run_path(Path(__file__).with_name("worker.py"))["watch_g
 SCORE, CROSS_ENTROPY = BaselineConfig(decay=()), BaselineConfig(decay=(), objective="cross-entropy")
 CRITIC = CriticConfig(hidden=(8, 8))
 ACTOR_CRITIC = ActorCriticConfig(critic=CRITIC, critic_batch_size=8, critic_warmup=1, replay_size=2, decay=())
-RANKING = CriticRankingConfig(critic=CRITIC, critic_batch_size=8, replay_size=2, decay=())
+RANKING = CriticRankingConfig(critic=RankingCriticConfig(hidden=(8, 8)), critic_batch_size=8, replay_size=2, decay=())
 STAGES = {
     "baselines": (Stage("score", SCORE, 2), Stage("cross-entropy", CROSS_ENTROPY, 1, sequence_length=2)),
     "actor-critic": (Stage("main", ACTOR_CRITIC, 3),),

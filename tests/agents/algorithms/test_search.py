@@ -10,20 +10,21 @@ from scipy.stats import spearmanr
 from acis_env import dynamics
 from acis_env.dynamics import DEFAULT_RULES, Rules
 from agents.algorithms import CriticRankingConfig, SearchDistillationConfig
+from agents.algorithms.comparisons import Comparisons, compare, rank_correlation
 from agents.algorithms.rollout import DecisionStep, choose_mean, discounted_returns, run_episodes
 from agents.algorithms.search import (
     CandidateConfig,
     Search,
-    comparisons,
-    rank_correlation,
     search_and_mix,
     search_but_take_mean,
 )
-from agents.models.critic import CriticConfig
+from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 from agents.models.selection import pick
 
 CANDIDATES = CandidateConfig(number=3, spreads=(0.5, 2.0))
-RANKING = CriticRankingConfig(candidates=CANDIDATES, critic=CriticConfig(hidden=(8, 8)), decay=(), critic_batch_size=8)
+RANKING = CriticRankingConfig(
+    candidates=CANDIDATES, critic=RankingCriticConfig(hidden=(8, 8)), decay=(), critic_batch_size=8
+)
 GAMMA = 0.7
 
 
@@ -117,14 +118,16 @@ def test_comparisons_hold_every_state_with_all_its_candidates(learner, make_sear
     state = begin(tiny, [1, 2])
     search = make_search(2)
     episodes = run_episodes(learner.actor, learner.decoder, state, choose=search_but_take_mean(search))
-    kept = comparisons(episodes, search.tried)
+    kept = compare(episodes, search.tried)
     num_states = int(state.num_instances.sum())
     assert len(kept) == num_states
-    assert kept.returns.shape == (num_states, 3)
+    assert kept.values.shape == (num_states, 3)
     first = search.tried[0]  # its states are the first ones
-    assert torch.equal(kept.returns[:2], first.values.T)
-    masks = kept.predicted_mask[:2].transpose(0, 1) / 255
-    assert (masks - first.masks[:, :, 0]).abs().max() <= 0.5 / 255 + 1e-6
+    assert torch.equal(kept.values[:2], first.values.T)
+    conditioning = RankingCritic.condition(state.context)
+    for k in range(3):
+        expected = RankingCritic.measure(conditioning, state.accumulated_mask, first.masks[k])
+        torch.testing.assert_close(kept.measures[:2, k], expected)
 
 
 def test_a_critic_learns_to_rank_candidates(make_algorithm, begin, tiny):
@@ -132,8 +135,33 @@ def test_a_critic_learns_to_rank_candidates(make_algorithm, begin, tiny):
     compared, _ = algorithm.compare(begin(tiny), torch.Generator().manual_seed(0))
     before = algorithm.critic.rank_correlation(compared)
     for _ in range(60):
-        algorithm.critic.rank(compared, 1e-3)
+        algorithm.critic.rank(compared, 1e-2)
     assert algorithm.critic.rank_correlation(compared) > before + 0.1
+
+
+def test_ranking_learns_differences_within_a_state_and_hardly_what_the_state_is_worth(make_algorithm):
+    critic = make_algorithm(RANKING).critic
+    measures = torch.rand(50, 2, 12, generator=torch.Generator().manual_seed(0))
+    of_states = 10 * measures[:, :1, 0]  # large, and the same for both candidates
+    compared = Comparisons(measures, of_states + torch.tensor([0.0, 1.0]) * torch.ones(50, 1))
+    compared.measures[:, 1, 1] += 1  # by which they can be told
+    first = critic.rank(compared, 1e-2)
+    for _ in range(80):
+        last = critic.rank(compared, 1e-2)
+    # Candidates differ by one, so their values have a mean squared distance of 1/4 from the mean of the state.
+    assert float(first["critic/explained_spread"]) == pytest.approx(1 - float(first["critic/loss"]) / 0.25, rel=1e-4)
+    assert float(last["critic/explained_spread"]) > 0.9
+    assert float(critic.rank_correlation(compared)) == pytest.approx(1)
+
+
+def test_a_critic_learns_from_the_newest_collections(make_algorithm):
+    critic = make_algorithm(replace(RANKING, replay_size=2)).critic
+    generator = torch.Generator().manual_seed(0)
+    for number in range(4):
+        measures = torch.full((5, 3, 12), float(number))
+        losses = critic.learn(Comparisons(measures, torch.rand(5, 3)), 2, 8, 1e-3, generator)
+    assert [float(kept.measures[0, 0, 0]) for kept in critic.replay] == [2, 3]
+    assert losses["critic/loss"] > 0
 
 
 def test_ranking_changes_the_critic_and_the_termination_unit_and_not_the_policy(make_algorithm, at):

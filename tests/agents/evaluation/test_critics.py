@@ -8,7 +8,7 @@ import torch
 from agents.algorithms import CriticRankingConfig, ValueExpansionConfig
 from agents.algorithms.search import CandidateConfig
 from agents.evaluation.critics import candidate_correlation, explained_variance_per_step
-from agents.models.critic import CriticConfig
+from agents.models.ranking_critic import RankingCriticConfig
 
 
 def test_a_critic_that_knows_the_returns_explains_them_and_a_constant_one_does_not(
@@ -46,7 +46,7 @@ def test_only_the_first_scenes_are_played_if_so_many_are_asked_for(make_algorith
 
 def test_the_candidates_of_a_critic_that_knows_their_values_are_in_order(make_algorithm, source):
     candidates = CandidateConfig(number=3, spreads=(0.5, 2.0))
-    algorithm = make_algorithm(CriticRankingConfig(critic=CriticConfig(hidden=(8, 8)), candidates=candidates))
+    algorithm = make_algorithm(CriticRankingConfig(critic=RankingCriticConfig(hidden=(8, 8)), candidates=candidates))
     algorithm.critic.values = lambda compared: compared.returns
     known = candidate_correlation(algorithm, source)
     algorithm.critic.values = lambda compared: -compared.returns

@@ -16,7 +16,7 @@ from agents.evaluation import onnx_export
 from agents.evaluation.onnx_export import CARD, export_onnx
 from agents.models.actor import Actor
 from agents.models.agent import Agent
-from agents.models.critic import Critic, CriticConfig
+from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
 PAGE = (Path(__file__).parents[3] / "docs" / "export.md").read_text()
@@ -35,7 +35,7 @@ def make_agent(networks, learner, refine, chooses):
         for parameter in (*actor.head.parameters(), *actor.lstm.parameters()):
             parameter.normal_(0, 0.5)
         actor.termination[-1].bias.fill_(5)
-        critic = Critic(sizes, CriticConfig(inputs="measures", hidden=(8, 8)))
+        critic = RankingCritic(RankingCriticConfig(hidden=(8, 8)))
     decoder = networks.autoencoder.frozen_decoder(refine)
     selection = ActionSelection(critic, decoder, SelectionConfig(number=3, rounds=2)) if chooses else None
     return Agent(actor, networks, max_steps=6, refine=refine, selection=selection)

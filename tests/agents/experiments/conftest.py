@@ -16,16 +16,18 @@ from agents.experiments.jobs import run_job
 from agents.experiments.methods import HEIGHT, Method, Scale, SceneSet, cell_config
 from agents.models.actor import ActorConfig
 from agents.models.critic import CriticConfig
+from agents.models.ranking_critic import RankingCriticConfig
 from agents.training.config import Stage
 
 PLANTS = {"max_leaves": 4, "length": 4}
 LEARNER = LearnerConfig(ActorConfig(memory_size=6, layers=1, hidden=8, termination_hidden=4))
 CRITIC = {"critic": CriticConfig(hidden=(8, 8)), "critic_updates": 1, "critic_batch_size": 8, "replay_size": 2}
+RANKING = {**CRITIC, "critic": RankingCriticConfig(hidden=(8, 8))}
 ALGORITHMS = {
     "cross-entropy": BaselineConfig(objective="cross-entropy", clip_norm=200.0),
     "score": BaselineConfig(),
     "actor-critic": ActorCriticConfig(**CRITIC, max_remaining=6, critic_warmup=0),
-    "critic-ranking": CriticRankingConfig(**CRITIC, candidates=CandidateConfig(number=2)),
+    "critic-ranking": CriticRankingConfig(**RANKING, candidates=CandidateConfig(number=2)),
 }
 
 

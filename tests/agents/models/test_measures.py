@@ -8,8 +8,8 @@ import torch
 
 from acis_env.context import oracle_context
 from acis_env.networks import CONTEXT_CHANNELS, FOREGROUND
-from agents.models.critic import Critic, CriticConfig
 from agents.models.measures import MEASURES, mask_measures, pointing
+from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 
 SIZE = (32, 64)
 
@@ -149,12 +149,10 @@ def test_the_gradient_of_every_measure_is_that_of_finite_differences():
         assert (slope * direction).sum().item() == pytest.approx(expected.item(), rel=0.05, abs=2e-4), MEASURES[i]
 
 
-def test_a_critic_of_measures_reads_nothing_else(tiny, begin):
+def test_a_critic_that_ranks_reads_measures_and_nothing_else(tiny, begin):
     state = begin(tiny, [1, 2])
     torch.manual_seed(0)
-    critic = Critic(tiny.autoencoder.config, CriticConfig(inputs="measures", hidden=(8,)))
-    assert critic.trunk is None
-    critic.start_from(tiny.autoencoder.encoder)  # has nothing to copy
+    critic = RankingCritic(RankingCriticConfig(hidden=(8,)))
     masks = torch.rand(2, 1, 32, 32)
     value = critic(critic.condition(state.context), state.accumulated_mask, masks)
     expected = critic.head(measures_of(masks, state.accumulated_mask, state.context))[:, 0]

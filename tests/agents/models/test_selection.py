@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from agents.models.agent import Agent
-from agents.models.critic import Critic, CriticConfig
-from agents.models.selection import ActionSelection, SelectionConfig, pick, propose, scale_noise
+from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
+from agents.models.selection import ActionSelection, SelectionConfig, in_turns, pick, propose
 
 CONFIG = SelectionConfig(number=4, spreads=(0.5, 2.0), rounds=2, shrink=0.5)
 
@@ -18,7 +18,7 @@ CONFIG = SelectionConfig(number=4, spreads=(0.5, 2.0), rounds=2, shrink=0.5)
 def selection(tiny):
     """A choice by an untrained critic."""
     torch.manual_seed(0)
-    critic = Critic(tiny.autoencoder.config, CriticConfig(hidden=(8, 8))).requires_grad_(False)
+    critic = RankingCritic(RankingCriticConfig(hidden=(8, 8))).requires_grad_(False)
     return ActionSelection(critic, tiny.autoencoder.decoder, CONFIG)
 
 
@@ -50,7 +50,7 @@ def test_the_mean_is_the_first_candidate_and_wins_ties():
 
 
 def test_spreads_take_turns_among_the_candidates():
-    assert scale_noise(torch.ones(3, 2, 5), (1.0, 3.0))[:, 0, 0].tolist() == [1, 3, 1]
+    assert in_turns((1.0, 3.0), 3).tolist() == [1, 3, 1]
 
 
 @pytest.mark.parametrize(

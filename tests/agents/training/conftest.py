@@ -16,11 +16,13 @@ from agents.algorithms import (
 )
 from agents.algorithms.search import CandidateConfig
 from agents.models.critic import CriticConfig
+from agents.models.ranking_critic import RankingCriticConfig
 from agents.training.config import Stage
 from agents.training.trainer import Trainer
 
 CRITIC = {"critic": CriticConfig(hidden=(8, 8)), "critic_updates": 2, "critic_batch_size": 8, "replay_size": 2}
 CANDIDATES = {"candidates": CandidateConfig(number=2)}
+RANKING = {**CRITIC, "critic": RankingCriticConfig(hidden=(8, 8))}
 ACTOR_CRITIC = {**CRITIC, "max_remaining": 6, "critic_warmup": 1, "learning_rate": 1e-2}
 ALGORITHMS = {
     config.kind: config
@@ -29,11 +31,11 @@ ALGORITHMS = {
         ActorCriticConfig(**ACTOR_CRITIC),
         ValueExpansionConfig(**ACTOR_CRITIC),
         SearchDistillationConfig(learning_rate=1e-2, **CANDIDATES),
-        CriticRankingConfig(**CRITIC, **CANDIDATES),
+        CriticRankingConfig(**RANKING, **CANDIDATES),
         CandidateActorCriticConfig(
             learning_rate=1e-2,
             candidates=CandidateConfig(number=3, mirrored=True),
-            **{**CRITIC, "critic": CriticConfig(inputs="measures", hidden=(8, 8))},
+            **RANKING,
         ),
         MetricStoppingConfig(replay_size=2),
     )
