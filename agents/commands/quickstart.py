@@ -39,7 +39,8 @@ class Quickstart:
     seed: int = 0
     """Seed of all random numbers."""
     iterations: int = PRESETS[PRESET].stages[main_stage(PRESETS[PRESET])].iterations
-    """Number of iterations in which the policy learns; those of the critic and of stopping keep their proportion."""
+    """Number of iterations in which the policy learns; those of the critic and of stopping are an
+    eighth of it at most."""
     test_scenes: int = 100
     """Number of held-out scenes in the final table."""
     device: str = "cpu"

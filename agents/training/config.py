@@ -108,7 +108,7 @@ def main_stage(config: TrainConfig) -> int:
 
 
 def with_length(config: TrainConfig, iterations: int) -> TrainConfig:
-    """`config` with so many iterations of its main stage; stages after it keep their proportion to that.
+    """`config` with so many iterations of its main stage; a stage after it gets an eighth of them at most.
 
     Raises:
         ValueError: it would have none.
@@ -116,9 +116,8 @@ def with_length(config: TrainConfig, iterations: int) -> TrainConfig:
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     number = main_stage(config)
-    factor = iterations / config.stages[number].iterations
     before, after = config.stages[:number], config.stages[number + 1 :]
-    later = (replace(stage, iterations=max(round(factor * stage.iterations), 1)) for stage in after)
+    later = (replace(stage, iterations=min(stage.iterations, max(iterations // 8, 1))) for stage in after)
     return replace(config, stages=(*before, replace(config.stages[number], iterations=iterations), *later))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from acis_env import meter
+from agents.algorithms import CriticRanking
 from agents.algorithms.distributed import join_group
 from agents.training.config import train_config_from_dict
 from agents.training.trainer import Trainer
@@ -27,8 +28,15 @@ def run(jobs, folder):
             result["gradients"] = gradients
             if hasattr(trainer.algorithm, "critic"):
                 result["critic"] = trainer.algorithm.critic.critic.state_dict()
-                result["returns"] = trainer.algorithm.replay.sample(100, torch.Generator().manual_seed(0)).returns
+                result["returns"] = kept_returns(trainer.algorithm)
             torch.save(result, folder / f"{name}-{group.rank}.pt")
+
+
+def kept_returns(algorithm):
+    """What the experience of this process was worth."""
+    if isinstance(algorithm, CriticRanking):
+        return torch.cat([kept.values for kept in algorithm.critic.replay])
+    return algorithm.replay.sample(100, torch.Generator().manual_seed(0)).returns
 
 
 def watch_gradients(learner):

@@ -6,7 +6,7 @@ from agents.experiments.methods import METHODS, scene_sets
 from agents.experiments.plan import plan_cells
 
 
-def plan(tmp_path, methods=("BL-Trunc", "Critic-Ranking"), scale="smoke", seeds=(3, 4)):
+def plan(tmp_path, methods=("BL-Trunc", "Critic-Search"), scale="smoke", seeds=(3, 4)):
     sets = scene_sets()
     return plan_cells([sets["leaves"], sets["leaves-crowded"]], methods, scale, seeds, tmp_path, "cpu")
 
@@ -14,7 +14,7 @@ def plan(tmp_path, methods=("BL-Trunc", "Critic-Ranking"), scale="smoke", seeds=
 def test_cells_are_planned_seed_by_seed_in_folders_of_their_own(tmp_path):
     cells = plan(tmp_path)
     names = [(cell.config.seed, cell.scene_set.name, cell.method) for cell in cells]
-    pairs = [(scenes, method) for scenes in ("leaves", "leaves-crowded") for method in ("BL-Trunc", "Critic-Ranking")]
+    pairs = [(scenes, method) for scenes in ("leaves", "leaves-crowded") for method in ("BL-Trunc", "Critic-Search")]
     assert names == [(seed, *pair) for seed in (3, 4) for pair in pairs]
     assert cells[0].folder == tmp_path / "leaves" / "BL-Trunc" / "seed-3"
     assert cells[0].name == "leaves/BL-Trunc/seed-3"

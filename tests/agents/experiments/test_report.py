@@ -121,13 +121,13 @@ def test_a_ranking_critic_is_reported_beside_what_the_truth_would_choose(
 
     methods = [
         Method(CONTROL, "score", "any", schedule("score"), learner=tiny_learner),
-        Method("Critic-Ranking", "critic", "any", ranked, learner=tiny_learner, rival=CONTROL),
+        Method("Critic-Search", "critic", "any", ranked, learner=tiny_learner, rival=CONTROL),
     ]
     monkeypatch.setattr(plan, "METHODS", {method.name: method for method in methods})
-    world(tmp_path, seeds=(0,), methods=(CONTROL, "Critic-Ranking"))
+    world(tmp_path, seeds=(0,), methods=(CONTROL, "Critic-Search"))
     control, ranking = (
         json.loads((tmp_path / "plants" / name / "seed-0" / "result.json").read_text())
-        for name in (CONTROL, "Critic-Ranking")
+        for name in (CONTROL, "Critic-Search")
     )
     bounds = {name: row["mean"]["sbd"] for name, row in control["rows"].items() if name.startswith("best of 16 by")}
     report = (tmp_path / "plants" / "report.md").read_text()
@@ -136,10 +136,10 @@ def test_a_ranking_critic_is_reported_beside_what_the_truth_would_choose(
     assert len(bounds) == 2
     table_2 = report.split("## Table 2")[1].split("## Figure 3")[0]
     assert f"| {CONTROL} |" in table_2
-    assert "Critic-Ranking" not in table_2  # not blocked, which would cost more than its training
+    assert "Critic-Search" not in table_2  # not blocked, which would cost more than its training
     assert set(ranking["rows"]) == {"agent", "initial"}
     heading = "Rank correlation (Spearman)"
-    assert row_of(report, heading, "Critic-Ranking")[1:] == [
+    assert row_of(report, heading, "Critic-Search")[1:] == [
         f"{ranking['rank_correlation'][n]:.3f}" for n in ("reward", "return")
     ]
     assert "critic/explained_spread" in ranking["curves"]

@@ -273,7 +273,8 @@ def test_a_stage_has_its_own_rate_of_the_critic(run_config, algorithms, tmp_path
 def test_a_critic_goes_on_in_the_next_stage_if_that_is_of_the_same_kind_and_form(
     run_config, algorithms, tmp_path, kind
 ):
-    first, other = algorithms[kind], replace(algorithms[kind], critic=CriticConfig(hidden=(4, 4)))
+    first = algorithms[kind]
+    other = replace(first, critic=replace(first.critic, hidden=(4, 4)))
     again = replace(first, critic_learning_rate=0.0)
     stages = (Stage("one", first, 2), Stage("two", again, 1), Stage("three", other, 1))
     trainer = Trainer(replace(run_config, stages=stages), tmp_path)
@@ -294,8 +295,8 @@ def test_a_critic_that_ranks_begins_anew_where_another_number_of_candidates_is_c
     trainer = Trainer(replace(run_config, stages=(Stage("one", first, 2), Stage("two", more, 1))), tmp_path)
     for number in (2, 2, 3):
         trainer.train_iteration()
-        batch = trainer.algorithm.replay.sample(100, torch.Generator())
-        assert batch.returns.shape[1] == number
+        assert all(kept.values.shape[1] == number for kept in trainer.algorithm.critic.replay)
+    assert len(trainer.algorithm.critic.replay) == 1
 
 
 def test_a_stage_may_act_by_samples(run_config, tmp_path, monkeypatch):
