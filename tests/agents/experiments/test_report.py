@@ -121,13 +121,13 @@ def test_a_ranking_critic_is_reported_beside_what_the_truth_would_choose(
 
     methods = [
         Method(CONTROL, "score", "any", schedule("score"), learner=tiny_learner),
-        Method("Critic-Search", "critic", "any", ranked, learner=tiny_learner, rival=CONTROL),
+        Method("Search-Distillation", "critic", "any", ranked, learner=tiny_learner, rival=CONTROL),
     ]
     monkeypatch.setattr(plan, "METHODS", {method.name: method for method in methods})
-    world(tmp_path, seeds=(0,), methods=(CONTROL, "Critic-Search"))
+    world(tmp_path, seeds=(0,), methods=(CONTROL, "Search-Distillation"))
     control, ranking = (
         json.loads((tmp_path / "plants" / name / "seed-0" / "result.json").read_text())
-        for name in (CONTROL, "Critic-Search")
+        for name in (CONTROL, "Search-Distillation")
     )
     bounds = {name: row["mean"]["sbd"] for name, row in control["rows"].items() if name.startswith("best of 16 by")}
     report = (tmp_path / "plants" / "report.md").read_text()
@@ -136,10 +136,10 @@ def test_a_ranking_critic_is_reported_beside_what_the_truth_would_choose(
     assert len(bounds) == 2
     table_2 = report.split("## Table 2")[1].split("## Figure 3")[0]
     assert f"| {CONTROL} |" in table_2
-    assert "Critic-Search" not in table_2  # not blocked, which would cost more than its training
+    assert "Search-Distillation" not in table_2  # not blocked, which would cost more than its training
     assert set(ranking["rows"]) == {"agent", "initial"}
     heading = "Rank correlation (Spearman)"
-    assert row_of(report, heading, "Critic-Search")[1:] == [
+    assert row_of(report, heading, "Search-Distillation")[1:] == [
         f"{ranking['rank_correlation'][n]:.3f}" for n in ("reward", "return")
     ]
     assert "critic/explained_spread" in ranking["curves"]
@@ -150,4 +150,4 @@ def test_a_ranking_critic_is_reported_beside_what_the_truth_would_choose(
         assert not (tmp_path / "plants" / f"{picture}.png").exists()
     gain = ranking["rows"]["agent"]["mean"]["sbd"] - control["rows"]["agent"]["mean"]["sbd"]
     verdict = ["undecided", f"{gain:.3f}"]  # of one seed
-    assert row_of(report, "## Beyond the paper", f"Critic-Ranking beats {CONTROL} in SBD")[1:3] == verdict
+    assert row_of(report, "## Beyond the paper", f"Search-Distillation beats {CONTROL} in SBD")[1:3] == verdict
