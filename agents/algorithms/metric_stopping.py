@@ -33,7 +33,7 @@ class MetricStoppingConfig(AlgorithmConfig):
     """
 
     kind: tyro.conf.Suppress[Literal["metric-stopping"]] = "metric-stopping"
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Learning rate of the termination unit."""
     metric: str = "sbd"
     """Measure of `acis_env.metrics` that is to be large."""

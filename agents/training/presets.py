@@ -52,15 +52,15 @@ def search_schedule(iterations: int, policy: AlgorithmConfig | None = None, rank
     """Initialisation, the policy, the critic that searches for better actions than its own, and when to stop.
 
     Args:
-        iterations: those of the policy. The critic gets an eighth of them, up to 32, and stopping a 32nd, up to 24:
-            more would not be worth the time.
+        iterations: those of the policy. The critic gets an eighth of them, up to 32, and stopping a 24th, up to 24: more
+            would not be worth the time.
         policy: how the policy learns; None: by the gradient of the score, step by step.
         ranking: whether a critic learns after the policy; False where the policy has one, or should act alone.
     """
     stages = list(short_schedule(policy or BaselineConfig(), iterations))
     if ranking:
         stages.append(Stage("critic", CriticRankingConfig(), min(max(iterations // 8, 1), 32)))
-    return (*stages, Stage("stopping", MetricStoppingConfig(), min(max(iterations // 32, 1), 24)))
+    return (*stages, Stage("stopping", MetricStoppingConfig(), min(max(iterations // 24, 1), 24)))
 
 
 def _refined(stages: tuple[Stage, ...]) -> TrainConfig:
@@ -129,7 +129,7 @@ def _paper(
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "quick": _refined(search_schedule(110)),
+    "quick": _refined(search_schedule(104)),
     "best": _refined(search_schedule(3306)),
     "small": _refined(search_schedule(3577, ranking=False)),
     "candidate-actor-critic": TrainConfig(

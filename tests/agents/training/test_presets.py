@@ -64,7 +64,7 @@ def test_a_schedule_with_a_search_ends_with_a_critic_and_with_stopping_that_are_
     *before, critic, stopping = search_schedule(160)
     assert tuple(before) == short_schedule(BaselineConfig(), 160)
     assert (critic.algorithm.kind, critic.iterations) == ("critic-ranking", 20)
-    assert (stopping.algorithm.kind, stopping.iterations) == ("metric-stopping", 5)
+    assert (stopping.algorithm.kind, stopping.iterations) == ("metric-stopping", 6)
     assert [stage.name for stage in search_schedule(1, ranking=False)] == ["init", "main", "stopping"]
     assert [stage.iterations for stage in search_schedule(10_000)[2:]] == [32, 24]
 
