@@ -247,7 +247,7 @@ _SCALES = (
             "search-return": 135,
             "critic-search": 484,
             "critic-search-no-stop": 660,
-            "critic-search-no-refine": 680,
+            "critic-search-no-refine": 704,
             "candidate-ac": 401,
             "refined-stop": 714,
             "refined": 750,
