@@ -39,7 +39,7 @@ class Segment:
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files, of any size; folders, of which all images are taken; and patterns such as "plants/*.png"."""
     agent: Path
-    """Folder of a run, or a file `agent.pt`."""
+    """Folder of a run, a file `agent.pt`, or the name of an agent that comes with the package, such as leaves-64."""
     out: Path
     """Folder of the pictures."""
     overwrite: bool = False

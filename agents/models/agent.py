@@ -26,6 +26,7 @@ from acis_env.refinement import RefiningDecoder
 from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
+from agents.models.bundled import find_agent
 from agents.models.checkpoints import check_format, load_checkpoint, save_checkpoint
 from agents.models.composition import DEFAULT, Composition
 from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
@@ -265,9 +266,18 @@ class Agent:
             stopped,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole agent to one file; an interruption leaves the old one."""
-        save_checkpoint(self.state_dict(), Path(path), "agent")
+    def save(self, path: str | os.PathLike[str], half: bool = False) -> None:
+        """Write the whole agent to one file; an interruption leaves the old one.
+
+        Args:
+            path: the file.
+            half: store weights as float16, in half of the space; they are float32 again when they are loaded.
+        """
+        content = self.state_dict()
+        if half:
+            for name in ("critic", "actor", "context", "autoencoder"):
+                content[name] = {key: x.half() if x.is_floating_point() else x for key, x in content[name].items()}
+        save_checkpoint(content, Path(path), "agent")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load` needs: configurations and weights."""
@@ -296,14 +306,18 @@ class Agent:
     @classmethod
     @unaffected
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Agent:
-        """Read an agent written by `save`, or the one in a run's folder.
+        """Read an agent.
+
+        Args:
+            path: a file written by `save`, the folder of a run, or the name of an agent that comes with the package,
+                such as "leaves-64" (`bundled_agents` has all).
+            device: where its weights go.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or holds something else.
         """
-        file = Path(path)
-        file = file / "agent.pt" if file.is_dir() else file
+        file = find_agent(path)
         return cls.from_state_dict(load_checkpoint(file), str(file)).to(device)
 
     @classmethod

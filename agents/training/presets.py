@@ -52,8 +52,8 @@ def search_schedule(iterations: int, policy: AlgorithmConfig | None = None, rank
     """Initialisation, the policy, the critic that searches for better actions than its own, and when to stop.
 
     Args:
-        iterations: those of the policy. The critic gets an eighth of them, up to 32, and stopping a 24th, up to 24: more
-            would not be worth the time.
+        iterations: those of the policy. The critic gets an eighth of them, up to 32, and stopping a 24th, up to 24:
+            more would not be worth the time.
         policy: how the policy learns; None: by the gradient of the score, step by step.
         ranking: whether a critic learns after the policy; False where the policy has one, or should act alone.
     """
