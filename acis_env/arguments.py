@@ -26,7 +26,7 @@ SCENES = "a registered name, a folder or a data set"
 WEIGHTS = "None, a bundled name, a folder or the loaded networks"
 
 
-DEFAULTS: dict[str, Any] = {"threshold": 0.5, "preprocessing": "squeeze"}
+DEFAULTS: dict[str, Any] = {"preprocessing": "squeeze"}
 """Arguments that are None in a signature, since a data set's protocol comes before these values."""
 
 
@@ -54,7 +54,7 @@ def settle(
 def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Check the keyword arguments of `SegmentationVectorEnv` that no other class checks."""
     check_device(arguments["device"])
-    limit, scale, threshold = (arguments[name] for name in ("max_episode_steps", "action_scale", "threshold"))
+    limit, scale = (arguments[name] for name in ("max_episode_steps", "action_scale"))
     modes = tuple(mode.value for mode in AutoresetMode)
     choices = {
         "render_mode": (None, "rgb_array"),
@@ -69,7 +69,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         ("num_envs", is_count(arguments["num_envs"], most=MOST_ENVS), f"an int from 1 to {MOST_ENVS}"),
         ("max_episode_steps", limit is None or is_count(limit), "None or an int from 1 on"),
         ("action_scale", is_number(scale) and scale > 0, "a positive number"),
-        ("threshold", is_number(threshold) and 0 < threshold < 1, "a number between 0 and 1"),
         ("split", isinstance(arguments["split"], str), "the name of a part of the scenes"),
         ("scenes", isinstance(arguments["scenes"], str | Path) or _has(arguments["scenes"], DATASET), SCENES),
         ("decoder", arguments["decoder"] is None or _has(arguments["decoder"], DECODER), f"None or have {DECODER}"),

@@ -8,7 +8,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from acis_env.arguments import RULES, change_rule, deal_out
-from acis_env.dynamics import Rules, assign_again
+from acis_env.dynamics import Rules, go_on
 from acis_env.observations import Observation
 from acis_env.slots import Slots
 from acis_env.specs import PortableSpec
@@ -46,14 +46,15 @@ class SlotAttributes(PortableSpec, VectorEnv[Observation, Tensor, Tensor]):
         holds from the next `reset` of a slot on.
 
         Args:
-            name: one of `score`, `reward`, `matching_noise`, `count_penalty`, `sequence_length`, `prefill`.
+            name: one of `score`, `reward`, `threshold`, `matching_noise`, `count_penalty`, `sequence_length` and
+                `prefill`.
             values: the value, or a list of `num_envs` equal ones.
 
         Raises:
             AttributeError: `name` is fixed or unknown.
             ValueError: the value is outside of its range, or slots would differ.
         """
+        before = self.rules
         self.rules = change_rule(self.rules, name, values, self.num_envs)
-        if name == "reward" and self.rules.reward == "potential" and self._slots.state is not None:
-            # The greedy assignment of the steps so far is not the best one.
-            self._slots.state = assign_again(self._slots.state)
+        if self._slots.state is not None:
+            self._slots.state = go_on(self._slots.state, before, self.rules)

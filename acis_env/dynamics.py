@@ -18,6 +18,7 @@ from acis_env.augment import compact_labels, label_dtype
 from acis_env.configs import is_count, is_number
 from acis_env.decoder import Conditioning, Decoder
 from acis_env.matching import from_scratch, match
+from acis_env.metrics import batch_metrics
 from acis_env.ops.labels import count_instances
 from acis_env.ops.owners import claim
 from acis_env.ops.sums import KnownRuns
@@ -34,9 +35,13 @@ class Rules:
 
     score: ScoreName | ScoreFunction = "dice"
     """Agreement `F` of a mask with an instance, Eq. (4): "dice", "iou" or a function of one's own."""
-    reward: Literal["potential", "greedy"] = "potential"
+    reward: Literal["potential", "greedy", "sbd"] = "potential"
     """potential: growth of the best one-to-one assignment, Eq. (5).
-    greedy: score with the best instance that no earlier prediction has; nothing is assigned again."""
+    greedy: score with the best instance that no earlier prediction has; nothing is assigned again.
+    sbd: growth of the symmetric best Dice of the hard label map, what is reported in the end; `score` only decides
+    then which instance a mask is assigned to."""
+    threshold: float = 0.5
+    """Probability in (0, 1) below which a pixel of the label map is background."""
     matching_noise: float = 0.0
     """Standard deviation of the noise on the scores when predictions are assigned, Eq. (2). The potential holds
     the scores without it, and may fall then."""
@@ -55,7 +60,8 @@ class Rules:
     def __post_init__(self) -> None:
         checks = (
             ("score", callable(self.score) or self.score in SCORES, f"one of {SCORES} or a function"),
-            ("reward", self.reward in ("potential", "greedy"), '"potential" or "greedy"'),
+            ("reward", self.reward in ("potential", "greedy", "sbd"), '"potential", "greedy" or "sbd"'),
+            ("threshold", is_number(self.threshold) and 0 < self.threshold < 1, "a number between 0 and 1"),
             ("matching_noise", is_number(self.matching_noise) and self.matching_noise >= 0, "at least 0"),
             ("stop", self.stop in ("ground_truth", "agent"), '"ground_truth" or "agent"'),
             ("count_penalty", is_number(self.count_penalty) and self.count_penalty >= 0, "at least 0"),
@@ -225,7 +231,7 @@ def step(
 ) -> tuple[EnvState, Tensor]:
     """`transition`, and what it earns; the reward `[B]` is the growth of the potential, Eq. (5).
 
-    The reward has no gradient, since it holds the choice of an assignment.
+    The reward has no gradient, since it holds the choice of an assignment, or is made of hard masks.
     """
     after = transition(state, latent, decoder)
     with torch.no_grad():
@@ -237,6 +243,8 @@ def step(
             potential = state.potential + gain
         else:
             assignment, potential = match(scores, after.step_count, state.num_instances, state.assignment, state.noise)
+        if rules.reward == "sbd":
+            potential = hard_score(after, rules.threshold)
         reward = potential - state.potential
         if rules.count_penalty > 0:
             reward = reward - rules.count_penalty * (after.step_count > state.num_instances)
@@ -280,10 +288,18 @@ def act(
     return after, rewards, terminated, truncated
 
 
-def assign_again(state: EnvState) -> EnvState:
-    """`state` with the best assignment of its steps so far, from which the potential goes on."""
-    best, _ = from_scratch(state.scores, state.step_count, state.num_instances, state.noise)
-    return replace(state, assignment=best)
+def go_on(state: EnvState, before: Rules, after: Rules) -> EnvState:
+    """`state` as it goes on where the rules `before` were changed to `after` in the middle of its episodes.
+
+    The growth of the potential is paid from now on, without what it differs by between the sum of scores and the SBD.
+    """
+    if after.reward == "sbd":
+        return replace(state, potential=hard_score(state, after.threshold))
+    if before.reward == after.reward or after.reward == "greedy":
+        return state
+    # The greedy assignment of the steps so far is not the best one.
+    best, potential = from_scratch(state.scores, state.step_count, state.num_instances, state.noise)
+    return replace(state, assignment=best, potential=potential if before.reward == "sbd" else state.potential)
 
 
 def hold(before: EnvState, after: EnvState, held: Tensor) -> EnvState:
@@ -309,6 +325,12 @@ def is_complete(state: EnvState) -> Tensor:
 def is_cut(state: EnvState) -> Tensor:
     """`[B]` bool: the limit of steps is reached."""
     return state.step_count >= state.step_limit
+
+
+def hard_score(state: EnvState, threshold: float = 0.5) -> Tensor:
+    """Symmetric best Dice of the hard label map so far, `[B]`: what is reported of an episode that ends here."""
+    predictions = label_prediction(state, threshold)
+    return batch_metrics(predictions, state.label_map, state.scores.shape[1], state.areas.shape[1])["sbd"]
 
 
 def label_prediction(state: EnvState, threshold: float = 0.5, index: Index = slice(None)) -> Tensor:

@@ -63,7 +63,6 @@ class SegmentationVectorEnv(SlotAttributes):
         pretrained: context network and autoencoder; None without weights.
         source: begins the episodes.
         decoder: turns actions into masks.
-        threshold: probability below which a pixel of the label map is background.
         precision: of context and decoder.
         action_scale: latent code that an action of 1 stands for.
     """
@@ -92,7 +91,6 @@ class SegmentationVectorEnv(SlotAttributes):
         action_scale: float = 3.0,
         decoder: Decoder | None = None,
         refine: bool = False,
-        threshold: float | None = None,
         preprocessing: str | Preprocessing | None = None,
         precision: Precision = "float32",
         compile: bool = False,
@@ -124,8 +122,6 @@ class SegmentationVectorEnv(SlotAttributes):
             decoder: takes the place of that of the weights.
             refine: pass each mask through the autoencoder once more, by which it becomes more of an instance (see
                 `RefiningDecoder`); a step then takes two to four times as long.
-            threshold: probability in (0, 1) below which a pixel of the label map is background; None is that of the
-                data set's protocol, or 0.5.
             preprocessing: how scenes become pictures of the networks' size: "squeeze", "shorter-side", "halve-crop" or
                 "tile" (see `parse_preprocessing`); None is that of the data set's protocol, or "squeeze".
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
@@ -133,8 +129,8 @@ class SegmentationVectorEnv(SlotAttributes):
             compile: pass the decoder through `torch.compile`, which takes half a minute once.
             memory_budget: bytes of packed scenes that are kept on the device; a data set that takes more is streamed
                 (see docs/data.md).
-            rules: the fields of `Rules`: `score`, `reward`, `matching_noise`, `stop`, `count_penalty`,
-                `sequence_length`, `prefill`.
+            rules: the fields of `Rules`: `score`, `reward`, `threshold`, `matching_noise`, `stop`, `count_penalty`,
+                `sequence_length`, `prefill`; by default those of the data set's protocol, if it has any.
 
         Raises:
             FileNotFoundError: scenes or weights are missing.
@@ -147,7 +143,7 @@ class SegmentationVectorEnv(SlotAttributes):
         self.rules = build("arguments", Rules, rules, arguments)
         self.pretrained, self.decoder, predictor = open_parts(weights, decoder, context, refine, device)
         self.device, self.precision = torch.device(device), precision
-        self.action_scale, self.threshold = action_scale, arguments["threshold"]
+        self.action_scale = action_scale
         size = parse_size(self.decoder.size, "decoder.size")
         if isinstance(scenes, str | Path):
             options = {**(scene_options or {}), **({} if root is None else {"root": root})}
@@ -184,6 +180,11 @@ class SegmentationVectorEnv(SlotAttributes):
     def action_space(self) -> gym.Space[Any]:  # type: ignore[override]
         """Space of the actions in `num_envs` scenes."""
         return batch_space(self.single_action_space, self.num_envs)
+
+    @property
+    def threshold(self) -> float:
+        """Probability below which a pixel of the label map is background."""
+        return self.rules.threshold
 
     @property
     def state(self) -> EnvState:

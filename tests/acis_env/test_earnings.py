@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acis_env.metrics import segmentation_metrics
 from acis_env.reward import greedy, overlap
 
 ADD, STOP = -1.0, 0.25
@@ -221,3 +222,41 @@ def test_noise_is_that_of_the_seed_and_has_the_standard_deviation_asked_for(make
     quiet = make_vec(2)
     quiet.reset(seed=0)
     assert not quiet.state.noise.any()
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_hard_rewards_are_the_growth_of_the_metric_of_the_masks_put_together_by_hand(
+    make_vec, random_actions, threshold
+):
+    envs = make_vec(1, reward="sbd", threshold=threshold, autoreset_mode="Disabled")
+    costs = False
+    for seed in range(6):
+        masks, rewards = play_all(envs, random_actions(4, seed=seed), options={"scene_index": (1, 3, 4)[seed % 3]})
+        label_map = envs.scene[0].label_map
+        values = [0.0]
+        for t in range(1, len(masks) + 1):
+            found = np.stack(masks[:t])
+            predicted = np.where(found.max(0) >= threshold, found.argmax(0) + 1, 0)
+            values.append(segmentation_metrics(predicted, label_map)["sbd"])
+        assert rewards == pytest.approx(np.diff(values), abs=1e-5)
+        assert sum(rewards) == pytest.approx(values[-1], abs=1e-5)
+        assert float(envs.state.potential) == pytest.approx(values[-1], abs=1e-5)
+        costs |= min(rewards) < 0
+    assert costs  # the potential never falls
+
+
+@pytest.mark.parametrize(("name", "before", "after"), [
+    ("reward", {"reward": "potential"}, "sbd"),
+    ("reward", {"reward": "sbd"}, "potential"),
+    ("reward", {"reward": "sbd"}, "greedy"),
+    ("threshold", {"reward": "sbd"}, 0.1),
+])  # fmt: skip
+def test_a_change_of_the_reward_in_the_middle_of_an_episode_pays_nothing(make_vec, random_actions, name, before, after):
+    changed = make_vec(1, **before)
+    plain = make_vec(1, **{**before, name: after})
+    first, second = random_actions(2, seed=0)
+    for envs in (changed, plain):
+        envs.reset(seed=0, options={"scene_index": 3})
+        envs.step(first)
+    changed.set_attr(name, after)
+    assert changed.step(second)[1].tolist() == pytest.approx(plain.step(second)[1].tolist(), abs=1e-6)

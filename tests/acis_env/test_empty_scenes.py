@@ -14,6 +14,7 @@ AUTOENCODER = AutoencoderConfig((32, 32), 3, 8, 2, (4, 4), TrunkConfig((4, 4), 8
 OPTIONS = [
     {},
     {"reward": "greedy"},
+    {"reward": "sbd"},
     {"sequence_length": 1},
     {"sequence_length": 1, "prefill": "random"},
     {"matching_noise": 0.1},

@@ -78,7 +78,7 @@ def cut(label_map, *pictures):
 RULES = [
     Rules(score=function, reward=reward, count_penalty=penalty)
     for function in SCORES
-    for reward, penalty in (("potential", 0.0), ("greedy", 0.25))
+    for reward, penalty in (("potential", 0.0), ("greedy", 0.25), ("sbd", 0.0))
 ]
 
 
@@ -343,6 +343,7 @@ OPTIONS = [
     {"context": "oracle", "augmentation": {"rotation": 40, "scale": (0.8, 1.2)}},
     {"sequence_length": 2, "prefill": "random"},
     {"reward": "greedy", "score": squared_overlap},
+    {"reward": "sbd"},
 ]
 
 

@@ -29,7 +29,7 @@ SETTINGS = st.fixed_dictionaries(
         "stop": st.sampled_from(["ground_truth", "agent"]),
         "max_episode_steps": st.sampled_from([None, 1, 3, 6]),
         "score": st.sampled_from(["dice", "iou"]),
-        "reward": st.sampled_from(["potential", "greedy"]),
+        "reward": st.sampled_from(["potential", "greedy", "sbd"]),
         "sequence_length": st.sampled_from([None, 1, 2]),
         "prefill": st.sampled_from(["exact", "random"]),
     }
