@@ -23,7 +23,7 @@ from acis_env.rendering import overlay
 from agents.models.agent import Agent
 from agents.models.segmentation import Segmentation
 
-LABEL, OVERLAY = "_label.png", "_overlay.png"
+LABEL, OVERLAY, MASKS = "_label.png", "_overlay.png", "_masks.npz"
 """Ends of the names of what is written."""
 MARK = "acis segment"
 """What the files that are written say of the software that made them, by which they are told from pictures."""
@@ -42,6 +42,9 @@ class Segment:
     """Folder of a run, a file `agent.pt`, or the name of an agent that comes with the package, such as leaves-64."""
     out: Path
     """Folder of the pictures."""
+    masks: bool = False
+    """Also write `<name>_masks.npz`, whose array `masks` [T, h, w] bool are all masks in the order of prediction, with
+    what others take from them in the label map: 1 MB in memory for each of a picture of 1000x1000."""
     overwrite: bool = False
     """Replace files that are in the folder already."""
     page: int | None = None
@@ -87,17 +90,21 @@ class Segment:
                 result = agent.segment(picture, self.max_steps, scale=self.scale, overlap=self.overlap)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
-            label_out, picture_out = self._outputs(path)
+            label_out, picture_out, *masks_out = self._outputs(path)
             if len(result) > np.iinfo(np.uint16).max:
                 raise ValueError(f"{path}: a label map of 16 bits holds 65535 instances, got {len(result)}")
             write_marked(label_out, result.label_map.astype(np.uint16))
             write_marked(picture_out, overlay(picture.transpose(2, 0, 1), result.label_map))
+            for file in masks_out:
+                with replacing(file) as unfinished, unfinished.open("wb") as stream:
+                    np.savez_compressed(stream, masks=result.masks)
             end = "stopped by itself" if result.stopped else "stopped by the cap on steps"
             tqdm.write(f"{path}: {_count(result)}, {end}; {picture_out}")
 
-    def _outputs(self, path: Path) -> tuple[Path, Path]:
-        """The label map and the overlay of an image."""
-        return self.out / f"{path.stem}{LABEL}", self.out / f"{path.stem}{OVERLAY}"
+    def _outputs(self, path: Path) -> list[Path]:
+        """The label map and the overlay of an image, and the masks if they are asked for."""
+        ends = (LABEL, OVERLAY, *([MASKS] if self.masks else []))
+        return [self.out / f"{path.stem}{end}" for end in ends]
 
     def _check_free(self, path: Path, given: Sequence[Path]) -> None:
         for output in self._outputs(path):

@@ -22,6 +22,18 @@ def test_segmenting_writes_a_16_bit_label_map_and_an_overlay_of_the_images_size(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a plant_label.png", "a plant_overlay.png"]
 
 
+def test_masks_are_written_whole_if_they_are_asked_for(acis, mistake, agent_folder, picture, tmp_path):
+    command = ("segment", picture, "--agent", agent_folder, "--out", tmp_path / "out", "--max-steps", 3, "--masks")
+    acis(*command)
+    expected = Agent.load(agent_folder).segment(np.array(Image.open(picture)), 3)
+    with np.load(tmp_path / "out" / "a plant_masks.npz") as file:
+        assert file["masks"].dtype == bool
+        np.testing.assert_array_equal(file["masks"], expected.masks)
+    (tmp_path / "out" / "a plant_label.png").unlink()
+    (tmp_path / "out" / "a plant_overlay.png").unlink()
+    assert "a plant_masks.npz exists: choose another --out, or pass --overwrite" in mistake(*command)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
 def test_images_of_any_mode_are_segmented_as_rgb(acis, agent_folder, picture, tmp_path, mode):
     path = tmp_path / "other.tif"
