@@ -7,7 +7,7 @@ What a card cannot know (what the agent is for, and what not) goes into CARD.md 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from agents.algorithms.base import core_of
 from agents.evaluation import agent_segmenter, evaluate
 from agents.models.agent import Agent
 from agents.models.bundled import BUNDLED, FILE
+from agents.training.config import Stage
 from agents.training.trainer import load_config
 
 MEASURES = ("sbd", "abs_dic", "sbd_gt_stop", "dice_star")
@@ -37,8 +38,15 @@ class Args:
     """Its name: what it segments, and the size of its networks."""
     split: str = "val"
     """Held-out scenes that it is measured on."""
+    num_scenes: int | None = None
+    """Number of these scenes, the first ones; None: all."""
     out: Path = BUNDLED
     """Folder of the agents; each has a subfolder."""
+
+
+def kind_of(stage: Stage) -> str:
+    """What kind of algorithm a stage has."""
+    return str(getattr(stage.algorithm, "kind", type(stage.algorithm).__name__))
 
 
 def main(args: Args) -> None:
@@ -49,7 +57,7 @@ def main(args: Args) -> None:
     Agent.load(args.run).save(folder / FILE, half=True)
     agent = Agent.load(folder / FILE)  # measured as it is stored
     source = core_of(config.env.make_evaluation(args.split, weights=agent.pretrained)).source
-    found = evaluate("agent", agent_segmenter(agent), source, agent.composition)
+    found = evaluate("agent", agent_segmenter(agent), source, agent.composition, num_scenes=args.num_scenes)
     card: dict[str, Any] = {
         "name": args.name,
         "split": args.split,
@@ -59,7 +67,7 @@ def main(args: Args) -> None:
         "seed": config.seed,
         "scene_options": dict(config.env.kwargs.get("scene_options", {})),
         "val_options": dict(config.env.val_kwargs.get("scene_options", {})),
-        "stages": {stage.name: {"iterations": stage.iterations, **asdict(stage.algorithm)} for stage in config.stages},
+        "stages": {stage.name: [kind_of(stage), stage.iterations] for stage in config.stages},
         "versions": {"acis-env": metadata.version("acis-env"), "torch": torch.__version__},
     }
     write_json(folder / "card.json", card)

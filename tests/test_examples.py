@@ -14,11 +14,15 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from acis_env.files import write_json
+from agents.algorithms.base import core_of
 from agents.commands.evaluate import Evaluate
 from agents.commands.main import main
 from agents.commands.pretrain import Pretrain
 from agents.commands.train import Train
+from agents.evaluation import agent_segmenter, evaluate
+from agents.models.agent import Agent
 from agents.training.presets import PRESETS
+from agents.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -164,6 +168,20 @@ def test_the_table_of_the_quickstart_has_two_lines_per_seed_and_is_not_measured_
     assert (tmp_path / "table.md").read_text() == table
 
 
+def test_a_bundled_agent_has_the_scores_that_its_card_says(tiny_preset, tmp_path, capsys):
+    Trainer(tiny_preset, tmp_path / "run").run()
+    module = load(ROOT / "examples" / "bundle_agent.py")
+    module.main(module.Args(run=tmp_path / "run", name="plants-32", out=tmp_path / "agents", num_scenes=3))
+    card = json.loads((tmp_path / "agents" / "plants-32" / "card.json").read_text())
+    agent = Agent.load(tmp_path / "agents" / "plants-32")
+    source = core_of(tiny_preset.env.make_evaluation("val", weights=agent.pretrained)).source
+    found = evaluate("agent", agent_segmenter(agent), source, agent.composition, num_scenes=3)
+    assert card["scores"]["sbd"] == pytest.approx(found.mean["sbd"], abs=1e-4)
+    assert card["first_scenes"] == pytest.approx([scene["sbd"] for scene in found.scenes], abs=1e-3)
+    assert card["stages"] == {stage.name: [stage.algorithm.kind, stage.iterations] for stage in tiny_preset.stages}
+    assert f"{tmp_path / 'agents' / 'plants-32'}: 3 scenes of val" in capsys.readouterr().out
+
+
 def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path, capsys):
     module = load(ROOT / "examples" / "compare_libraries.py")
     for seed, begun, sbd in ((1, 10, 0.9), (1, 20, 0.5), (2, 15, 0.6)):
@@ -205,6 +223,6 @@ def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_
 
 
 def test_every_example_is_run():
-    others = {"random_agent", "compare_libraries", "quickstart_seeds", "train"}
+    others = {"random_agent", "bundle_agent", "compare_libraries", "quickstart_seeds", "train"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
     assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {"bbbc038", "cars_weights", "leaves_weights"}

@@ -28,7 +28,10 @@ def test_a_bundled_agent_finds_what_its_card_says(name):
     agent = Agent.load(name)
     assert card["name"] == name
     recipe = EnvConfig("ACIS/Scenes-v0").having(
-        scenes=scenes, scene_options=card["val_options"] or card["scene_options"], weights=agent.pretrained
+        scenes=scenes,
+        scene_options=card["val_options"] or card["scene_options"],
+        weights=agent.pretrained,
+        refine=agent.refine,
     )
     source = core_of(recipe.make_evaluation(card["split"])).source
     found = evaluate("agent", agent_segmenter(agent), source, agent.composition, num_scenes=3)
