@@ -20,15 +20,15 @@ def on_files(files: Any, config: Any) -> None:
 
     for source, page in PAGES.items():
         if page not in files.src_uris:
-            files.append(File.generated(config, page, abs_src_path=str(_root(config) / source)))
+            files.append(File.generated(config, page, abs_src_path=str(Path(config.config_file_path).parent / source)))
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """The text of a page with its links as the site needs them; a link to a file that is not there is a warning."""
-    source = Path(page.file.abs_src_path).resolve().relative_to(_root(config))
-    setup = ConfigParser()
-    setup.read(_root(config) / "setup.cfg")
-    return rewritten(markdown, source.as_posix(), _root(config), setup.get("metadata", "url", fallback=""))
+    root, setup = Path(config.config_file_path).parent, ConfigParser()
+    setup.read(root / "setup.cfg")
+    source = Path(page.file.abs_src_path).relative_to(root).as_posix()
+    return rewritten(markdown, source, root, setup.get("metadata", "url", fallback=""))
 
 
 def rewritten(markdown: str, source: str, root: Path, repository: str) -> str:
@@ -48,7 +48,3 @@ def rewritten(markdown: str, source: str, root: Path, repository: str) -> str:
 
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)
-
-
-def _root(config: Any) -> Path:
-    return Path(config.config_file_path).resolve().parent

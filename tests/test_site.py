@@ -186,4 +186,4 @@ def test_a_site_with_a_page_outside_of_docs_and_a_link_to_a_source_file_is_built
     home = (tmp_path / "site" / "index.html").read_text()
     assert 'href="changelog/#one"' in home
     assert 'href="https://example.org/us/repository/blob/HEAD/setup.cfg"' in home
-    assert '<a href="..">home</a>' in (tmp_path / "site" / "changelog" / "index.html").read_text()
+    assert '<a href="../">home</a>' in (tmp_path / "site" / "changelog" / "index.html").read_text()
