@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import tyro
 
+from agents import Stage, TrainConfig, Trainer
+from agents.algorithms import BaselineConfig
 from agents.commands.benchmark import Benchmark
 from agents.commands.data import Data
 from agents.commands.evaluate import Evaluate
@@ -49,9 +51,12 @@ WITH_COMMANDS = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/benchmark.md",
+    "docs/cite.md",
     "docs/data.md",
     "docs/export.md",
+    "docs/faq.md",
     "docs/published.md",
+    "docs/start.md",
     "docs/training.md",
     "docs/performance.md",
 )
@@ -68,11 +73,12 @@ def programs(section):
 
 
 def run(found, source):
-    """Run programs one after the other in one namespace."""
+    """Run programs one after the other in one namespace, and return it."""
     assert found
     namespace = {"__name__": "program"}
     for program in found:
         exec(compile(program, source, "exec"), namespace)
+    return namespace
 
 
 def commands(page):
@@ -101,6 +107,23 @@ def test_every_section_with_a_program_is_run():
 def test_the_programs_about_training_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(blocks((ROOT / "docs" / "training.md").read_text(), "python"), "training.md")
+
+
+def test_the_programs_of_the_start_page_run_once_there_is_an_agent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stage = Stage("main", BaselineConfig(), iterations=1)
+    Trainer(TrainConfig(stages=(stage,), batch_size=2, eval_scenes=1), Path("quickstart")).run()
+    found = run(blocks((ROOT / "docs" / "start.md").read_text(), "python"), "start.md")
+    assert found["observations"]["image"].shape == (8, 3, 64, 64)
+    assert found["result"].label_map.shape == found["image"].shape[1:] == (64, 64)
+
+
+def test_final_obs_of_the_faq_is_the_last_observation_of_every_episode_and_not_the_first_of_the_next():
+    found = run(blocks((ROOT / "docs" / "faq.md").read_text(), "python"), "faq.md")
+    assert found["ended"].all()
+    masks = slice(3 * 16, 4 * 16)  # the plane of masks among the 13 of 4x4
+    assert (found["returned"][:, masks] == 0).all()
+    assert (found["last"][:, masks] > 0).any(dim=1).all()
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS)
