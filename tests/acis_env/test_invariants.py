@@ -119,7 +119,7 @@ class Ledger:
         assert rewards.dtype == torch.float32
         assert terminated.dtype == truncated.dtype == torch.bool
         assert torch.isfinite(rewards).all()
-        assert (rewards >= 0).all()
+        assert (rewards >= (-1 if self.envs.rules.reward == "sbd" else 0)).all()
         assert not (terminated & truncated).any()
         assert not rewards[was_waiting].any()
         assert not (terminated | truncated)[was_waiting].any()

@@ -66,7 +66,7 @@ def test_the_windows_of_tiles_are_the_scenes(make):
 def test_pictures_are_squeezed_and_half_the_probability_counts_unless_told_otherwise(make):
     env = make()
     assert isinstance(env.scenes.preprocessing, Squeeze)
-    assert (env.threshold, env.arguments["threshold"], env.arguments["preprocessing"]) == (0.5, 0.5, "squeeze")
+    assert (env.threshold, env.arguments["preprocessing"]) == (0.5, "squeeze")
 
 
 def test_the_protocol_of_a_data_set_holds_where_nothing_else_is_given(plants, make):

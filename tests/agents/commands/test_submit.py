@@ -125,5 +125,5 @@ def test_options_that_do_not_fit_are_named(benchmark, options, expected, mistake
 
 def test_without_an_agent_nothing_is_written(mistake, plants, tmp_path):
     message = mistake("submit", "cvppp", tmp_path / "none", "--root", plants, "--out", tmp_path / "out.h5")
-    assert "no such file; `acis train` writes it" in message
+    assert "no such file; `acis train` writes agents" in message
     assert not list(tmp_path.glob("*out*"))
