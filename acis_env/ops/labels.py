@@ -62,7 +62,7 @@ def label_areas(label_map: NDArray[Any]) -> NDArray[np.int64]:
             areas += counts.ravel()[: len(areas)].astype(np.int64)
         else:
             counted = labels[labels != IGNORED] if has_ignored else labels.ravel()
-            areas += np.bincount(counted, minlength=len(areas))
+            areas += np.bincount(counted.astype(np.intp, copy=False), minlength=len(areas))  # NumPy 1 takes no uint64
     return areas
 
 

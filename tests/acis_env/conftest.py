@@ -1,11 +1,19 @@
 """The hand-made scenes as environments, and how to play in them."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 from acis_env import SegmentationEnv, SegmentationVectorEnv
 from acis_env.metrics import METRIC_NAMES
+
+
+@pytest.fixture
+def mended_gymnasium():
+    """Skips where Gymnasium's own vector environments share their metadata and its statistics miss ends in SameStep."""
+    if tuple(map(int, gym.__version__.split(".")[:2])) < (1, 4):
+        pytest.skip("compares with what Gymnasium does from 1.4 on")
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_every_registered_id_passes_with_every_observation_and_stop(scenes, pret
     check_vector_env(bundled, num_steps=3)
 
 
-def test_environments_of_gymnasium_pass():
+def test_environments_of_gymnasium_pass(mended_gymnasium):
     check_vector_env(gym.make_vec("CartPole-v1", num_envs=3, vectorization_mode="sync"))
     check_vector_env(gym.make_vec("CartPole-v1", num_envs=3))  # one class for all slots, which takes no list of seeds
     check_vector_env(RecordEpisodeStatistics(make_cartpole(SAME_STEP)))  # its infos are nested and hold seconds

@@ -33,14 +33,14 @@ def test_the_three_modes_of_the_environment_agree(make_vec, mode, options):
     check_vector_env(make(mode), num_steps=NUM_STEPS, make=make)
 
 
-def test_the_three_modes_of_gymnasium_agree_and_its_slip_is_a_warning():
+def test_the_three_modes_of_gymnasium_agree_and_its_slip_is_a_warning(mended_gymnasium):
     with pytest.warns(UserWarning, match="take 'reset_mask' out of the options"):
         check_vector_env(make_cartpole(SAME_STEP), make=make_cartpole)
 
 
 @pytest.mark.filterwarnings("ignore:Gymnasium's environments take")
 @pytest.mark.parametrize("name", ["FrozenLake-v1", "Blackjack-v1"])
-def test_spaces_of_numbers_and_tuples_pass(name):
+def test_spaces_of_numbers_and_tuples_pass(mended_gymnasium, name):
     def make(mode):
         return SyncVectorEnv([functools.partial(gym.make, name)] * 2, autoreset_mode=mode)
 

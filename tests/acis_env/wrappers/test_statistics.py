@@ -20,7 +20,7 @@ def random_actions(steps, num_envs=3, seed=0):
 
 
 @ANY_MODE
-def test_statistics_are_those_of_gymnasium(run, make_vec, mode):
+def test_statistics_are_those_of_gymnasium(mended_gymnasium, run, make_vec, mode):
     actions = random_actions(25)
     ours = RecordEpisodeStatistics(make_vec(autoreset_mode=mode), buffer_length=7)
     theirs = GymnasiumStatistics(TorchToNumpy(make_vec(autoreset_mode=mode)), buffer_length=7)

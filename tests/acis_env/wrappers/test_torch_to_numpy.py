@@ -124,7 +124,7 @@ def test_seeds_and_options_reach_the_environment_and_stay_as_they_are(make_vec, 
     assert len(set(env.reset(seed=7)[1]["scene_index"])) > 1
 
 
-def test_gymnasiums_wrappers_run_on_the_numpy_view(run, make_vec):
+def test_gymnasiums_wrappers_run_on_the_numpy_view(mended_gymnasium, run, make_vec):
     env = DictInfoToList(GymnasiumStatistics(TorchToNumpy(make_vec())))
     num_ends = 0
     for *_, infos in run(env, random_actions(12), "SameStep"):
