@@ -293,6 +293,8 @@ def go_on(state: EnvState, before: Rules, after: Rules) -> EnvState:
 
     The growth of the potential is paid from now on, without what it differs by between the sum of scores and the SBD.
     """
+    if (before.reward, before.threshold) == (after.reward, after.threshold):
+        return state
     if after.reward == "sbd":
         return replace(state, potential=hard_score(state, after.threshold))
     if before.reward == after.reward or after.reward == "greedy":

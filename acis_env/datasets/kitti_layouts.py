@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def find_layout(root: Path, ids: Ids) -> Layout:
     raise FileNotFoundError(f"{root}: no cars of KITTI; expected {EXPECTED}, found {named(found)}")
 
 
-class Layout:
+class Layout(ABC):
     """One layout in the folder `root`; what differs is in the subclasses."""
 
     about = ""
@@ -79,9 +80,9 @@ class Layout:
         self._ids = ids
 
     @staticmethod
+    @abstractmethod
     def is_in(root: Path) -> bool:
         """Whether the folder `root` has this layout."""
-        raise NotImplementedError
 
     def is_listed(self, split: str) -> bool:
         """Whether a list says which images belong to the split."""
@@ -119,20 +120,21 @@ class Layout:
     _suffix = ".png"
     """End of the names of images."""
 
+    @abstractmethod
     def _images(self, split: str) -> Path:
         """Folder of the images of a split."""
-        raise NotImplementedError
 
     def _default(self, split: str, known: Sequence[str]) -> list[str]:
-        """Ids of a split for which no list is given."""
-        raise NotImplementedError
+        """Ids of a split for which no list is given: all that are known, if a layout knows no better."""
+        return list(known)
 
     def _spelled(self, id: str) -> str:
         """An id of a list as the files have it."""
         return id
 
+    @abstractmethod
     def _files(self, split: str, id: str) -> CarFiles:
-        raise NotImplementedError
+        """Image and label map of an id."""
 
 
 class ColouredLayout(Layout):
@@ -208,9 +210,6 @@ class SplitFolders(Layout):
 
     def _images(self, split: str) -> Path:
         return self.root / split
-
-    def _default(self, split: str, known: Sequence[str]) -> list[str]:
-        return list(known)
 
     def _files(self, split: str, id: str) -> CarFiles:
         manual, label = self.root / "AnnotMasksAll" / f"{id}.png", self._images(split) / f"{id}_labels.png"

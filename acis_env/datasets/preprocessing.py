@@ -6,6 +6,7 @@ Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019: of its text, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,7 @@ MOST_PIXELS = 2**26
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(ABC):
     """A change of image and label map that knows how to undo itself on masks; a pure function of its arguments.
 
     Where a window hangs over the edge of the scaled picture, the image's border goes on, and labels are ignored.
@@ -37,9 +38,9 @@ class Preprocessing:
         """The string of which `parse_preprocessing` makes it again; that of the class if it is not among them."""
         return next((name for name, kind in PREPROCESSINGS.items() if type(self) is kind), type(self).__name__)
 
+    @abstractmethod
     def scaled_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
         """Size `(sh, sw)` to which a picture of `original_size` `(h, w)` is scaled."""
-        raise NotImplementedError
 
     def windows(self, original_size: tuple[int, int]) -> list[Window]:
         """The `K` windows of the scaled picture, each of `size`; unless told otherwise the central one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,15 +19,15 @@ from agents.training.presets import PRESETS
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(ABC):
     """An agent that `acis train` trains."""
 
     kind: Kind = "agent"
     is_seeded: bool = True
 
+    @abstractmethod
     def train_config(self, task: Task) -> TrainConfig:
         """The configuration of the run."""
-        raise NotImplementedError
 
     def configuration(self, task: Task) -> dict[str, Any]:
         """The configuration of the run, and by how many processes it is trained."""
