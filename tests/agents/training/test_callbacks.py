@@ -49,9 +49,7 @@ def test_a_run_that_a_callback_stops_leaves_agent_and_checkpoint_and_resumes_to_
     check_same_end(whole_runs[kind], tmp_path)
 
 
-def test_all_callbacks_are_told_of_the_last_iteration_and_none_sees_what_another_does_to_its_metrics(
-    configs, tmp_path
-):
+def test_all_callbacks_are_told_of_the_last_iteration_and_none_sees_what_another_does_to_its_metrics(configs, tmp_path):
     before, after = [], []
 
     def stop(iteration, metrics):
