@@ -205,13 +205,14 @@ class Trainer:
                 except FloatingPointError as error:
                     where = f"iteration {self.iteration}, stage {self.stage!r}"
                     raise FloatingPointError(f"{where}: {error}; {self.folder} keeps its last checkpoint") from error
-                is_last, is_enough = schedule.is_over, False
+                is_last: bool = schedule.is_over
+                is_enough = False
                 if log is not None:
                     metrics = log.write(self.iteration - 1, self.stage, losses, self.history, schedule.done)
                     if is_last or self.iteration % self.config.eval_every == 0:
                         metrics |= self.evaluate(log)
                     is_enough = ask_to_stop(self.callbacks, self.iteration, metrics)
-                is_last |= bool(self.group.largest(int(is_enough)))
+                is_last = is_last or bool(self.group.largest(int(is_enough)))
                 stopped_by = self.group.largest(signals.number)
                 if is_last or stopped_by or self.iteration % self.config.checkpoint_every == 0:
                     self.save()
