@@ -22,7 +22,7 @@ from agents.commands.train import Train
 from agents.evaluation import agent_segmenter, evaluate
 from agents.models.agent import Agent
 from agents.training.presets import PRESETS
-from agents.training.trainer import Trainer
+from agents.training.trainer import Trainer, load_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -198,6 +198,36 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
         module.main(module.Args(runs=tmp_path / "none"))
 
 
+def test_a_sweep_ends_with_the_trial_whose_agent_scored_best_and_whose_folder_holds_it(tmp_path, capsys):
+    pytest.importorskip("optuna")
+    module = load(ROOT / "examples" / "optuna_sweep.py")
+    args = module.Args(quick=True, out=tmp_path)
+    study = module.main(args)
+    scores = {trial.number: trial.value for trial in study.trials if trial.state.name == "COMPLETE"}
+    best = max(scores, key=scores.get)
+    assert f"best trial {best}: SBD {scores[best]:.3f}" in capsys.readouterr().out
+    for trial in study.trials:
+        folder = tmp_path / f"trial-{trial.number}"
+        config, history = load_config(folder), json.loads((folder / "history.json").read_text())["history"]
+        assert config.stages[-1].algorithm.learning_rate == trial.params["learning_rate"]
+        assert {scores["iteration"]: scores["sbd"] for scores in history} == trial.intermediate_values
+        if trial.state.name == "COMPLETE":
+            assert trial.value == history[-1]["sbd"]
+            assert history[-1]["iteration"] == config.iterations
+
+
+def test_a_pruned_trial_stops_at_its_first_evaluation_and_can_be_resumed(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    module = load(ROOT / "examples" / "optuna_sweep.py")
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=1.1))
+    study.optimize(lambda trial: module.objective(trial, module.Args(out=tmp_path).in_short()), n_trials=1)
+    (trial,) = study.trials
+    assert trial.state.name == "PRUNED"
+    trainer = Trainer.resume(tmp_path / "trial-0")
+    assert trainer.iteration == trainer.config.eval_every < trainer.config.iterations
+    assert list(trial.intermediate_values) == [trainer.iteration]
+
+
 @pytest.mark.parametrize("name", ["bbbc038", "cars_weights", "leaves_weights"])
 def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_path, monkeypatch):
     recorder, calls = tmp_path / "acis", tmp_path / "calls"
@@ -223,6 +253,6 @@ def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_
 
 
 def test_every_example_is_run():
-    others = {"random_agent", "bundle_agent", "compare_libraries", "quickstart_seeds", "train"}
+    others = {"random_agent", "bundle_agent", "compare_libraries", "optuna_sweep", "quickstart_seeds", "train"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
     assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {"bbbc038", "cars_weights", "leaves_weights"}

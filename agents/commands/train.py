@@ -20,6 +20,7 @@ from agents.environment import EnvConfig, JsonObject
 from agents.training.checkpoint import holds_run
 from agents.training.config import TrainConfig, main_stage, with_length
 from agents.training.presets import PRESETS
+from agents.training.tracking import TrackerName, check_tracker, tracked
 from agents.training.trainer import Trainer, load_config
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Train:
     allow_changes: bool = False
     """Continue although scenes, weights or the number of threads are no longer those of the run; the result is then
     another one."""
+    track: TrackerName | None = None
+    """Experiment tracker that follows the run beside TensorBoard: Weights & Biases or MLflow, each an extra of its
+    name. A resumed run goes on in the one that it has."""
 
     @staticmethod
     def check(arguments: Sequence[str]) -> None:
@@ -76,7 +80,7 @@ class Train:
             ValueError: naming the arguments.
         """
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        for name in ("resume", "scenes", "root", "weights", "extend", *LENGTHS):
+        for name in ("resume", "scenes", "root", "weights", "extend", "track", *LENGTHS):
             parser.add_argument(f"--{name}", nargs="?")
         for name in ("allow-changes", "no-allow-changes", "help"):
             parser.add_argument(f"--{name}", action="store_true")
@@ -103,9 +107,11 @@ class Train:
         """Train to the end of the schedule.
 
         Raises:
-            ValueError: `out` holds a run already, another process is training there, the networks are too weak, or an
-                argument has no effect.
+            ValueError: `out` holds a run already, another process is training there, the networks are too weak, an
+                argument has no effect, or the library of the tracker is not installed.
+            OSError: the tracker could not be reached.
         """
+        check_tracker(self.resume, self.track)
         for name, is_given in (("allow-changes", self.allow_changes), ("extend", self.extend is not None)):
             if is_given and self.resume is None:
                 raise ValueError(f"--{name} has no effect without --resume")
@@ -123,7 +129,8 @@ class Train:
                 trainer = Trainer.resume(folder, None, None, group, *settings, self.extend)
             if group.is_main:
                 print(f"run folder {trainer.folder}, from iteration {trainer.iteration}")
-            trainer.run()
+            with tracked(trainer, self.track):
+                trainer.run()
             if group.is_main:
                 print(f"done: evaluate with `acis evaluate {trainer.folder}`")
 

@@ -49,12 +49,13 @@ class TimedTrainer(Trainer):
         cpu, wall, _ = self._saved[str(self.iteration)]
         return {"cpu_seconds": cpu, "wall_seconds": wall, "peak_memory": max(u[2] for u in self._saved.values())}
 
-    def evaluate(self, log: TrainingLog) -> None:
+    def evaluate(self, log: TrainingLog) -> dict[str, float]:
         """Measure the agent, with the clock stopped."""
         before = cpu_and_wall()
-        super().evaluate(log)
+        metrics = super().evaluate(log)
         self._clock += cpu_and_wall() - before
         self.history[-1]["cpu_seconds"] = float((cpu_and_wall() - self._clock)[0])
+        return metrics
 
 
 def timed(segmenter: Segmenter, seconds: list[float]) -> Segmenter:

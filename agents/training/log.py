@@ -81,8 +81,12 @@ class TrainingLog:
         losses: Losses,
         history: Sequence[Mapping[str, float]],
         done: int | None = None,
-    ) -> None:
-        """Write the losses of an iteration, for which the host waits once; by then `done` units are done."""
+    ) -> dict[str, float]:
+        """Write the losses of an iteration, for which the host waits once; by then `done` units are done.
+
+        Returns:
+            What was written, by tag.
+        """
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         with self._writing():
             for tag, value in values.items():
@@ -95,18 +99,24 @@ class TrainingLog:
         if history:
             shown |= {f"val_{key}": f"{history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
         self.meter.advance(iteration + 1 if done is None else done, stage, **shown)
+        return values
 
     def write_evaluation(
         self, iteration: int, scores: Mapping[str, float], per_step: Mapping[str, Sequence[float]], picture: Any
-    ) -> None:
-        """Write scores on validation scenes, curves over the steps of an episode, and a picture `[h, w, 3]`."""
+    ) -> dict[str, float]:
+        """Write scores on validation scenes, curves over the steps of an episode, and a picture `[h, w, 3]`.
+
+        Returns:
+            The numbers that were written, by tag.
+        """
+        values = {f"val/{name}": value for name, value in scores.items()}
+        for name, curve in per_step.items():
+            values |= {f"val_{name}/{t:02d}": value for t, value in enumerate(curve, start=1)}
         with self._writing():
-            for name, value in scores.items():
-                self.writer.add_scalar(f"val/{name}", value, iteration)
-            for name, values in per_step.items():
-                for t, value in enumerate(values, start=1):
-                    self.writer.add_scalar(f"val_{name}/{t:02d}", value, iteration)
+            for tag, value in values.items():
+                self.writer.add_scalar(tag, value, iteration)
             self.writer.add_image("val/scenes", picture, iteration, dataformats="HWC")
+        return values
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -30,6 +31,7 @@ from agents.models.agent import Agent
 from agents.models.checkpoints import check_format
 from agents.models.composition import Composition
 from agents.models.scale import TrainingScale, measure_scale
+from agents.training.callbacks import Callback, ask_to_stop, checked
 from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
 from agents.training.config import EARLIER_VERSION, TrainConfig, main_stage, train_config_from_dict
 from agents.training.log import TrainingLog
@@ -64,6 +66,7 @@ class Trainer:
         env: VectorEnv | None = None,
         val_env: VectorEnv | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         """Make the environments; those that are given take the place of `config.env`.
 
@@ -73,11 +76,15 @@ class Trainer:
             env: a `SegmentationVectorEnv` with `autoreset_mode="Disabled"`, wrapped or not.
             val_env: environment of this kind with the validation scenes.
             group: the processes that train together.
+            callbacks: functions that are called after every iteration, in the main process, with the number of
+                iterations done and the metrics of the last one by their tags in TensorBoard. If one returns True, `run`
+                writes agent and checkpoint and ends.
         """
         if not config.stages:
             raise ValueError("stages must hold at least one stage, got none; a preset has some")
         check_device(config.device)
         self.config, self.folder, self.group = config, folder, group
+        self.callbacks = checked(callbacks)
         self._given = _names(env=env, val_env=val_env)
         torch.manual_seed(config.seed)
         num_envs = group.share(config.batch_size, "batch_size")
@@ -115,11 +122,12 @@ class Trainer:
         weights: str | None = None,
         root: str | None = None,
         extend: int | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> Trainer:
         """Continue the run in `folder` from its last checkpoint, with as many processes as one likes.
 
-        Environments that were given to its trainer have to be given again. If the last checkpoint is damaged, the run
-        continues from the one before, and a warning says so.
+        Environments and callbacks that were given to its trainer have to be given again. If the last checkpoint is
+        damaged, the run continues from the one before, and a warning says so.
 
         Args:
             folder: of the run.
@@ -132,6 +140,7 @@ class Trainer:
             root: where the data of its registered data set are now, if they have moved.
             extend: number of iterations to add to the last stage, in a run that may be finished. Learning rates follow
                 the schedule of the longer stage from here on, so they may rise first. A checkpoint is written at once.
+            callbacks: as for the trainer that began it.
 
         Raises:
             FileNotFoundError: there is none.
@@ -150,7 +159,7 @@ class Trainer:
             raise ValueError(
                 f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {given or 'nothing'}"
             )
-        trainer = cls(config, folder, env, val_env, group)
+        trainer = cls(config, folder, env, val_env, group, callbacks)
         before = state.get("origin", {})
         if len(state["environment"]) != group.world_size:  # another order of sums anyway
             before = {name: value for name, value in before.items() if name != "number of threads"}
@@ -168,7 +177,7 @@ class Trainer:
 
     @unaffected
     def run(self) -> Agent:
-        """Train to the end of the schedule.
+        """Train to the end of the schedule, or until a callback wants to stop; then `resume` goes on from there.
 
         An interruption costs the iterations since the last checkpoint and nothing else; Ctrl-C and SIGTERM cost none.
 
@@ -196,11 +205,14 @@ class Trainer:
                 except FloatingPointError as error:
                     where = f"iteration {self.iteration}, stage {self.stage!r}"
                     raise FloatingPointError(f"{where}: {error}; {self.folder} keeps its last checkpoint") from error
-                is_last = schedule.is_over
+                is_last: bool = schedule.is_over
+                is_enough = False
                 if log is not None:
-                    log.write(self.iteration - 1, self.stage, losses, self.history, schedule.done)
+                    metrics = log.write(self.iteration - 1, self.stage, losses, self.history, schedule.done)
                     if is_last or self.iteration % self.config.eval_every == 0:
-                        self.evaluate(log)
+                        metrics |= self.evaluate(log)
+                    is_enough = ask_to_stop(self.callbacks, self.iteration, metrics)
+                is_last = is_last or bool(self.group.largest(int(is_enough)))
                 stopped_by = self.group.largest(signals.number)
                 if is_last or stopped_by or self.iteration % self.config.checkpoint_every == 0:
                     self.save()
@@ -210,6 +222,8 @@ class Trainer:
                         f"{name_of(stopped_by)} after {schedule.progress}: {self.folder} holds a checkpoint, from "
                         f"which `acis train --resume {self.folder}` goes on",
                     )
+                if is_last:
+                    break
 
     @unaffected
     @torch.enable_grad()
@@ -240,8 +254,8 @@ class Trainer:
         """Name of the stage of the iteration that was begun last."""
         return self.config.stages[len(self.schedule.firsts) - 1].name
 
-    def evaluate(self, log: TrainingLog) -> None:
-        """Measure the agent on validation scenes."""
+    def evaluate(self, log: TrainingLog) -> dict[str, float]:
+        """Measure the agent on validation scenes; returns what is written to TensorBoard, by tag."""
         agent, source = self.agent(), core_of(self._val_env).source
         evaluation = evaluate(
             "agent",
@@ -255,9 +269,10 @@ class Trainer:
         if isinstance(self.algorithm, ActorCritic):
             critic = explained_variance_per_step(self.algorithm, source, num_scenes=self.config.eval_scenes)
             per_step |= {f"critic_{name}": critic[name] for name in ("explained_variance", "target", "prediction")}
-        log.write_evaluation(self.iteration, evaluation.mean, per_step, scene_sheet([evaluation], source))
+        metrics = log.write_evaluation(self.iteration, evaluation.mean, per_step, scene_sheet([evaluation], source))
         self.history.append({"iteration": self.iteration, **evaluation.mean})
         write_json(self.folder / "history.json", {"history": self.history})
+        return metrics
 
     def agent(self) -> Agent:
         """The agent as it is now; it shares the weights that are being trained."""

@@ -110,6 +110,7 @@ def two(base, tmp_path_factory):
     jobs["parts"] = asdict(replace(runs["baselines"], learner=replace(base.learner, accumulate=2)))
     jobs["resumed"] = {"resume": str(folder / "alone" / "baselines")}
     jobs["resumed-critic"] = {"resume": str(folder / "alone" / "actor-critic")}
+    jobs["stopped"] = asdict(replace(base, stages=(Stage("endless", SCORE, 10**6),)))
     jobs["endless"] = asdict(replace(base, stages=(Stage("endless", SCORE, 10**6),), checkpoint_every=1))
     workers = launch(jobs, folder)
     deadline = time.monotonic() + 120
@@ -161,6 +162,15 @@ def test_one_process_goes_on_where_two_stopped(two):
     kept = trainer.algorithm.replay.sample(10**6, torch.Generator()).returns
     assert len(kept) == sum(len(part["returns"]) for part in load(two, "actor-critic"))
     trainer.run()
+
+
+def test_a_callback_of_the_main_process_stops_all_of_them_after_the_same_iteration(two):
+    first, second = load(two, "stopped")
+    assert load_checkpoint(two.folder / "stopped" / "checkpoint.pt")["iteration"] == 2
+    assert (two.folder / "stopped" / "agent.pt").exists()
+    assert first["actor"].keys() == second["actor"].keys()
+    assert all(torch.equal(value, second["actor"][key]) for key, value in first["actor"].items())
+    assert [len(process["gradients"]) for process in (first, second)] == [2, 2]
 
 
 def test_losses_in_the_log_are_those_of_all_processes(two):

@@ -21,7 +21,9 @@ def run(jobs, folder):
             if "resume" in job:
                 trainer = Trainer.resume(Path(job["resume"]), group=group)
             else:
-                trainer = Trainer(train_config_from_dict(job, name), folder / name, group=group)
+                callbacks = [StopAfter(2, group)] if name == "stopped" else []
+                config = train_config_from_dict(job, name)
+                trainer = Trainer(config, folder / name, group=group, callbacks=callbacks)
             gradients = watch_gradients(trainer.learner)
             trainer.run()
             result = {"actor": trainer.learner.actor.state_dict(), "scenes": trainer.core.state.context}
@@ -30,6 +32,17 @@ def run(jobs, folder):
                 result["critic"] = trainer.algorithm.critic.critic.state_dict()
                 result["returns"] = kept_returns(trainer.algorithm)
             torch.save(result, folder / f"{name}-{group.rank}.pt")
+
+
+class StopAfter:
+    """Wants to stop after an iteration; must be asked in the main process only."""
+
+    def __init__(self, last, group):
+        self.last, self.group = last, group
+
+    def __call__(self, iteration, metrics):
+        assert self.group.is_main
+        return iteration == self.last
 
 
 def kept_returns(algorithm):
