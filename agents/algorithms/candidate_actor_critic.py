@@ -56,7 +56,7 @@ class CandidateActorCritic(CriticRanking):
             directions = [slope(candidates, scales) for candidates in tried]
             terms = [(step.mean * d).sum(1) for step, d in zip(episodes.steps, directions, strict=True)]
             sums.append({**ascend(episodes.steps, terms, config.kl_weight), **reached(episodes)})
-            compared.append(compare(episodes, tried))
+            compared.append(compare(tried))
             played.append(episodes)
         decay = progress.decay(config.decay)
         losses = step_actor(self, config, played, sums, decay)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from agents.algorithms.base import Learner, Losses
-from agents.algorithms.rollout import Episodes
 from agents.algorithms.search import Candidates
 from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 
@@ -29,15 +28,15 @@ class Comparisons(NamedTuple):
         return len(self.values)
 
 
-@torch.no_grad()
-def compare(episodes: Episodes, tried: Sequence[Candidates]) -> Comparisons:
-    """The states of `episodes`, each with all candidates that were tried in it and with what these are worth."""
-    conditioning = RankingCritic.condition(episodes.context)
-    measures = []
-    for step, candidates in zip(episodes.steps, tried, strict=True):
-        foreground, vectors = (x[: len(step.mask)] for x in conditioning)
-        found = [RankingCritic.measure((foreground, vectors), step.mask, masks) for masks in candidates.masks]
-        measures.append(torch.stack(found, dim=1))
+def compare(tried: Sequence[Candidates]) -> Comparisons:
+    """The states of episodes, each with all candidates that were tried in it, measured, and with what these are worth.
+
+    Raises:
+        ValueError: the candidates were not measured.
+    """
+    measures = [candidates.measures.transpose(0, 1) for candidates in tried if candidates.measures is not None]
+    if len(measures) < len(tried):
+        raise ValueError("candidates were tried without their measures: expected those of a Search with measures=True")
     return Comparisons(torch.cat(measures), torch.cat([candidates.values.T for candidates in tried]))
 
 

@@ -132,7 +132,7 @@ class CriticRanking(Algorithm):
     ) -> tuple[Comparisons, Episodes]:
         """The states that `explore` visits with their candidates, and the episodes, without gradients."""
         tried, episodes = self.explore(state, generator, value)
-        return compare(episodes, tried), episodes
+        return compare(tried), episodes
 
     def explore(
         self, state: EnvState, generator: torch.Generator, value: CandidateValue | None = None
@@ -149,7 +149,9 @@ class CriticRanking(Algorithm):
         noise = config.candidates.draw(state, core.decoder.latent_size, generator)
         takes_best = (torch.rand(len(state), 1, generator=generator) < 0.5).to(core.device)
         candidates = config.candidates.worth(value or config.candidates.value)
-        search = Search(learner.actor, core.decoder, candidates, noise, config.gamma, core.rules, core.precision)
+        search = Search(
+            learner.actor, core.decoder, candidates, noise, config.gamma, core.rules, core.precision, measures=True
+        )
         choose = search_and_mix(search, takes_best)
         episodes = run_episodes(learner.actor, core.decoder, state, core.rules, choose, precision=core.precision)
         return search.tried, episodes

@@ -19,6 +19,7 @@ from acis_env.dynamics import EnvState, Rules
 from acis_env.precision import Precision, autocast
 from agents.algorithms.rollout import ChooseActions, DecisionStep, discounted_returns, run_episodes
 from agents.models.actor import Actor
+from agents.models.ranking_critic import Conditioning, RankingCritic
 from agents.models.selection import in_turns, pick, propose
 
 CandidateValue = Literal["reward", "return"]
@@ -66,8 +67,8 @@ class Candidates(NamedTuple):
     """Actions tried in the `k` scenes of a step."""
 
     latents: Tensor  # [K, k, L], the first is the policy's mean
-    masks: Tensor  # [K, k, 1, H, W]
     values: Tensor  # [K, k]
+    measures: Tensor | None  # [K, k, 12] of their masks, see `mask_measures`; None where nobody asked for them
 
     @property
     def best(self) -> Tensor:
@@ -91,6 +92,7 @@ class Search:
         gamma: float,
         rules: Rules,
         precision: Precision = "float32",
+        measures: bool = False,
     ) -> None:
         """Prepare to search.
 
@@ -102,11 +104,14 @@ class Search:
             gamma: discount per step.
             rules: rules of the reward.
             precision: precision of the networks.
+            measures: whether to keep the measures of all masks, which a critic learns from. The masks are not kept.
         """
         self.actor, self.decoder, self.rules, self.precision = actor, decoder, rules, precision
         self.config, self.gamma = config, gamma
         self.offsets = noise * config.scales(noise.device).view(-1, 1, 1, 1)
         self.tried: list[Candidates] = []
+        self._measures = measures
+        self._for_critic: Conditioning | None = None
 
     @torch.no_grad()
     def __call__(self, decision: DecisionStep) -> Tensor:
@@ -114,16 +119,24 @@ class Search:
         running = len(decision.state)
         mean = decision.out.mean
         latents = propose(mean, self.offsets[:, :running, decision.t].to(mean.device))
-        masks, values = [], []
+        values, measures = [], []
         for latent in latents:  # one after the other, so that nothing that belongs to the state is held K times
             with autocast(mean.device, self.precision):
                 after, value = dynamics.step(decision.state, latent, self.decoder, self.rules)
             if self.config.value == "return":
                 value = value + self.gamma * self._follow(after, decision.out.memory)
-            masks.append(after.predicted_mask)
             values.append(value)
-        self.tried.append(Candidates(latents, torch.stack(masks), torch.stack(values)))
+            if self._measures:
+                measures.append(self._measure(decision.state, after.predicted_mask))
+        self.tried.append(Candidates(latents, torch.stack(values), torch.stack(measures) if measures else None))
         return self.tried[-1].best
+
+    def _measure(self, state: EnvState, masks: Tensor) -> Tensor:
+        """Measures `[k, 12]` of new masks `[k, 1, H, W]` in `state`."""
+        if self._for_critic is None:  # the first step has all scenes, and each later one the first of them
+            self._for_critic = RankingCritic.condition(state.context)
+        foreground, vectors = (x[: len(masks)] for x in self._for_critic)
+        return RankingCritic.measure((foreground, vectors), state.accumulated_mask, masks)
 
     def _follow(self, state: EnvState, memory: Tensor) -> Tensor:
         """Discounted rewards `[k]` of the mean policy from `state` to the end of the episodes."""

@@ -19,9 +19,7 @@ CONFIG = CandidateActorCriticConfig(
 
 def candidates_about(mean, offsets, value_of):
     latents = torch.cat([mean[None], mean + offsets])
-    return Candidates(
-        latents, torch.zeros(len(latents), len(mean), 1, 2, 2), torch.stack([value_of(z) for z in latents])
-    )
+    return Candidates(latents, torch.stack([value_of(z) for z in latents]), measures=None)
 
 
 def test_mirrored_candidates_lie_on_opposite_sides_of_the_mean_and_pairs_share_their_spread(begin, tiny):

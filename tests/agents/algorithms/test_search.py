@@ -39,9 +39,9 @@ def learner(make_algorithm, baseline):
 def make_search(learner):
     """A function of the number of scenes and of what a candidate is worth."""
 
-    def make(num_scenes, value="reward", rules=DEFAULT_RULES):
+    def make(num_scenes, value="reward", rules=DEFAULT_RULES, measures=False):
         noise = torch.randn(2, num_scenes, 4, 4, generator=torch.Generator().manual_seed(1))
-        return Search(learner.actor, learner.decoder, CANDIDATES.worth(value), noise, GAMMA, rules)
+        return Search(learner.actor, learner.decoder, CANDIDATES.worth(value), noise, GAMMA, rules, measures=measures)
 
     return make
 
@@ -64,10 +64,9 @@ def test_a_candidate_is_worth_the_reward_that_a_step_with_it_earns(learner, make
     search = make_search(3)
     run_episodes(learner.actor, learner.decoder, state, choose=search_but_take_mean(search))
     first = search.tried[0]
-    for latents, masks, values in zip(*first, strict=True):
-        after, reward = dynamics.step(state, latents, learner.decoder)
+    for latents, values in zip(first.latents, first.values, strict=True):
+        _, reward = dynamics.step(state, latents, learner.decoder)
         assert torch.equal(values, reward)
-        assert torch.equal(masks, after.predicted_mask)
     assert (first.values.max(0).values > first.values[0]).any()  # or the choice below would prove nothing
     assert torch.equal(first.best, pick(first.latents, first.values))
 
@@ -116,18 +115,29 @@ def test_rank_correlations_are_spearmans_ties_included():
 
 def test_comparisons_hold_every_state_with_all_its_candidates(learner, make_search, begin, tiny):
     state = begin(tiny, [1, 2])
-    search = make_search(2)
+    search = make_search(2, measures=True)
     episodes = run_episodes(learner.actor, learner.decoder, state, choose=search_but_take_mean(search))
-    kept = compare(episodes, search.tried)
-    num_states = int(state.num_instances.sum())
-    assert len(kept) == num_states
-    assert kept.values.shape == (num_states, 3)
-    first = search.tried[0]  # its states are the first ones
-    assert torch.equal(kept.values[:2], first.values.T)
-    conditioning = RankingCritic.condition(state.context)
-    for k in range(3):
-        expected = RankingCritic.measure(conditioning, state.accumulated_mask, first.masks[k])
-        torch.testing.assert_close(kept.measures[:2, k], expected)
+    kept = compare(search.tried)
+    assert kept.values.shape == (int(state.num_instances.sum()), 3)
+    visited, rows = state, 0
+    for step, tried in zip(episodes.steps, search.tried, strict=True):
+        visited = visited.select(slice(len(step.mask)))
+        here = slice(rows, rows + len(visited))
+        assert torch.equal(kept.values[here], tried.values.T)
+        for k, latent in enumerate(tried.latents):
+            masks = dynamics.transition(visited, latent, learner.decoder).predicted_mask
+            expected = RankingCritic.measure(RankingCritic.condition(visited.context), visited.accumulated_mask, masks)
+            torch.testing.assert_close(kept.measures[here, k], expected)
+        visited = dynamics.transition(visited, step.latent, learner.decoder)
+        rows = here.stop
+    assert rows == len(kept)
+
+
+def test_candidates_that_were_not_measured_cannot_be_compared(learner, make_search, begin, tiny):
+    search = make_search(2)
+    run_episodes(learner.actor, learner.decoder, begin(tiny, [1, 2]), choose=search_but_take_mean(search))
+    with pytest.raises(ValueError, match="candidates were tried without their measures"):
+        compare(search.tried)
 
 
 def test_a_critic_learns_to_rank_candidates(make_algorithm, begin, tiny):
