@@ -1,4 +1,4 @@
-"""The report of `acis reproduce` on one set of scenes: Markdown and plots, computed from the result files alone.
+"""The report of `acis reproduce` on one set of scenes: Markdown, plots and the runs, from the result files alone.
 
 Tables and figures are numbered as in Araslanov et al., "Actor-Critic Instance Segmentation", CVPR 2019.
 """
@@ -16,11 +16,12 @@ from agents.experiments.markdown import table
 from agents.experiments.methods import LabelOrder
 from agents.experiments.over_runs import over_runs
 from agents.experiments.results import Results, flatten, without_seed
+from agents.experiments.single_runs import write_runs
 from agents.experiments.tables import beyond, paired_differences, table_1, table_2
 
 
 def write_set_report(folder: Path, label_order: LabelOrder | None, options: str) -> Path:
-    """Write `report.md` and its pictures into `folder`, from the result files there.
+    """Write `report.md`, its pictures and `runs.json` into `folder`, from the result files there.
 
     Args:
         folder: folder of the results of a set of scenes.
@@ -28,6 +29,7 @@ def write_set_report(folder: Path, label_order: LabelOrder | None, options: str)
         options: options of the `acis reproduce` that made them, beside set, methods, seeds and scale.
     """
     results = Results.load(folder)
+    write_runs(folder / "runs.json", (result for seeds in results.cells.values() for result in seeds.values()))
     parts = [
         _head(results, options),
         table_1(results),

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agents.experiments import over_runs, plan
 from agents.experiments.bootstrap import CAUTION, interquartile_mean, performance_profile, probability_of_improvement
@@ -88,6 +89,22 @@ def test_every_claim_holds_for_results_that_bear_it_out_and_not_for_their_opposi
         used = {"steps": [1, 20], "bytes": {"AC-Dice": [9, 40], "BL": [9, most]}}
         found = claims(Results(Path(), cells, {"memory": used}), HEIGHT)
         assert [row[1] for row in found] == [answer] * 8
+
+
+def test_every_run_is_a_line_of_a_file_beside_the_report(finished, results_of):
+    lines = (finished / "plants" / "runs.json").read_text().splitlines()
+    runs = {(run["method"], run["seed"]): run for run in json.loads("".join(lines))}
+    assert len(lines) == len(runs) + 2
+    assert set(runs) == {(method, seed) for method in ("BL-Trunc", "AC-Dice") for seed in (0, 1)}
+    for (method, seed), run in runs.items():
+        result = results_of(finished, method)[seed]
+        for row in ("agent", "initial"):
+            assert run["mean"][row] == pytest.approx(result["rows"][row]["mean"], abs=5e-5)
+        scenes = result["rows"]["agent"]["scenes"]
+        assert run["scenes"]["sbd"] == pytest.approx(scenes["sbd"], abs=5e-4)
+        assert run["scenes"]["dic"] == scenes["dic"]
+        assert run["history"]["sbd"] == pytest.approx([entry["sbd"] for entry in result["history"]], abs=5e-5)
+        assert (run["commit"], run["actor_updates"]) == (result["commit"], result["actor_updates"])
 
 
 def test_labels_that_are_in_no_order_are_in_no_claim_and_no_table(finished, tmp_path):
