@@ -15,6 +15,7 @@ import tyro
 import acis_env  # noqa: F401  (registers the environments)
 from acis_env.datasets.registry import is_folder
 from acis_env.json_files import parse_json
+from acis_env.verdict import check_weights
 
 JsonObject = Annotated[
     dict[str, Any],
@@ -56,6 +57,23 @@ class EnvConfig:
     def having(self, **kwargs: Any) -> EnvConfig:
         """Copy the recipe with further keyword arguments."""
         return replace(self, kwargs={**self.kwargs, **kwargs})
+
+    def check_weights(self) -> None:
+        """Make sure that the networks are good enough to train an agent on, if they are named.
+
+        Raises:
+            FileNotFoundError: there is no such folder, nor bundled weights of that name.
+            ValueError: a score on their cards is too low; names the folder, the score and what was expected.
+        """
+        weights = self.kwargs.get("weights")
+        if isinstance(weights, str):
+            try:
+                check_weights(weights)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}: an agent finds nothing but what these networks show and draw; train them longer, or "
+                    "pass --accept-weak-weights (accept_weak_weights=True)"
+                ) from error
 
     def absolute(self) -> EnvConfig:
         """Copy the recipe with absolute paths of scenes and weights, which hold wherever it is used."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from acis_env.folders import claimed, new_folder
-from acis_env.verdict import check_weights
 from agents.algorithms import ActorCriticConfig
 from agents.algorithms.distributed import ProcessGroup, join_group
 from agents.environment import EnvConfig, JsonObject
@@ -119,10 +118,10 @@ class Train:
             raise ValueError(f"--extend must be at least 1, the number of iterations to add, got {self.extend}")
         config = self.resolved() if self.resume is None else load_config(self.resume)
         if self.resume is None and not self.accept_weak_weights:
-            _check_weights(config.env)
+            config.env.check_weights()  # before there is a folder
         with join_group(config.device) as group, self._folder(config, group) as folder:
             if self.resume is None:
-                trainer = Trainer(config, folder, group=group)
+                trainer = Trainer(config, folder, group=group, accept_weak_weights=self.accept_weak_weights)
             else:
                 root = None if self.root is None else str(self.root)
                 settings = (self.allow_changes, self.scenes, self.weights, root)
@@ -171,19 +170,6 @@ class Train:
             config = with_length(config, self.iterations)
         _check_warmup(config)
         return config
-
-
-def _check_weights(env: EnvConfig) -> None:
-    """Make sure that the networks are good enough to train an agent on, if they are in a folder."""
-    weights = env.kwargs.get("weights")
-    if isinstance(weights, str):
-        try:
-            check_weights(weights)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}: an agent finds nothing but what these networks show and draw; train them longer, or pass "
-                "--accept-weak-weights"
-            ) from error
 
 
 def _check_warmup(config: TrainConfig) -> None:

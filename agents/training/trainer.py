@@ -67,6 +67,7 @@ class Trainer:
         val_env: VectorEnv | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
         callbacks: Sequence[Callback] = (),
+        accept_weak_weights: bool = False,
     ) -> None:
         """Make the environments; those that are given take the place of `config.env`.
 
@@ -79,9 +80,15 @@ class Trainer:
             callbacks: functions that are called after every iteration, in the main process, with the number of
                 iterations done and the metrics of the last one by their tags in TensorBoard. If one returns True, `run`
                 writes agent and checkpoint and ends.
+            accept_weak_weights: train on networks whose score on held-out scenes, by their cards, is below 0.5.
+
+        Raises:
+            ValueError: the networks are too weak, or the configuration does not fit the environment.
         """
         if not config.stages:
             raise ValueError("stages must hold at least one stage, got none; a preset has some")
+        if env is None and not accept_weak_weights:
+            config.env.check_weights()
         check_device(config.device)
         self.config, self.folder, self.group = config, folder, group
         self.callbacks = checked(callbacks)
@@ -159,7 +166,7 @@ class Trainer:
             raise ValueError(
                 f"{path}: the run was given {state['given'] or 'nothing'}, and resume got {given or 'nothing'}"
             )
-        trainer = cls(config, folder, env, val_env, group, callbacks)
+        trainer = cls(config, folder, env, val_env, group, callbacks, accept_weak_weights=True)
         before = state.get("origin", {})
         if len(state["environment"]) != group.world_size:  # another order of sums anyway
             before = {name: value for name, value in before.items() if name != "number of threads"}

@@ -8,6 +8,7 @@ import torch
 from gymnasium.wrappers.vector import TransformReward
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from acis_env.weights import save_weights
 from agents.algorithms import Baseline, BaselineConfig
 from agents.algorithms.base import core_of
 from agents.algorithms.rollout import split_episodes
@@ -226,6 +227,18 @@ def test_only_the_first_validation_scenes_are_evaluated_and_no_more_than_there_a
 def test_a_schedule_without_stages_is_refused(run_config, tmp_path):
     with pytest.raises(ValueError, match="stages must hold at least one stage, got none"):
         Trainer(run_config, tmp_path / "run")
+
+
+def test_an_agent_is_not_trained_on_weak_networks_unless_that_is_asked_for(run_config, tiny, tmp_path):
+    weak = tmp_path / "weak"
+    save_weights(weak, tiny.context_network)
+    save_weights(weak, tiny.autoencoder, {"held_out": {"reconstruction_dice": 0.25}})
+    config = replace(run_config, stages=(Stage("main", MYOPIC, 1),), env=run_config.env.having(weights=str(weak)))
+    message = f"{weak}: reconstruction Dice of the decoder is 0.250 .* expected at least 0.5.*accept_weak_weights=True"
+    with pytest.raises(ValueError, match=message):
+        Trainer(config, tmp_path / "run")
+    Trainer(config, tmp_path / "run", accept_weak_weights=True).save()
+    assert Trainer.resume(tmp_path / "run").iteration == 0
 
 
 def test_a_stage_that_cannot_be_trained_is_refused_before_the_first_begins(run_config, algorithms, tmp_path):
