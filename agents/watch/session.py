@@ -243,9 +243,10 @@ class Session:
         return Candidate(kind, latent, after, value, None if self.truth is None else float(reward))
 
     def _add(self, candidate: Candidate) -> None:
-        """Put a candidate at the end, in place of the one of its kind."""
-        others = tuple(other for other in self.now.candidates if other.kind != candidate.kind)
-        self.history[-1] = replace(self.now, candidates=(*others, candidate))
+        """Put a candidate in place of the one of its kind, behind all others, of which a nudged one is the last."""
+        others = [other for other in self.now.candidates if other.kind != candidate.kind]
+        candidates = sorted([*others, candidate], key=lambda one: one.kind == "nudged")
+        self.history[-1] = replace(self.now, candidates=tuple(candidates))
 
     def _checked(self, index: int) -> Candidate:
         self._check_room()

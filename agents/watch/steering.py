@@ -48,7 +48,7 @@ def code_at(encoder: MaskEncoder, decoder: Decoder, state: EnvState, y: int, x: 
     """The code `[1, l]` of the instance at pixel `(y, x)` of a scene, as far as the networks see one there.
 
     The autoencoder knows nothing but whole instances: it makes one of a disc about the pixel. Of the masks of several
-    discs, that one is taken which holds the pixel and is the most foreground, the least found before, and of one centre.
+    discs, the one is taken that holds the pixel, is most of all foreground not found before, and has one centre.
 
     Args:
         encoder: the half of the autoencoder that belongs to `decoder`.

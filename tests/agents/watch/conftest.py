@@ -1,5 +1,7 @@
 """An agent whose critic chooses, and a plant whose leaves are known."""
 
+import threading
+
 import pytest
 import torch
 
@@ -20,3 +22,24 @@ def searching(agent):
     critic = RankingCritic(RankingCriticConfig(hidden=(8,))).requires_grad_(False)
     agent.selection = ActionSelection(critic, agent.decoder, SelectionConfig(number=4, spreads=(0.5,)))
     return agent
+
+
+@pytest.fixture
+def serve():
+    """A function that serves an agent and scenes in a thread of its own, and returns the socket and what answers."""
+    server = pytest.importorskip("agents.watch.server")
+    running = []
+
+    def start(agent, scenes, **options):
+        watching, listener = server.Watching(agent, "tiny", scenes, **options), server.listen(0)
+        made = server.make_server(watching.app())
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
+        thread.start()
+        running.append((made, thread, listener))
+        return listener, watching
+
+    yield start
+    for made, thread, listener in running:
+        made.should_exit = True
+        thread.join()
+        listener.close()
