@@ -58,4 +58,7 @@ class Watch:
         watching = Watching(agent, str(self.agent), scenes, self.max_steps)
         with listen(self.port) as listener:
             print(f"{self.agent} is at http://{HOST}:{listener.getsockname()[1]}, Ctrl-C ends it", flush=True)
-            make_server(watching.app()).run(sockets=[listener])
+            try:
+                make_server(watching.app()).run(sockets=[listener])
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("the page is closed") from None
