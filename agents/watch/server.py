@@ -100,7 +100,7 @@ class Watching:
 
     async def about(self, request: Request) -> Response:
         """What is the same in all sessions."""
-        return JSONResponse({"agent": self.name, "num_scenes": len(self.scenes), "most_bytes": MOST_BYTES})
+        return JSONResponse({"agent": self.name, "num_scenes": len(self.scenes)})
 
     @answered
     async def choose_scene(self, request: Request) -> Response:
@@ -147,8 +147,9 @@ class Watching:
 
         def work() -> bytes:
             with tempfile.TemporaryDirectory() as folder:
-                EXPORTS[name](session, Path(folder) / name)
-                return (Path(folder) / name).read_bytes()
+                path = Path(folder) / str(name)
+                EXPORTS[name](session, path)
+                return path.read_bytes()
 
         content = await self._alone(work)
         headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
@@ -190,6 +191,7 @@ def listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen()  # from now on requests wait until they are answered
     except OSError as error:
         listener.close()
         raise OSError(f"port {port} of {HOST} cannot be used ({error.strerror}): choose another --port") from error
@@ -202,12 +204,17 @@ def make_server(app: Starlette) -> uvicorn.Server:
 
 
 async def _body(request: Request, most: int, error: ValueError) -> bytes:
-    """The body of a request, of which no more than `most` bytes are read."""
-    content = bytearray()
+    """The body of a request, of which no more than `most` bytes are kept; `error` is raised if there are more.
+
+    These are read all the same: a browser hears no answer before it has sent everything.
+    """
+    content, length = bytearray(), 0
     async for part in request.stream():
-        content += part
-        if len(content) > most:
-            raise error
+        length += len(part)
+        if length <= most:
+            content += part
+    if length > most:
+        raise error
     return bytes(content)
 
 
@@ -224,7 +231,7 @@ def _nudge(session: Session, given: Mapping[str, Any]) -> None:
 
 def _ask(session: Session, given: Mapping[str, Any]) -> None:
     """Asks at a point that is given in shares of the picture's height and width."""
-    place = [given.get("y"), given.get("x")]
+    place: list[Any] = [given.get("y"), given.get("x")]
     if not all(is_number(share) and 0 <= share < 1 for share in place):
         raise ValueError(f"y and x must be numbers from 0 to below 1, got {str(place)[:40]}")
     y, x = (int(share * side) for share, side in zip(place, session.size, strict=True))

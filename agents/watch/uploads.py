@@ -20,7 +20,7 @@ LONGEST_NAME = 80
 
 
 def too_long() -> ValueError:
-    """The error of a file that is too large, for whoever stops reading it before its end."""
+    """The error of a file that is too large, for whoever does not keep all of it."""
     return ValueError(f"a picture must have at most {MOST_BYTES // 2**20} MB, and this file has more")
 
 

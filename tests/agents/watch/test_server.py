@@ -1,8 +1,10 @@
 """The page's server: what it answers, what it refuses, and who reaches it."""
 
+import asyncio
 import io
 import json
 import socket
+import tracemalloc
 from http.client import HTTPConnection
 from types import SimpleNamespace
 
@@ -106,11 +108,24 @@ def test_a_mistake_is_answered_in_one_line_and_the_episode_goes_on(site, path, b
     assert site.post(f"{here}/accept")["step"] == 1
 
 
-def test_no_more_of_a_file_is_read_than_is_taken(site, monkeypatch):
-    monkeypatch.setattr(server, "MOST_BYTES", 1000)
-    status, content = site.send("POST", "/pictures", bytes(1001))
+def test_a_file_that_is_too_large_is_refused_in_words_that_arrive(site):
+    status, content = site.send("POST", "/pictures", bytes(3 * 2**20 + server.MOST_BYTES))
     assert status == 400
     assert json.loads(content)["error"] == "a picture must have at most 20 MB, and this file has more"
+
+
+def test_no_more_of_a_request_is_kept_than_is_taken():
+    class Endless:
+        async def stream(self):
+            for _ in range(100):
+                yield bytes(2**20)
+
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="too much"):
+        asyncio.run(server._body(Endless(), 2 * 2**20, ValueError("too much")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
 
 
 def test_the_oldest_session_makes_room_for_a_new_one(site):
