@@ -20,6 +20,7 @@ from agents.commands.reproduce import Reproduce
 from agents.commands.segment import Segment
 from agents.commands.submit import Submit
 from agents.commands.train import Train
+from agents.commands.watch import Watch
 from benchmarks.arguments import Arguments
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,7 @@ COMMANDS = {
     "segment": Segment,
     "submit": Submit,
     "train": Train,
+    "watch": Watch,
 }
 LAUNCHERS = ("acis", ".venv/bin/acis", "agents.commands")
 """Words before the name of a command."""
@@ -59,6 +61,7 @@ WITH_COMMANDS = (
     "docs/start.md",
     "docs/training.md",
     "docs/performance.md",
+    "docs/watch.md",
 )
 
 

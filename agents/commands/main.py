@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "Train an agent by a named preset, or resume an interrupted run.",
     "evaluate": "Measure an agent on held-out scenes, beside a random agent and the decoder's bound.",
     "segment": "Segment images with a trained agent.",
+    "watch": "Watch and steer an agent on a page of this computer, mask by mask.",
     "export": "Write a trained agent as ONNX files, which run without torch.",
     "data": "Check, describe or convert a data set.",
     "submit": "Write predictions in the form that a benchmark's server takes.",
