@@ -237,8 +237,8 @@ def test_an_agent_is_not_trained_on_weak_networks_unless_that_is_asked_for(run_c
     message = f"{weak}: reconstruction Dice of the decoder is 0.250 .* expected at least 0.5.*accept_weak_weights=True"
     with pytest.raises(ValueError, match=message):
         Trainer(config, tmp_path / "run")
-    Trainer(config, tmp_path / "run", accept_weak_weights=True).save()
-    assert Trainer.resume(tmp_path / "run").iteration == 0
+    Trainer(config, tmp_path / "run", accept_weak_weights=True).run()
+    assert Trainer.resume(tmp_path / "run").iteration == 1
 
 
 def test_a_stage_that_cannot_be_trained_is_refused_before_the_first_begins(run_config, algorithms, tmp_path):
