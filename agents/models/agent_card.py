@@ -105,7 +105,8 @@ agent = Agent.from_pretrained("{name}")
 result = agent.segment(image)  # RGB, uint8 [h, w, 3]; result.label_map is [h, w], 0 is background
 ```
 
-`pip install 'acis-env[hub]'` brings what this needs. `agent.safetensors` holds tensors and text: nothing in it is run."""
+`pip install 'acis-env[hub]'` brings what this needs.
+`agent.safetensors` holds tensors and text: nothing in it is run."""
 
 
 def _origin(card: AgentCard) -> Iterator[str]:
