@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plugging_in.md"
 LIBRARIES = {
     "Your own loop": "torch",
+    "Gymnasium's vector wrappers": "torch",
     "Your own decoder and context": "torch",
     "Stable-Baselines3": "stable_baselines3",
     "TorchRL": "torchrl",

@@ -70,6 +70,8 @@ QUICK = {
     "torchrl_ddpg": "torchrl",
     "skrl_ppo": "skrl",
     "rsl_rl_ppo": "rsl_rl",
+    "tianshou_ppo": "tianshou",
+    "rllib_ppo": "ray",
 }
 """Examples with a setting that only shows that everything works, and the library each needs."""
 

@@ -12,7 +12,7 @@ from acis_env.weights import Pretrained
 from agents.environment import EnvConfig
 from agents.evaluation.segmenters import Segmenter
 from agents.experiments.methods import SceneSet, Variant
-from agents.models.agent import Stopping
+from agents.models.prediction import Stopping
 
 Kind = Literal["agent", "reference", "yardstick", "bound"]
 """What a row stands for: an agent that learns, chance, a classical method, or what knows the truth."""

@@ -14,7 +14,7 @@ from agents.benchmark.contender import Kind, Ready, Task
 from agents.evaluation.policies import RandomPolicy, policy_segmenter
 from agents.evaluation.segmenters import Segmenter, random_segmenter, reconstruction_segmenter
 from agents.experiments.methods import Variant, env_of
-from agents.models.agent import Stopping
+from agents.models.prediction import Stopping
 
 
 @dataclass(frozen=True)

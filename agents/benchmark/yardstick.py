@@ -20,7 +20,7 @@ from agents.benchmark.extras import require
 from agents.benchmark.tuning import NUM_SCENES, ROUNDS, Numbers, Split, training_examples, tune
 from agents.evaluation.segmenters import Segmenter
 from agents.experiments.methods import Variant, env_of
-from agents.models.agent import Prediction, Stopping
+from agents.models.prediction import Prediction, Stopping
 
 THRESHOLD = 0.5
 """Probability from which on a pixel is foreground."""

@@ -92,7 +92,7 @@ class Quickstart:
             num_scenes=self.test_scenes,
             action_scale=core.action_scale,
         )
-        about = {"preset": PRESET, "seed": self.seed, "training_seconds": seconds}
+        about = {"scenes": "leaves", "split": "test", "preset": PRESET, "seed": self.seed, "training_seconds": seconds}
         write_report(self.out, evaluations, core.source, about)
         return format_table(evaluations)
 

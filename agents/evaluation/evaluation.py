@@ -28,8 +28,8 @@ from agents.evaluation.segmenters import (
 )
 from agents.evaluation.variants import Variant, variant_columns
 from agents.evaluation.whole_pictures import WholePictures
-from agents.models.agent import Stopping
 from agents.models.composition import DEFAULT, Composition, Overlaps, PictureMasks
+from agents.models.prediction import Stopping
 
 RANDOM_ACTIONS, RANDOM_CODES = "random actions", "random codes"
 """Names of the rows of chance: uniform actions in an environment, and codes from the decoder's prior."""

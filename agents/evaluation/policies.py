@@ -27,8 +27,8 @@ from acis_env.precision import autocast
 from acis_env.vector_env import SegmentationVectorEnv
 from agents.evaluation.evaluation import RANDOM_ACTIONS, Conditions, evaluate
 from agents.evaluation.segmenters import Segmenter
-from agents.models.agent import Prediction
 from agents.models.composition import Composition
+from agents.models.prediction import Prediction
 
 
 class Policy(Protocol):

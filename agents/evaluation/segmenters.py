@@ -14,7 +14,8 @@ from acis_env.dynamics import EnvState, Rules
 from acis_env.weights import Pretrained
 from agents.algorithms.rollout import run_episodes, split_episodes
 from agents.algorithms.search import CandidateConfig, CandidateValue, Search
-from agents.models.agent import Agent, Prediction
+from agents.models.agent import Agent
+from agents.models.prediction import Prediction
 
 Segmenter = Callable[[EnvState], Prediction]
 """Predicts masks in fresh episodes, at least as many as each scene has instances."""

@@ -15,7 +15,7 @@ from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
 from acis_env.networks import FOREGROUND
 from agents.evaluation.segmenters import Segmenter
-from agents.models.agent import Stopping
+from agents.models.prediction import Stopping
 
 BATCH = 32
 """Episodes that are played at a time."""

@@ -13,7 +13,8 @@ from acis_env.allocator import peak_memory
 from acis_env.dynamics import EnvState
 from acis_env.files import write_json
 from agents.evaluation.segmenters import Segmenter
-from agents.models.agent import Agent, Prediction
+from agents.models.agent import Agent
+from agents.models.prediction import Prediction
 from agents.training.log import TrainingLog
 from agents.training.trainer import Trainer
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from tempfile import TemporaryDirectory
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.autoencoder import MaskAutoencoder
-from acis_env.configs import check_sizes, config_from_dict
+from acis_env.configs import config_from_dict
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
 from acis_env.decoder import AutoencoderConfig
@@ -26,52 +26,21 @@ from acis_env.refinement import RefiningDecoder
 from acis_env.surroundings import as_tensor, unaffected
 from acis_env.weights import Pretrained, build
 from agents.models.actor import Actor, ActorConfig
-from agents.models.bundled import find_agent
+from agents.models.agent_card import AgentCard, member, read_card
+from agents.models.agent_settings import AgentSettings
+from agents.models.bundled import FILE, find_agent
 from agents.models.checkpoints import check_format, load_checkpoint, save_checkpoint
 from agents.models.composition import DEFAULT, Composition
+from agents.models.prediction import Prediction
 from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 from agents.models.scale import TrainingScale
 from agents.models.segmentation import PictureScale, Segmentation, segment_pictures
 from agents.models.selection import ActionSelection, SelectionConfig
+from agents.models.sharing import SHARED, find_shared, read_shared, upload, write_shared
 from agents.models.visits import visits
-
-Stopping = Literal["own", "true count", "random"]
-"""Who says how many masks there are: whoever predicts them, the truth, or a die."""
 
 FORMAT = "acis-agent-4"
 """Marks a file as an agent's, and the layout of what is in it."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Masks of `B` scenes at the size of the network."""
-
-    masks: Tensor  # [B, T, H, W] in [0, 1], soft, in the order of prediction
-    num_masks: Tensor  # [B] int64, masks before the termination unit said stop; T where it never did
-    stopped: Tensor  # [B] bool
-    stopping: Stopping = "own"  # whose the number of masks is
-
-    def counted(self, counts: Tensor | None = None) -> list[NDArray[np.float32]]:
-        """The first masks of each scene, `[t, H, W]` on the host, as many as `counts` `[B]`, or as `num_masks`, say."""
-        numbers = (self.num_masks if counts is None else counts).tolist()
-        return [found[:number] for found, number in zip(self.masks.numpy(force=True), numbers, strict=True)]
-
-
-@dataclass(frozen=True)
-class AgentSettings:
-    """What an agent's file says beside its networks; `Agent` describes them."""
-
-    max_steps: int
-    composition: Composition
-    action_scale: float
-    refine: bool
-    preprocessing: str = "squeeze"
-    scale: TrainingScale | None = None
-
-    def __post_init__(self) -> None:
-        check_sizes(self, "max_steps")
-        if not 0 < self.action_scale < math.inf:
-            raise ValueError(f"action_scale must be a positive number, got {self.action_scale}")
 
 
 class Agent:
@@ -117,6 +86,7 @@ class Agent:
         self.refine = refine
         self.preprocessing = parse_preprocessing(preprocessing, pretrained.size)
         self.scale = scale
+        self.folder: Path | None = None  # where it was loaded from, with what is known of it
         self._connect()
 
     def _connect(self) -> None:
@@ -318,14 +288,92 @@ class Agent:
             ValueError: the file is damaged or holds something else.
         """
         file = find_agent(path)
-        return cls.from_state_dict(load_checkpoint(file), str(file)).to(device)
+        agent = cls.from_state_dict(load_checkpoint(file), str(file)).to(device)
+        agent.folder = file.parent if file.name == FILE else None
+        return agent
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], licence: str | None = None, limits: str | None = None
+    ) -> None:
+        """Write a folder to share: `agent.safetensors`, `card.json`, and a model card made of it, `README.md`.
+
+        The card says what is known in the folder that the agent was loaded from: of a run, its commands as they were
+        typed, its seed, and the scores of its evaluations. `from_pretrained` reads the folder.
+
+        Args:
+            folder: created if it is missing; files of these names are replaced.
+            licence: identifier of the Hugging Face Hub, such as "cc-by-4.0"; None: that on the agent's card, if any.
+            limits: what the agent is not for, in a sentence.
+
+        Raises:
+            ValueError: `licence` is no identifier, or the card is damaged.
+        """
+        self._share(Path(folder), Path(folder).resolve().name, licence, limits)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        licence: str | None = None,
+        limits: str | None = None,
+        private: bool = False,
+        token: str | None = None,
+        message: str = "Upload an agent",
+    ) -> str:
+        """Upload what `save_pretrained` writes, and nothing else, to the Hugging Face Hub; returns the address.
+
+        Args:
+            repo_id: repository, "user/name"; created if there is none.
+            licence: as of `save_pretrained`.
+            limits: as of `save_pretrained`.
+            private: create a repository that others cannot see.
+            token: of an account; None: that of `hf auth login`.
+            message: of the commit.
+
+        Raises:
+            OSError: the Hub refuses, or cannot be reached.
+            ValueError: the library is not installed (`pip install 'acis-env[hub]'`), or as of `save_pretrained`.
+        """
+        with TemporaryDirectory() as folder:
+            self._share(Path(folder), repo_id, licence, limits)
+            return upload(Path(folder), repo_id, private, token, message)
+
+    def _share(self, folder: Path, name: str, licence: str | None, limits: str | None) -> None:
+        card = AgentCard() if self.folder is None else read_card(self.folder)
+        card = replace(card, licence=licence or card.licence, limits=limits or card.limits)
+        write_shared(folder, self.state_dict(), card, name)
+
+    @classmethod
+    @unaffected
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> Agent:
+        """Read an agent that somebody has shared: tensors and text, of which nothing is run.
+
+        Args:
+            source: a folder that `save_pretrained` wrote, or a repository of the Hugging Face Hub, "user/name".
+            device: where its weights go.
+            revision: branch, tag or commit of the repository; None: its main branch.
+            token: of an account, for private repositories; None: that of `hf auth login`.
+
+        Raises:
+            FileNotFoundError: there is no such folder and no such repository, or it holds no agent.
+            ValueError: the file is damaged or holds something else, or the library is not installed.
+        """
+        folder = find_shared(source, revision, token)
+        agent = cls.from_state_dict(read_shared(folder), str(folder / SHARED)).to(device)
+        agent.folder = folder
+        return agent
 
     @classmethod
     @unaffected
     def from_state_dict(cls, state: Mapping[str, Any], source: str) -> Agent:
         """Rebuild an agent; `source` is named in errors."""
         check_format(state, FORMAT, source)
-        config = _member(state, "config", source)
+        config = member(state, "config", source)
         names = [field.name for field in fields(AgentSettings)]
         own = {name: value for name, value in config.items() if name in names}
         if "threshold" in config:  # a file from before there was more of a rule
@@ -333,10 +381,10 @@ class Agent:
         settings: AgentSettings = config_from_dict(AgentSettings, own, source)
 
         def read(config_class: type[Any], name: str) -> Any:
-            return config_from_dict(config_class, _member(config, name, source), source)
+            return config_from_dict(config_class, member(config, name, source), source)
 
         def tensors(name: str) -> tuple[Mapping[str, Any], str]:
-            return _member(state, name, source), f"{source}: {name}"
+            return member(state, name, source), f"{source}: {name}"
 
         sizes = read(AutoencoderConfig, "autoencoder"), read(ContextConfig, "context"), read(ActorConfig, "actor")
         autoencoder = build(lambda: MaskAutoencoder(sizes[0]), *tensors("autoencoder"))
@@ -350,11 +398,3 @@ class Agent:
             selection = ActionSelection(critic, decoder, read(SelectionConfig, "selection"))
         named = {name: getattr(settings, name) for name in names}
         return cls(actor, Pretrained(context_network, autoencoder), **named, selection=selection)
-
-
-def _member(content: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:
-    """The object that `content` holds under `name`."""
-    found = content.get(name)
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{source}: {name} must be an object, got {type(found).__name__}")
-    return found

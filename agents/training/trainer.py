@@ -33,6 +33,7 @@ from agents.models.composition import Composition
 from agents.models.scale import TrainingScale, measure_scale
 from agents.training.callbacks import Callback, ask_to_stop, checked
 from agents.training.checkpoint import fitting, pack_environment, read_run, restore_environment, write_run
+from agents.training.command_line import record_command
 from agents.training.config import EARLIER_VERSION, TrainConfig, main_stage, train_config_from_dict
 from agents.training.log import TrainingLog
 from agents.training.origin import describe_origin, find_changes
@@ -48,6 +49,7 @@ class Trainer:
     """Trains an agent in `folder`, which holds all that a run leaves behind:
 
     - `config.json`, `history.json`: the resolved configuration, and the scores on validation scenes over time;
+    - `commands.json`: the commands that began it and went on with it;
     - `checkpoint.pt`: everything needed to continue, and `checkpoint.previous.pt`, the one before, should that be
       damaged; `agent.pt`: what inference needs;
     - `initial.pt`: the agent as it was before the stage "main", or before the last one if none is called that;
@@ -200,6 +202,7 @@ class Trainer:
     def _run(self, signals: Signals) -> None:
         if self.group.is_main:
             write_json(self.folder / "config.json", {"format": FORMAT, **asdict(self.config)}, checksum=True)
+            record_command(self.folder)
         schedule = self.schedule
         with (
             TrainingLog(self.folder, self.iteration, schedule.total, schedule.done, schedule.unit)

@@ -7,7 +7,7 @@ import torch
 from acis_env.datasets import PackedScenes, Scene
 from acis_env.episode_source import EpisodeSource
 from agents.evaluation import agent_segmenter, compare
-from agents.models.agent import Prediction
+from agents.models.prediction import Prediction
 
 
 class ListedScenes(list):

@@ -13,8 +13,8 @@ from acis_env.metrics import dice_star, segmentation_metrics
 from agents.evaluation.evaluation import Evaluation, evaluate, order_correlations
 from agents.evaluation.segmenters import agent_segmenter
 from agents.evaluation.whole_pictures import iterate
-from agents.models.agent import Prediction
 from agents.models.composition import Composition, compose_label_map
+from agents.models.prediction import Prediction
 
 
 def test_own_stopping_is_told_from_the_true_count(make_source, leaves, truth):

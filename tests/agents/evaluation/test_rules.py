@@ -5,8 +5,8 @@ import torch
 
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.rules import candidate_rules, choose_rule, format_rules, measure_rules
-from agents.models.agent import Prediction
 from agents.models.composition import Composition
+from agents.models.prediction import Prediction
 
 RULES = [Composition(), Composition(fill=3.0), Composition(overlaps="first-predicted")]
 

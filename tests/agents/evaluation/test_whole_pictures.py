@@ -10,7 +10,7 @@ from agents.evaluation.evaluation import Conditions, count_scenes, evaluate
 from agents.evaluation.segmenters import random_action_segmenter, random_segmenter, reconstruction_segmenter
 from agents.evaluation.tables import scene_sheet
 from agents.evaluation.whole_pictures import WholePictures
-from agents.models.agent import Prediction
+from agents.models.prediction import Prediction
 
 SIZE = (32, 32)
 

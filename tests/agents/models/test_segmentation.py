@@ -11,8 +11,9 @@ import torch
 
 from acis_env.datasets.preprocessing import Squeeze, Tile
 from acis_env.metrics import segmentation_metrics
-from agents.models.agent import Agent, Prediction
+from agents.models.agent import Agent
 from agents.models.composition import PictureMasks
+from agents.models.prediction import Prediction
 from agents.models.scale import TrainingScale, estimate_scale, foreground_depth, measure_scale
 
 RADII = (4, 7)

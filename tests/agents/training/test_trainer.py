@@ -51,6 +51,7 @@ def test_a_run_leaves_everything_that_evaluation_and_resumption_need(run_config,
     agent = trainer.run()
     names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("events.")}
     assert names == {
+        "commands.json",
         "config.json",
         "history.json",
         "checkpoint.pt",
