@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import acis_env  # noqa: F401 (registers the environments)
 from agents.evaluation import compare_with_random, load_policy, save_program
+from agents.models.product_critic import ProductCritic
 
 
 @dataclass(frozen=True)
@@ -112,27 +113,6 @@ class Normalise(nn.Module):
         return (observations - self.mean) * self.scale
 
 
-class Critic(nn.Module):
-    """Value of an action: products of features of the state and of the action.
-
-    What a code is worth depends on where its mask falls, so the two act on each other. A perceptron on both side by
-    side was the poorer fit to rewards of actions that it had not seen.
-    """
-
-    def __init__(self, observation_size: int, action_size: int, dropout: float, width: int = 256) -> None:
-        super().__init__()
-        self.state = nn.Sequential(
-            nn.Linear(observation_size, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)
-        )
-        self.action = nn.Sequential(nn.Linear(action_size, width), nn.ReLU(), nn.Linear(width, width))
-        self.value = nn.Sequential(
-            nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
-        )
-
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        return self.value(self.state(observation) * self.action(action))
-
-
 class Actor(nn.Module):
     """Actions in [-1, 1]; they begin near the middle, where `tanh` has its slope."""
 
@@ -168,7 +148,7 @@ def main(args: Args) -> None:
     env = gym.make_vec(args.env_id, num_envs=args.num_envs, device=args.device, **options)
     sizes = env.single_observation_space.shape[0], env.single_action_space.shape[0]
     actor = Actor(*sizes).to(args.device)
-    critics = nn.ModuleList(Critic(*sizes, args.dropout) for _ in range(2)).to(args.device)
+    critics = nn.ModuleList(ProductCritic(*sizes, dropout=args.dropout) for _ in range(2)).to(args.device)
     target_actor, target_critics = deepcopy(actor), deepcopy(critics).eval()
     actor_optimizer = torch.optim.Adam(actor.parameters(), args.actor_learning_rate)
     critic_optimizer = torch.optim.AdamW(critics.parameters(), args.learning_rate)

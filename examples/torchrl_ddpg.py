@@ -24,6 +24,7 @@ from torchrl.objectives import DDPGLoss, SoftUpdate, ValueEstimators
 import acis_env  # noqa: F401 (registers the environments)
 from acis_env.adapters.torchrl import SegmentationTorchRLEnv
 from agents.evaluation import compare_with_random, load_policy, save_program
+from agents.models.product_critic import ProductCritic
 
 TRANSITION = ("observation", "action", *(("next", key) for key in ("observation", "reward", "terminated", "done")))
 """Parts of a step that the loss needs; the buffer keeps nothing else."""
@@ -90,25 +91,15 @@ class Normalise(nn.Module):
 
 
 class Critic(nn.Module):
-    """Value `[B, 1]` of an action `[B, a]`: products of features of the state and of the action.
-
-    What a code is worth depends on where its mask falls, so the two act on each other. Dropout, because the critic
-    would sooner learn the buffer by heart.
-    """
+    """Value `[B, 1]` of an action `[B, a]` in a state of which it reads the normalised observation `[B, o]`."""
 
     def __init__(self, normalise: Normalise, num_actions: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        num_observations = len(normalise.mean)
-        self.state = nn.Sequential(
-            normalise, nn.Linear(num_observations, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
-        )
-        self.action = nn.Sequential(nn.Linear(num_actions, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-        self.value = nn.Sequential(
-            nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
-        )
+        self.normalise = normalise
+        self.product = ProductCritic(len(normalise.mean), num_actions, hidden, dropout)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        return self.value(self.state(observation) * self.action(action))
+        return self.product(self.normalise(observation), action)
 
 
 def make_actor(normalise: Normalise, num_actions: int, hidden: int) -> nn.Sequential:

@@ -1,16 +1,22 @@
 """The programs in the documentation run as they stand, and its commands have the options that they are given."""
 
+import importlib.util
+import json
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import tyro
 
+from acis_env.testing.trees import WRITERS
+from acis_env.weights import BUNDLED
 from agents import Stage, TrainConfig, Trainer
 from agents.algorithms import BaselineConfig
 from agents.commands.benchmark import Benchmark
-from agents.commands.data import Data
+from agents.commands.data import Convert, Data
 from agents.commands.evaluate import Evaluate
 from agents.commands.export import Export
 from agents.commands.paper import Paper
@@ -50,20 +56,22 @@ COMMANDS = {
 }
 LAUNCHERS = ("acis", ".venv/bin/acis", "agents.commands")
 """Words before the name of a command."""
-WITH_COMMANDS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/benchmark.md",
-    "docs/cite.md",
-    "docs/data.md",
-    "docs/export.md",
-    "docs/faq.md",
-    "docs/published.md",
-    "docs/start.md",
-    "docs/training.md",
-    "docs/performance.md",
-    "docs/watch.md",
-)
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
+WITH_COMMANDS = [page for page in PAGES if "```bash\n" in (ROOT / page).read_text()]
+IN_ONE_GO = ("docs/environment.md", "docs/data.md", *(page for page in PAGES if page.startswith("docs/tutorials/")))
+"""Pages whose programs need nothing but what `prepare` makes, and run one after the other."""
+BY_THEIR_OWN_TESTS = {
+    "README.md": "README.md",
+    "CONTRIBUTING.md": "tests/test_contributing.py",
+    "docs/export.md": "tests/agents/evaluation/test_onnx_export.py",
+    "docs/faq.md": "tests/test_docs.py",
+    "docs/plugging_in.md": "tests/test_docs.py",
+    "docs/start.md": "tests/test_docs.py",
+    "docs/training.md": "tests/test_docs.py",
+}
+"""Pages whose programs need more, and where the test that runs them is."""
+OTHER_COMMANDS = ("pip install ", "python3 -m venv ", "examples/bbbc038.sh ", "python -m tests.reliability")
+"""Beginnings of lines in shell blocks that no test here reads: installation, a script that `test_examples` runs."""
 
 
 def blocks(text, language):
@@ -85,16 +93,39 @@ def run(found, source):
     return namespace
 
 
-def commands(page):
-    """The commands of ours in a page's shell blocks: what reads their arguments, and the arguments."""
-    for block in blocks((ROOT / page).read_text(), "bash"):
-        for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            for before, word in enumerate(words):
-                if word in LAUNCHERS:
-                    yield COMMANDS[words[before + 1]], words[before + 2 :]
-                elif word == "benchmarks":
-                    yield Arguments, words[before + 1 :]
+def prepare(folder):
+    """Put the files into `folder` that pages speak of: published data and pairs in small, and networks."""
+    for name in ("bbbc038", "coco", "masks"):
+        WRITERS[name](folder / "data" / name)
+    Convert(folder / "data" / "masks", folder / "mine").run()
+    for networks in ("runs/dogs", "weights/mine"):
+        shutil.copytree(BUNDLED / "leaves-64", folder / networks)
+
+
+def lines(page):
+    """The lines of a page's shell blocks."""
+    return [line for block in blocks((ROOT / page).read_text(), "bash") for line in block.splitlines()]
+
+
+def commands(line):
+    """The programs of ours in a line of a shell: what reads their arguments, and the arguments."""
+    words = shlex.split(line.replace("$seed", "1").replace(";", " ; "), comments=True)
+    words = words[: words.index(";", words.index("do"))] if "do" in words else words
+    for before, word in enumerate(words):
+        if word in LAUNCHERS:
+            yield COMMANDS[words[before + 1]], words[before + 2 :]
+        elif word == "benchmarks":
+            yield Arguments, words[before + 1 :]
+        elif word.startswith("examples/") and word.endswith(".py"):
+            yield module_of(ROOT / word).Args, words[before + 1 :]
+
+
+def module_of(path):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("section", LIBRARIES)
@@ -130,11 +161,57 @@ def test_final_obs_of_the_faq_is_the_last_observation_of_every_episode_and_not_t
     assert (found["last"][:, masks] > 0).any(dim=1).all()
 
 
+@pytest.mark.parametrize("page", IN_ONE_GO)
+def test_the_programs_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path)
+    run(blocks((ROOT / page).read_text(), "python"), page)
+
+
+def test_every_page_with_a_program_is_run():
+    with_programs = {page for page in PAGES if "```python\n" in (ROOT / page).read_text()}
+    assert with_programs == {*IN_ONE_GO, *BY_THEIR_OWN_TESTS}
+    for page, test in BY_THEIR_OWN_TESTS.items():
+        assert Path(page).name in (ROOT / test).read_text()
+
+
+def test_a_notebook_has_the_programs_of_its_page_in_order_and_links_to_the_same_files(tmp_path):
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text(
+        "# Title\n\n![x](../x.png)\n\n```python\na = [len]\n\nb = a[0]('ab')\n```\n\n[y](https://y)\n```bash\nls\n```\n"
+    )
+    notebooks = module_of(ROOT / "docs" / "notebooks.py")
+    notebooks.main(notebooks.Args(pages=(page,), out=tmp_path / "out"))
+    found = json.loads((tmp_path / "out" / "page.ipynb").read_text())
+    assert (found["nbformat"], found["nbformat_minor"]) == (4, 5)
+    assert [(cell["cell_type"], cell["source"]) for cell in found["cells"]] == [
+        ("markdown", "# Title\n\n![x](../x.png)"),
+        ("code", "a = [len]\n\nb = a[0]('ab')"),
+        ("markdown", "[y](https://y)\n```bash\nls\n```"),
+    ]
+    assert len({cell["id"] for cell in found["cells"]}) == 3
+
+
+def test_every_tutorial_becomes_a_notebook_of_its_programs(tmp_path):
+    notebooks = module_of(ROOT / "docs" / "notebooks.py")
+    notebooks.main(notebooks.Args(out=tmp_path))
+    pages = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+    assert [path.stem for path in sorted(tmp_path.iterdir())] == [page.stem for page in pages] != []
+    for page in pages:
+        cells = json.loads((tmp_path / f"{page.stem}.ipynb").read_text())["cells"]
+        programs = [cell["source"] + "\n" for cell in cells if cell["cell_type"] == "code"]
+        assert programs == blocks(page.read_text(), "python")
+
+
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page_have_the_options_that_they_are_given(page):
-    found = list(commands(page))
-    assert found
-    for command, arguments in found:
-        parsed = tyro.cli(command, args=arguments, config=(tyro.conf.CascadeSubcommandArgs,))
-        if isinstance(parsed, Train):
-            assert parsed.resume or parsed.resolved().stages
+    if "examples/" in "".join(lines(page)):
+        pytest.importorskip("stable_baselines3")
+    for line in filter(None, lines(page)):
+        found = list(commands(line))
+        assert found or line.startswith(OTHER_COMMANDS), line
+        for command, arguments in found:
+            parsed = tyro.cli(command, args=arguments, config=(tyro.conf.CascadeSubcommandArgs,))
+            if isinstance(parsed, Train):
+                assert parsed.resume or parsed.resolved().stages

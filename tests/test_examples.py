@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from acis_env.datasets import Leaves
 from acis_env.files import write_json
 from agents.algorithms.base import core_of
 from agents.commands.evaluate import Evaluate
@@ -36,12 +38,15 @@ def load(path):
     return module
 
 
-def test_the_first_program_of_the_readme_runs_and_finishes_episodes(capsys):
-    program = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0]
-    exec(compile(program, "README.md", "exec"), {})
+def test_the_programs_of_the_readme_run_finish_episodes_and_segment_a_picture(capsys):
+    image = Leaves("test")[0].image.transpose(1, 2, 0)
+    namespace = {"image": image}
+    for program in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL):
+        exec(compile(program, "README.md", "exec"), namespace)
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert all(line.startswith("tensor([") for line in lines)
+    assert namespace["result"].label_map.shape == image.shape[:2]
 
 
 def test_the_random_agent_earns_less_than_half_of_what_there_is(capsys):
@@ -58,6 +63,7 @@ def test_the_random_agent_earns_less_than_half_of_what_there_is(capsys):
 
 QUICK = {
     "cleanrl_ppo": "torch",
+    "cleanrl_sac": "torch",
     "cleanrl_td3": "torch",
     "custom_decoder": "stable_baselines3",
     "custom_reward": "torch",
@@ -91,6 +97,41 @@ def test_an_example_runs_in_its_quick_setting(name, tmp_path, capsys):
         means = [row.get("mean", row) for row in rows.values() if isinstance(row, dict)]
         assert len(means) >= 2
         assert all(0 <= mean["sbd"] <= 1 for mean in means)
+
+
+def test_sac_without_its_decisions_is_another_experiment_with_a_curve_and_a_table_of_its_own(tmp_path, capsys):
+    module = load(ROOT / "examples" / "cleanrl_sac.py")
+    args = module.Args(quick=True, run_dir=tmp_path, **dict.fromkeys(module.DECISIONS, False))
+    assert module.Args().name == "cleanrl_sac"
+    assert args.name == "-".join(["cleanrl_sac", *(f"no-{name.replace('_', '-')}" for name in module.DECISIONS)])
+    module.main(args)
+    (folder,) = tmp_path.glob(f"ACIS-Leaves-v0__{args.name}__1__*")
+    report = json.loads((folder / "evaluation.json").read_text())
+    curve = json.loads((folder / "learning_curve.json").read_text())
+    assert curve["step"] == [160, 320, 480, 640]
+    assert len(curve["return"]) == 4
+    assert (folder / "learning_curve.png").stat().st_size > 0
+    for key in ("return", "sbd"):
+        assert 0 < report["random actions"][key] < 0.5 * report["bound"][key]
+    bound = report["bound"]
+    assert f"bound                {bound['return']:9.3f} {bound['sbd']:7.3f}" in capsys.readouterr().out
+
+
+def test_sac_knows_the_density_of_what_it_draws():
+    module = load(ROOT / "examples" / "cleanrl_sac.py")
+    torch.manual_seed(0)
+    actor = module.Actor(3, 1)
+    torch.nn.init.constant_(actor.body[-1].bias, 0.3)
+    observation = torch.rand(1, 3).expand(200_000, 3)
+    with torch.no_grad():
+        actions, log_density = actor.draw(observation)
+        mean = actor(observation[:1])
+    edges = torch.linspace(-0.9, 0.9, 19)
+    for low, high in pairwise(edges):
+        inside = (actions > low) & (actions <= high)
+        share = inside.float().mean() / (high - low)
+        assert log_density[inside].exp().mean() == pytest.approx(float(share), rel=0.05)
+    assert actions.median() == pytest.approx(float(mean), abs=0.02)
 
 
 def test_the_ellipse_is_where_its_five_numbers_say():

@@ -127,7 +127,12 @@ def test_the_pictures_of_the_rooms_are_those_of_the_contracts_and_of_the_code(nu
 
 
 def test_every_page_begins_with_what_its_reader_can_do_afterwards():
-    pages = [*(ROOT / "docs").glob("*.md"), *REFERENCE, ROOT / "CONTRIBUTING.md"]
+    pages = [
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "tutorials").glob("*.md"),
+        *REFERENCE,
+        ROOT / "CONTRIBUTING.md",
+    ]
     written = [page for page in pages if page.name not in ("training.md", "leaderboard.md")]
     for page in written:
         title, first = page.read_text().split("\n\n", 2)[:2]

@@ -11,6 +11,8 @@ from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.models.product_critic import ProductCritic
+
 
 class CoarsePlanes(BaseFeaturesExtractor):
     """The planes `[13, H, W]` at a sixteenth of their size, normalised: what a small network can make use of."""
@@ -29,34 +31,22 @@ class CoarsePlanes(BaseFeaturesExtractor):
         return features
 
 
-class Product(nn.Module):
-    """Value of an action: products of features of the state and of the action, which act on each other."""
+class JoinedProductCritic(ProductCritic):
+    """That critic for a caller who joins features and actions to one vector, as Stable-Baselines3 does."""
 
-    def __init__(self, num_features: int, num_actions: int, width: int = 256, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.sizes = num_features, num_actions
-        self.state = nn.Sequential(
-            nn.Linear(num_features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)
-        )
-        self.action = nn.Sequential(nn.Linear(num_actions, width), nn.ReLU(), nn.Linear(width, width))
-        self.value = nn.Sequential(
-            nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
-        )
-
-    def forward(self, features_and_actions: Tensor) -> Tensor:
-        features, actions = features_and_actions.split(self.sizes, dim=1)
-        value: Tensor = self.value(self.state(features) * self.action(actions))
-        return value
+    def forward(self, features_and_actions: Tensor) -> Tensor:  # type: ignore[override]
+        """Values `[B, 1]` of `[B, o + a]`."""
+        return super().forward(*features_and_actions.split(self.sizes, dim=1))
 
 
-class ProductCritic(ContinuousCritic):
+class ProductCritics(ContinuousCritic):
     """Stable-Baselines3's critics with other networks in them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         assert self.action_space.shape is not None
         sizes = self.features_extractor.features_dim, self.action_space.shape[0]
-        self.q_networks = [Product(*sizes) for _ in self.q_networks]
+        self.q_networks = [JoinedProductCritic(*sizes) for _ in self.q_networks]
         for index, network in enumerate(self.q_networks):
             self.add_module(f"qf{index}", network)
 
@@ -74,4 +64,4 @@ class ProductPolicy(TD3Policy):
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
         """Make the critics with the parent's arguments."""
-        return ProductCritic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+        return ProductCritics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
