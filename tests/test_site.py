@@ -130,11 +130,11 @@ def test_every_page_begins_with_what_its_reader_can_do_afterwards():
     pages = [
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "docs" / "tutorials").glob("*.md"),
+        *(page for page in (ROOT / "docs" / "results").glob("*.md") if page.name != "quickstart.md"),  # a table alone
         *REFERENCE,
         ROOT / "CONTRIBUTING.md",
     ]
-    written = [page for page in pages if page.name not in ("training.md", "leaderboard.md")]
-    for page in written:
+    for page in pages:
         title, first = page.read_text().split("\n\n", 2)[:2]
         assert title.startswith("# "), page.name
         assert first.startswith("After this page you "), page.name

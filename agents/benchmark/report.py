@@ -65,9 +65,9 @@ def _head(sets: Sequence[SetResults], command: str) -> list[Block]:
     return [
         Heading("Leaderboard", 1),
         Text(
-            "Agents of any kind on the same scenes, with the same networks around the actions, at equal CPU time"
-            f" (budget `{budgets}`). Made by `acis benchmark` from result files alone; the last section says how to add"
-            " an agent of your own."
+            "After this page you know how agents of any kind compare on the same scenes, with the same networks around"
+            f" the actions, at equal CPU time (budget `{budgets}`). Made by `acis benchmark` from result files alone;"
+            " the last section says how to add an agent of your own."
         ),
         Code(command, "bash"),
         Text(f"Commit {commits}; {', '.join(versions)}; {processors}; one thread per run."),
