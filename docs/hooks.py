@@ -1,4 +1,5 @@
-"""Links that leave docs/ work on the site as they do in the repository, and pages of its root are pages of the site."""
+"""Links that leave docs/ work on the site as in the repository, pages of its root are pages of the site, and the search
+finds explanations before it finds names and records."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from typing import Any
 
 PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
 """Files outside of docs/ that the site has, and their pages; the site's own index.md stands in for the README."""
+RANKS = {"api/": 0.2, "results/": 0.5, "changelog.md": 0.5}
+"""Factors of what the site's search thinks of pages, by how their addresses begin."""
 LINK = re.compile(r"\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -25,6 +28,9 @@ def on_files(files: Any, config: Any) -> None:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """The text of a page with its links as the site needs them; a link to a file that is not there is a warning."""
+    for beginning, rank in RANKS.items():
+        if page.file.src_uri.startswith(beginning):
+            page.meta.setdefault("search", {"boost": rank})
     root, setup = Path(config.config_file_path).parent, ConfigParser()
     setup.read(root / "setup.cfg")
     source = Path(page.file.abs_src_path).relative_to(root).as_posix()

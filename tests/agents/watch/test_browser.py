@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,24 +13,16 @@ from PIL import Image
 
 from acis_env.datasets import Leaves
 from agents.models.agent import Agent
+from tests.browser import needs_browser, open_browser
 
 webdriver = pytest.importorskip("selenium.webdriver")
 waiting = pytest.importorskip("selenium.webdriver.support.ui")
 pytest.importorskip("agents.watch.server")
 
+pytestmark = needs_browser
 ROOT = Path(__file__).parents[3]
 PATIENCE = 120
 """Seconds until an answer has to be there, on a machine that does other things, too."""
-
-
-def installed(*names):
-    """The first of some programs that is there."""
-    return next(filter(None, map(shutil.which, names)), None)
-
-
-BROWSER = installed("chromium", "chromium-browser", "google-chrome")
-DRIVER = installed("chromedriver", "chromium.chromedriver")
-pytestmark = pytest.mark.skipif(None in (BROWSER, DRIVER), reason="no Chromium with its driver is installed")
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +45,7 @@ def downloads(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser(downloads):
     """A headless browser."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,960"):
-        options.add_argument(argument)
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver = open_browser(downloads)
     yield driver
     driver.quit()
 
