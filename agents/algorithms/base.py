@@ -175,6 +175,9 @@ class Learner:
 class AlgorithmConfig(ABC):
     """What the configurations of all algorithms have; each adds a field `kind`, the name it is saved under."""
 
+    moves_actor: ClassVar[bool] = True
+    """Whether the policy learns, and not a critic or the termination unit alone."""
+
     learning_rate: float = 3e-4
     """Learning rate of the actor."""
     decay: tuple[tuple[float, float], ...] = ((0.7, 0.3), (0.9, 0.1))

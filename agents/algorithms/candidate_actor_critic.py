@@ -8,7 +8,7 @@ to reinforcement learning", 2017. The critic learns the same differences, and se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
@@ -24,6 +24,7 @@ from agents.algorithms.search import CandidateConfig, slope
 class CandidateActorCriticConfig(CriticRankingConfig):
     """An actor that follows the rewards of candidates, and a critic that learns them and searches at inference."""
 
+    moves_actor: ClassVar[bool] = True
     kind: tyro.conf.Suppress[Literal["candidate-actor-critic"]] = "candidate-actor-critic"  # type: ignore[assignment]
     learning_rate: float = 2e-3
     """Learning rate of the actor."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -36,6 +36,7 @@ class CriticRankingConfig(AlgorithmConfig):
     are missing, so this critic is never told.
     """
 
+    moves_actor: ClassVar[bool] = False
     kind: tyro.conf.Suppress[Literal["critic-ranking"]] = "critic-ranking"
     candidates: CandidateConfig = CandidateConfig(number=6, spreads=(0.3, 0.6, 1.0))
     """Actions that are compared while training."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import tyro
@@ -32,6 +32,7 @@ class MetricStoppingConfig(AlgorithmConfig):
     The policy stays as it is, and chooses its actions as it did in the stage before.
     """
 
+    moves_actor: ClassVar[bool] = False
     kind: tyro.conf.Suppress[Literal["metric-stopping"]] = "metric-stopping"
     learning_rate: float = 2e-3
     """Learning rate of the termination unit."""

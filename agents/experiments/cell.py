@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 from acis_env.dynamics import Rules
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import write_json
-from agents.algorithms import ActorCritic, ActorCriticConfig, CriticRanking, CriticRankingConfig
+from agents.algorithms import ActorCritic, ActorCriticConfig, CriticRanking
 from agents.evaluation.critics import candidate_correlation, explained_variance_per_step
 from agents.evaluation.evaluation import Evaluation, count_scenes, evaluate
 from agents.evaluation.segmenters import agent_segmenter, block, search_bounds
@@ -139,12 +139,12 @@ class Cell:
 
 
 def count_actor_updates(config: TrainConfig) -> int:
-    """Iterations in which the actor learns: all but those of a critic that warms up or ranks."""
+    """Iterations in which the policy learns: not those of a critic's warm-up, or of a critic or of stopping alone."""
     total = 0
     for stage in config.stages:
         if isinstance(stage.algorithm, ActorCriticConfig):
             total += stage.iterations - stage.algorithm.critic_warmup
-        elif not isinstance(stage.algorithm, CriticRankingConfig):
+        elif stage.algorithm.moves_actor:
             total += stage.iterations
     return total
 

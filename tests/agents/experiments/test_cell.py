@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingConfig, SearchDistillationConfig
+from agents.algorithms import (
+    ActorCriticConfig,
+    BaselineConfig,
+    CandidateActorCriticConfig,
+    CriticRankingConfig,
+    MetricStoppingConfig,
+    SearchDistillationConfig,
+)
 from agents.experiments import reproduce
 from agents.experiments.cell import count_actor_updates, training_curves
 from agents.experiments.timing import TimedTrainer
@@ -80,7 +87,9 @@ def test_updates_of_the_actor_are_counted_without_those_of_a_critic_alone():
         BaselineConfig(): 10,
         SearchDistillationConfig(): 10,
         ActorCriticConfig(critic_warmup=4): 6,
+        CandidateActorCriticConfig(): 10,
         CriticRankingConfig(): 0,
+        MetricStoppingConfig(): 0,
     }
     for algorithm, expected in algorithms.items():
         config = TrainConfig(stages=(Stage("init", BaselineConfig(), 3), Stage("main", algorithm, 10)))
