@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,6 +95,7 @@ OPTIONS = {
     "export": ["r", "--out"],
     "submit": ["cvppp", "kitti", "r", "--root", "--out", "--split", "--max-steps", "--device"],
     "reproduce": ["--sets", "--methods", "--seeds", "--scale", "--jobs", "--scenes", "--tune", "--report-only"],
+    "watch": ["--agent", "--scenes", "--split", "--max-steps", "--port", "--device"],
 }
 STARTS = {
     "quickstart": [[], ["--iterations", "1"]],
@@ -147,6 +149,7 @@ def _no_work(monkeypatch, tmp_path):
     monkeypatch.setattr(Pretrain, "_judge", lambda *_: None)
     monkeypatch.setattr("agents.commands.reproduce.run_cells", lambda *_: [])
     monkeypatch.setattr("agents.commands.benchmark.run_stages", lambda *_: [])
+    monkeypatch.setattr("agents.watch.server.make_server", lambda _: SimpleNamespace(run=lambda **_: None))
     monkeypatch.setattr("agents.commands.evaluate.compare", lambda *_, **__: pytest.skip("went too far"))
     monkeypatch.setattr(Quickstart, "run", lambda self: self._config())
 
