@@ -202,7 +202,8 @@ class Trainer:
     def _run(self, signals: Signals) -> None:
         if self.group.is_main:
             write_json(self.folder / "config.json", {"format": FORMAT, **asdict(self.config)}, checksum=True)
-            record_command(self.folder)
+            if not self.schedule.is_over:  # or nothing comes of this command
+                record_command(self.folder)
         schedule = self.schedule
         with (
             TrainingLog(self.folder, self.iteration, schedule.total, schedule.done, schedule.unit)

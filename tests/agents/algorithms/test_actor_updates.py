@@ -1,13 +1,13 @@
 """Updates of the actor, by every algorithm that has them: what they change, and that they improve what they claim."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 import agents.algorithms
-from agents.algorithms import ActorCriticConfig, SearchDistillationConfig, ValueExpansionConfig
+from agents.algorithms import SearchDistillationConfig, ValueExpansionConfig
 from agents.experiments.peak_memory import peak_of_saved
 
 ONE_LEAF, SEVERAL_LEAVES = [4, 5, 7], [1, 2, 0]
@@ -27,7 +27,7 @@ def unchanged(module, before):
 def make(make_algorithm, baseline, actor_critic):
     """A function of a name in NAMES; further fields of the configuration, and settings of the learner."""
     as_expansion = {
-        name: getattr(actor_critic, name) for name in ActorCriticConfig.__dataclass_fields__ if name != "kind"
+        field.name: getattr(actor_critic, field.name) for field in fields(actor_critic) if field.name != "kind"
     }
     configs = {
         "cross-entropy": replace(baseline, objective="cross-entropy"),
