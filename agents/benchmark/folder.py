@@ -16,8 +16,7 @@ from agents.evaluation.policy_files import CARD, load_policy
 from agents.experiments.methods import SceneSet
 from agents.models.agent import Agent
 from agents.models.bundled import FILE
-from agents.training.config import TrainConfig
-from agents.training.trainer import load_config
+from agents.training.trainer import config_of
 
 FILES = (FILE, "model.zip", "policy.pt2")
 """Files of which one holds the weights of what is in a folder."""
@@ -55,7 +54,7 @@ class FolderAgent:
         """Load it; a run of ours stays one, whatever lies beside its agent, and an agent alone needs no run."""
         if (self.folder / FILE).is_file():
             agent = Agent.load(self.folder, task.device)
-            config = load_config(self.folder) if (self.folder / "config.json").is_file() else _config_of(agent)
+            config = config_of(agent)
             return ready(agent, replace(config, env=_moved(config.env, task.scene_set)), {}, {})
         policy, arguments = load_policy(self.folder, task.device, trust=self.trust)
         if not isinstance(arguments.get("weights"), str):
@@ -65,12 +64,6 @@ class FolderAgent:
         pretrained = load_pretrained(arguments["weights"]).to(task.device)
         stopping = "own" if arguments.get("stop") == "agent" else "true count"
         return Ready(env, pretrained, lambda core: policy_segmenter(policy, core), stopping)  # type: ignore[arg-type]
-
-
-def _config_of(agent: Agent) -> TrainConfig:
-    """What an agent without a run says of the environment that it was trained in."""
-    kwargs = {"refine": agent.refine, "preprocessing": agent.preprocessing.name}
-    return TrainConfig(EnvConfig("ACIS/Scenes-v0", kwargs))
 
 
 def _moved(env: EnvConfig, scene_set: SceneSet) -> EnvConfig:
