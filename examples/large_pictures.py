@@ -41,7 +41,7 @@ class Args:
     """Folder of pictures, weights and run."""
     pretrain_iterations: int = 1200
     """Number of training iterations of the context network, and of the autoencoder."""
-    iterations: int = 200
+    iterations: int = 600
     """Number of training iterations of the policy."""
     num_pictures: int = 5
     """Number of pictures to segment."""
