@@ -10,14 +10,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acis_env.configs import check_positive, check_sizes
-from acis_env.networks import ANGLE_BINS, IMAGE_CHANNELS, channels_last, parse_size
+from acis_env.networks import (
+    ANGLE_BINS,
+    COMPACT_WIDTHS,
+    IMAGE_CHANNELS,
+    channels_last,
+    compact_halvings,
+    parse_size,
+)
 from acis_env.ops.labels import IGNORED
 
 
@@ -111,6 +118,11 @@ class ContextConfig:
             raise ValueError("widths must hold at least one number of channels, got none")
         check_sizes(self, "widths")
         check_positive(self, "image_std")
+
+    @classmethod
+    def compact(cls, size: tuple[int, int], **others: Any) -> ContextConfig:
+        """A U-Net for CPUs, with further narrow levels for large pictures; `others` are fields that it leaves open."""
+        return cls("unet", COMPACT_WIDTHS[-compact_halvings(size) :], size, **others)
 
 
 class ContextNetwork(nn.Module):

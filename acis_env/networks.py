@@ -35,6 +35,18 @@ def parse_size(size: tuple[int, int] | list[int], argument: str = "size") -> tup
     return int(size[0]), int(size[1])
 
 
+COMPACT_WIDTHS = (8, 12, 24, 32, 48, 64)
+"""Channels of small networks for CPUs by resolution, finest first; small pictures need no more than the last ones."""
+
+
+def compact_halvings(size: tuple[int, int]) -> int:
+    """How often small networks halve pictures of `size`: until the shorter side has 4 to 7 cells, if both sides can be
+    halved as often, but 4 to 6 times."""
+    height, width = parse_size(size)
+    possible = (n for n in (6, 5) if min(size) >= 4 * 2**n and height % 2**n == width % 2**n == 0)
+    return next(possible, 4)
+
+
 def check_device(device: str | torch.device) -> None:
     """Make sure that tensors can be made on `device`.
 

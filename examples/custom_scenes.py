@@ -20,7 +20,6 @@ import tyro
 from acis_env import PackedScenes, Scene, SegmentationVectorEnv, load_pretrained
 from acis_env.context import ContextConfig
 from acis_env.decoder import AutoencoderConfig
-from acis_env.networks import TrunkConfig
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
 from agents import PRESETS, Trainer
 from agents.algorithms import BaselineConfig
@@ -99,16 +98,9 @@ def main(args: Args) -> None:
     iterations = args.pretrain_iterations
     config = PretrainConfig(iterations, batch_size=16, seed=args.seed, eval_every=iterations)
     mean, std = image_statistics(train)
-    context = ContextConfig("unet", size=args.size, image_mean=mean, image_std=std)
+    context = ContextConfig.compact(args.size, image_mean=mean, image_std=std)
     context_network = pretrain_context(train, val, context, config, weights)
-    autoencoder = AutoencoderConfig(
-        size=args.size,
-        decoder_widths=(64, 48, 32, 16),
-        bottleneck_channels=32,
-        encoder=TrunkConfig(widths=(24, 32, 48, 64), features=256, downsample="stride"),
-        image_mean=mean,
-        image_std=std,
-    )
+    autoencoder = AutoencoderConfig.compact(args.size, image_mean=mean, image_std=std)
     pretrain_autoencoder(train, val, context_network, autoencoder, config, weights)
 
     # The environment is open to any agent from here on, and the agent of this package is one of them.

@@ -75,6 +75,8 @@ BY_THEIR_OWN_TESTS = {
 TUTORIALS = (page for page in PAGES if page.startswith("docs/tutorials/") and page not in BY_THEIR_OWN_TESTS)
 IN_ONE_GO = ("docs/environment.md", "docs/data.md", *TUTORIALS)
 """Pages whose programs need nothing but what `prepare` makes, and run one after the other."""
+NEEDED = {"docs/tutorials/minari.md": "minari"}
+"""Pages whose programs need a library that is not always there."""
 OTHER_COMMANDS = ("pip install ", "python3 -m venv ", "examples/bbbc038.sh ", "python -m tests.reliability")
 """Beginnings of lines in shell blocks that no test here reads: installation, a script that `test_examples` runs."""
 
@@ -168,6 +170,9 @@ def test_final_obs_of_the_faq_is_the_last_observation_of_every_episode_and_not_t
 
 @pytest.mark.parametrize("page", IN_ONE_GO)
 def test_the_programs_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
+    if page in NEEDED:
+        pytest.importorskip(NEEDED[page])
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))  # what a page sets is put back, too
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path)
     run(blocks((ROOT / page).read_text(), "python"), page)

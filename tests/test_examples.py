@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -97,6 +98,19 @@ def test_an_example_runs_in_its_quick_setting(name, tmp_path, capsys):
         means = [row.get("mean", row) for row in rows.values() if isinstance(row, dict)]
         assert len(means) >= 2
         assert all(0 <= mean["sbd"] <= 1 for mean in means)
+
+
+def test_large_pictures_are_segmented_in_windows_counted_and_shown(tmp_path, capsys):
+    module = load(ROOT / "examples" / "large_pictures.py")
+    module.main(module.Args(quick=True, out=tmp_path))
+    row = capsys.readouterr().out.splitlines()[-1]
+    seed, sbd, coins = re.fullmatch(r"(\d+) \| ([\d.]+) \| \d+ of (\d+) \| \d+ \| [\d.]+", row).groups()
+    picture, label_map = module.draw(int(seed), 300 + module.WINDOW // 2, margin=module.WINDOW // 2)
+    assert int(coins) == label_map.max() == module.count(300)
+    assert not label_map[: module.WINDOW // 2].any()
+    assert picture[label_map > 0].mean() > picture[label_map == 0].mean() + 40
+    assert 0 <= float(sbd) <= 1
+    assert cv2.imread(str(tmp_path / f"{seed}_overlay.png")).shape == (300, 300, 3)
 
 
 def test_sac_without_its_decisions_is_another_experiment_with_a_curve_and_a_table_of_its_own(tmp_path, capsys):

@@ -15,9 +15,10 @@ from agents.evaluation.policies import policy_segmenter
 from agents.evaluation.policy_files import CARD, load_policy
 from agents.experiments.methods import SceneSet
 from agents.models.agent import Agent
-from agents.training.trainer import load_config
+from agents.models.bundled import FILE
+from agents.training.trainer import config_of
 
-FILES = ("agent.pt", "model.zip", "policy.pt2")
+FILES = (FILE, "model.zip", "policy.pt2")
 """Files of which one holds the weights of what is in a folder."""
 
 
@@ -50,9 +51,10 @@ class FolderAgent:
         return {"sha256": file_sum(found[0])}
 
     def prepare(self, task: Task) -> Ready:
-        """Load it; a run of ours stays one, whatever lies beside its agent."""
-        if (self.folder / "agent.pt").is_file():
-            agent, config = Agent.load(self.folder, task.device), load_config(self.folder)
+        """Load it; a run of ours stays one, whatever lies beside its agent, and an agent alone needs no run."""
+        if (self.folder / FILE).is_file():
+            agent = Agent.load(self.folder, task.device)
+            config = config_of(agent)
             return ready(agent, replace(config, env=_moved(config.env, task.scene_set)), {}, {})
         policy, arguments = load_policy(self.folder, task.device, trust=self.trust)
         if not isinstance(arguments.get("weights"), str):

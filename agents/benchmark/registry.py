@@ -13,6 +13,7 @@ from agents.benchmark.references import Reference, random_actions, random_codes,
 from agents.benchmark.sb3 import SB3Agent
 from agents.benchmark.yardstick import Yardstick, components, watershed
 from agents.experiments.methods import METHODS
+from agents.models.bundled import BUNDLED, bundled_agents
 from agents.training.presets import PRESETS
 
 PRESET = "preset:"
@@ -86,8 +87,9 @@ def find_agent(text: str, trust: bool = False) -> tuple[str, Contender]:
     """The name of a row, and the agent that `text` stands for.
 
     Args:
-        text: a name in `AGENTS`; "preset:" and the name of a preset of `acis train`; or the folder of a run or of a
-            policy, which may have a name before it, as in "mine=runs/one".
+        text: a name in `AGENTS`; that of an agent that comes with the package, such as "leaves-64"; "preset:" and the
+            name of a preset of `acis train`; or the folder of a run or of a policy, which may have a name before it, as
+            in "mine=runs/one".
         trust: whether code in such a folder may run.
 
     Raises:
@@ -102,8 +104,11 @@ def find_agent(text: str, trust: bool = False) -> tuple[str, Contender]:
         return f"preset-{preset}", PresetAgent(preset=preset)
     name, _, place = text.rpartition("=")
     folder = Path(place)
+    if text in bundled_agents() and not folder.is_dir():
+        return text, FolderAgent(BUNDLED / text)
     if not folder.is_dir():
-        raise ValueError(f"agent {text!r}: expected a folder or a name, {unknown_name(text, AGENTS)}")
+        known = [*AGENTS, *bundled_agents()]
+        raise ValueError(f"agent {text!r}: expected a folder or a name, {unknown_name(text, known)}")
     name = name or folder.resolve().name
     if name in AGENTS or Path(name).name != name:
         raise ValueError(f"agent {text!r}: {name!r} must be a new name without slashes, as in mine={place}")

@@ -34,8 +34,9 @@ from agents.evaluation.policy_files import CARD
 from agents.evaluation.rules import candidate_rules, choose_rule, format_rules, measure_rules
 from agents.evaluation.variants import Variant
 from agents.models.agent import Agent
+from agents.models.bundled import bundled_agents
 from agents.models.composition import Composition
-from agents.training.trainer import load_config
+from agents.training.trainer import config_of
 
 Evaluated = tuple[EpisodeSource, dict[str, Any], list[Evaluation]]
 """Scenes, what the report says about them and the agent, and the rows of the table."""
@@ -46,7 +47,8 @@ class Evaluate:
     """Measure an agent on a split, beside the references that say what the numbers mean."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run, or of a policy of another library that agents.evaluation has saved."""
+    """Folder of a run, or of a policy of another library that agents.evaluation has saved; or the name of an agent that
+    comes with the package, such as leaves-64, with --scenes and --out."""
     split: str = "val"
     """Part of the scenes to evaluate on: "train", "val" or "test"."""
     scenes: str | None = None
@@ -83,6 +85,8 @@ class Evaluate:
         """Evaluate, print the table, write the report."""
         check_device(self.device)
         check_at_least(1, self, "num_scenes")
+        if not self.run_folder.exists() and str(self.run_folder) in bundled_agents():
+            self._check_named()
         # A run of ours stays one, whatever lies beside its agent.
         is_policy = (self.run_folder / CARD).exists() and not (self.run_folder / "agent.pt").exists()
         source, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()
@@ -92,9 +96,22 @@ class Evaluate:
         title = f"{about['scenes']}, split {self.split}, {len(evaluations[0].scenes)} scenes"
         print(f"{title}\n\n{format_table(evaluations)}\n\nreport in {out}")
 
+    def _check_named(self) -> None:
+        """Make sure that an agent without a run is given what its run would have said.
+
+        Raises:
+            ValueError: naming the missing arguments.
+        """
+        given = {"--scenes": self.scenes, "--out": self.out}
+        missing = [name for name, value in given.items() if value is None]
+        if missing:
+            raise ValueError(
+                f"{self.run_folder} has no run, whose scenes and folder it could use: give {' and '.join(missing)}"
+            )
+
     def _evaluate_run(self) -> Evaluated:
         agent = Agent.load(self.run_folder, self.device)
-        config = load_config(self.run_folder)
+        config = config_of(agent)
         changes = self._changes(config.env.kwargs.get("scenes"))
         if self.preprocessing is None and "preprocessing" not in config.env.val_kwargs:
             changes["preprocessing"] = agent.preprocessing.name  # whatever the protocol of other scenes says

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,20 +15,13 @@ from acis_env.datasets import PackedScenes, open_scenes
 from acis_env.datasets.registry import protocol_of
 from acis_env.decoder import AutoencoderConfig
 from acis_env.folders import claimed
-from acis_env.networks import TrunkConfig, check_device
+from acis_env.networks import check_device
 from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
 from acis_env.verdict import describe, held_out_scores, weakness
 from acis_env.weights import load_context_network
 from agents.environment import JsonObject
 
 logger = logging.getLogger(__name__)
-
-COMPACT = AutoencoderConfig(
-    decoder_widths=(64, 48, 32, 16),
-    bottleneck_channels=32,
-    encoder=TrunkConfig(widths=(24, 32, 48, 64), features=256, downsample="stride"),
-)
-"""A fraction of the paper's cost per mask, for small pictures and CPUs."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,8 @@ class Pretrain:
     """How pictures become those of that size: "squeeze", "shorter-side", "halve-crop", "tile" or "tile:SCALE"; by
     default as the protocol of the data set says, or "squeeze"."""
     architecture: Literal["compact", "paper"] = "compact"
-    """Widths of the networks: "compact" for small pictures and CPUs, or "paper" (FCN-8s, autoencoder "simple")."""
+    """Widths of the networks: "compact" for CPUs, with more layers for larger pictures, or "paper" (FCN-8s, autoencoder
+    "simple")."""
     latent_size: int = 16
     """Length of an action (decoder only)."""
     state_pyramid: bool = True
@@ -110,14 +104,22 @@ class Pretrain:
 
     def _pretrain_context(self, train: PackedScenes, val: PackedScenes) -> None:
         mean, std = image_statistics(train)
-        config = ContextConfig("unet" if self.architecture == "compact" else "fcn8s", size=self.size)
-        pretrain_context(train, val, replace(config, image_mean=mean, image_std=std), self.config, self.out)
+        statistics: dict[str, Any] = {"image_mean": mean, "image_std": std}
+        if self.architecture == "compact":
+            config = ContextConfig.compact(self.size, **statistics)
+        else:
+            config = ContextConfig("fcn8s", size=self.size, **statistics)
+        pretrain_context(train, val, config, self.config, self.out)
 
     def _pretrain_decoder(self, train: PackedScenes, val: PackedScenes) -> None:
         mean, std = image_statistics(train)
-        base = COMPACT if self.architecture == "compact" else AutoencoderConfig(bottleneck_channels=self.latent_size)
-        base = replace(base, size=self.size, latent_size=self.latent_size, state_pyramid=self.state_pyramid)
-        config = replace(base, image_mean=mean, image_std=std)
+        latent_size = self.latent_size
+        others: dict[str, Any] = {"latent_size": latent_size, "state_pyramid": self.state_pyramid}
+        others |= {"image_mean": mean, "image_std": std}
+        if self.architecture == "compact":
+            config = AutoencoderConfig.compact(self.size, **others)
+        else:
+            config = AutoencoderConfig(size=self.size, bottleneck_channels=latent_size, **others)
         context_network = load_context_network(self.out).to(self.device)
         if context_network.config.size != self.size:
             raise ValueError(

@@ -102,12 +102,10 @@ class SceneSet:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How the networks of a set are made; their architecture is that of the bundled ones."""
+    """How the networks of a set are made; they are compact ones of its size."""
 
     context: PretrainConfig = PretrainConfig(iterations=1000)
     decoder: PretrainConfig = PretrainConfig(iterations=1800, half=True)  # like the bundled one, to compare with
-    template: str = "leaves-64"
-    """Weights whose architecture is taken."""
 
 
 Schedule = Callable[[int], tuple[Stage, ...]]

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from acis_env.context import ContextConfig
 from acis_env.datasets import PackedScenes, open_scenes
+from acis_env.decoder import AutoencoderConfig
 from acis_env.files import write_json
 from acis_env.pretraining import image_statistics, pretrain_autoencoder, pretrain_context
-from acis_env.weights import find_weights, load_autoencoder, load_context_network, load_pretrained
+from acis_env.weights import find_weights, load_autoencoder, load_context_network
 from agents.experiments.methods import Pretraining, SceneSet, Variant
 from agents.experiments.provenance import origin
 from agents.experiments.scenes import scenes_of
@@ -76,7 +78,7 @@ class Networks:
 
     def run(self) -> None:
         """Train the context network, then the decoder."""
-        pretraining, template = self._pretraining, load_pretrained(self.pretraining.template)
+        pretraining = self._pretraining
         size, options = self.scene_set.size, self.scene_set
         train = PackedScenes(open_scenes(options.scenes, "train", size, options.scene_options), size)
         val = PackedScenes(open_scenes(options.scenes, "val", size, options.val_options), size)
@@ -86,13 +88,12 @@ class Networks:
             for name in ("context.safetensors", "context.json"):
                 shutil.copy(find_weights(self.context_from) / name, self.folder)
         elif not (self.folder / "context.done").exists():
-            config = replace(template.context_network.config, size=size, image_mean=mean, image_std=std)
+            config = ContextConfig.compact(size, image_mean=mean, image_std=std)
             pretrain_context(train, val, config, pretraining.context, self.folder)
             (self.folder / "context.done").touch()
         context_network = load_context_network(self.folder)
-        autoencoder = replace(
-            template.autoencoder.config,
-            size=size,
+        autoencoder = AutoencoderConfig.compact(
+            size,
             latent_size=self.scene_set.latent_size,
             image_mean=mean,
             image_std=std,

@@ -23,6 +23,7 @@ from agents.algorithms import Algorithm, Learner, Progress
 from agents.algorithms.actor_critic import ActorCritic
 from agents.algorithms.base import Losses, VectorEnv, core_of
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup
+from agents.environment import EnvConfig
 from agents.evaluation.critics import explained_variance_per_step
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
@@ -380,6 +381,14 @@ def load_config(folder: Path) -> TrainConfig:
         raise ValueError(f"{path}: {EARLIER_VERSION}: train it again with this one, or use that version")
     check_format(values, FORMAT, str(path))
     return train_config_from_dict({name: value for name, value in values.items() if name != "format"}, str(path))
+
+
+def config_of(agent: Agent) -> TrainConfig:
+    """The configuration of the run that `agent` was loaded from; without one, what its file says of its environment."""
+    if agent.folder is not None and (agent.folder / "config.json").is_file():
+        return load_config(agent.folder)
+    kwargs = {"refine": agent.refine, "preprocessing": agent.preprocessing.name}
+    return TrainConfig(EnvConfig("ACIS/Scenes-v0", kwargs))
 
 
 def _names(**arguments: object) -> list[str]:

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from acis_env.datasets import Leaves
 from acis_env.metrics import segmentation_metrics
 from agents.benchmark.cell import Cell, portable
 from agents.benchmark.registry import AGENTS
 from agents.experiments.jobs import run_job
 from agents.experiments.methods import SceneSet
+from agents.models.agent import Agent
 
 
 def results(folder, name):
@@ -89,3 +91,19 @@ def test_a_folder_of_a_run_or_a_policy_is_compared_as_it_is(finished, task_of, t
     assert json.loads(again.result.read_text())["rows"] == json.loads(policy.result.read_text())["rows"]
     with pytest.raises(ValueError, match="if you trust whoever made the folder"):
         Cell(task_of("untrusted"), "untrusted", find_agent(f"policy={policy.folder}")[1]).run()
+
+
+def test_an_agent_that_comes_with_the_package_is_compared_by_its_name(task_of):
+    from agents.benchmark.registry import find_agent
+
+    name, contender = find_agent("leaves-64")
+    cell = Cell(task_of(name), name, contender)
+    run_job(cell)
+    result, agent = json.loads(cell.result.read_text()), Agent.load("leaves-64")
+    scenes = Leaves("test", **task_of().scene_set.val_options)
+    found = [segmentation_metrics(agent.segment(scene.image).label_map, scene.label_map)["sbd"] for scene in scenes]
+    assert name == "leaves-64"
+    assert result["rows"]["agent"]["scenes"]["sbd"] == pytest.approx(found, abs=1e-4)
+    assert np.mean(found) > 0.8
+    with pytest.raises(ValueError, match="the nearest are 'leaves-64'"):
+        find_agent("leaves-46")

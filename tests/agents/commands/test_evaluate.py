@@ -13,6 +13,7 @@ from acis_env import SegmentationVectorEnv
 from acis_env.datasets.preprocessing import Tile
 from agents.evaluation.policy_files import save_program
 from agents.models.agent import Agent
+from agents.models.bundled import BUNDLED
 
 
 def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
@@ -143,6 +144,18 @@ def test_wrong_scenes_and_splits_and_options_are_named(mistake, acis, run, tmp_p
 
 def test_a_folder_that_is_no_run_is_named(mistake, tmp_path):
     assert str(tmp_path / "nowhere") in mistake("evaluate", tmp_path / "nowhere")
+
+
+def test_an_agent_that_comes_with_the_package_has_the_scores_on_its_card_but_needs_scenes_and_a_folder(
+    acis, mistake, tmp_path
+):
+    out = tmp_path / "report"
+    acis("evaluate", "leaves-64", "--scenes", "leaves", "--split", "test", "--num-scenes", 3, "--out", out)
+    found = json.loads((out / "evaluation.json").read_text())["rows"]["agent"]["scenes"]
+    card = json.loads((BUNDLED / "leaves-64" / "card.json").read_text())
+    assert [scene["sbd"] for scene in found] == pytest.approx(card["first_scenes"][:3], abs=0.02)
+    assert "give --out" in mistake("evaluate", "leaves-64", "--scenes", "leaves")
+    assert "give --scenes and --out" in mistake("evaluate", "leaves-64")
 
 
 @pytest.fixture

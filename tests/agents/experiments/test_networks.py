@@ -13,9 +13,9 @@ from agents.experiments.networks import Networks
 from agents.experiments.results import differences
 
 
-def test_the_networks_of_a_set_have_its_size_and_actions_of_its_length(tiny_world, tmp_path):
+def test_the_networks_of_a_set_have_its_size_and_actions_of_its_length(tmp_path):
     short = replace(Pretraining().context, iterations=1, batch_size=2)
-    how = Pretraining(short, short, tiny_world.scene_sets["plants"].weights["standard"])
+    how = Pretraining(short, short)
     two = {"length": 2, "max_cars": 2}
     street = SceneSet("street", "dataset:cars", two, two, size=(32, 64), latent_size=6, is_upright=True)
     job = Networks(tmp_path / "weights", street, "standard", None, how)
@@ -29,15 +29,14 @@ def test_the_networks_of_a_set_have_its_size_and_actions_of_its_length(tiny_worl
     assert differences(job.configuration, other.configuration) == ["size.0 is 32 there and 64 here"]
 
 
-def test_the_networks_of_a_new_set_are_made_and_share_their_context(tiny_world, tmp_path, plants_options):
-    template = tiny_world.scene_sets["plants"].weights["standard"]
+def test_the_networks_of_a_new_set_are_made_and_share_their_context(tmp_path, plants_options):
     plants = SceneSet("plants", "leaves", plants_options, plants_options, size=(32, 32), latent_size=4)
     config = cell_config(
         plants, METHODS["AC-Dice-NoSP"], Scale("any", {"actor-critic": 3}), str(tmp_path / "weights/x-np"), 0
     )
     cell = Cell(tmp_path / "plants/AC/seed-0", plants, "AC", "", "no-pyramid", config, "any")
     short = replace(Pretraining().context, iterations=1, batch_size=2)
-    how = Pretraining(short, short, template)
+    how = Pretraining(short, short)
     first, second = network_stages([cell])
     for job in (*first, *second):
         replace(job, pretraining=how).run()
