@@ -68,8 +68,8 @@ def objective(trial: optuna.Trial, args: Args) -> float:
     )
 
     def prune(iteration: int, metrics: Mapping[str, float]) -> bool:
-        if "val/sbd" not in metrics:
-            return False
+        if "val/sbd" not in metrics or iteration <= args.start_iterations:
+            return False  # all trials are the same until the settings are in use
         trial.report(metrics["val/sbd"], iteration)
         return trial.should_prune() and iteration < config.iterations
 

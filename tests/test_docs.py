@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import tyro
 
@@ -58,10 +60,6 @@ LAUNCHERS = ("acis", ".venv/bin/acis", "agents.commands")
 """Words before the name of a command."""
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 WITH_COMMANDS = [page for page in PAGES if "```bash\n" in (ROOT / page).read_text()]
-IN_ONE_GO = ("docs/environment.md", "docs/data.md", *(page for page in PAGES if page.startswith("docs/tutorials/")))
-"""Pages whose programs need nothing but what `prepare` makes, and run one after the other."""
-NEEDED = {"docs/tutorials/minari.md": "minari"}
-"""Pages whose programs need a library that is not always there."""
 BY_THEIR_OWN_TESTS = {
     "README.md": "README.md",
     "CONTRIBUTING.md": "tests/test_contributing.py",
@@ -70,8 +68,15 @@ BY_THEIR_OWN_TESTS = {
     "docs/plugging_in.md": "tests/test_docs.py",
     "docs/start.md": "tests/test_docs.py",
     "docs/training.md": "tests/test_docs.py",
+    "docs/tutorials/own_data.md": "tests/test_docs.py",
+    "docs/tutorials/sweep.md": "tests/test_docs.py",
 }
-"""Pages whose programs need more, and where the test that runs them is."""
+"""Pages whose programs need or promise more, and where the test that runs them is."""
+TUTORIALS = (page for page in PAGES if page.startswith("docs/tutorials/") and page not in BY_THEIR_OWN_TESTS)
+IN_ONE_GO = ("docs/environment.md", "docs/data.md", *TUTORIALS)
+"""Pages whose programs need nothing but what `prepare` makes, and run one after the other."""
+NEEDED = {"docs/tutorials/minari.md": "minari"}
+"""Pages whose programs need a library that is not always there."""
 OTHER_COMMANDS = ("pip install ", "python3 -m venv ", "examples/bbbc038.sh ", "python -m tests.reliability")
 """Beginnings of lines in shell blocks that no test here reads: installation, a script that `test_examples` runs."""
 
@@ -171,6 +176,44 @@ def test_the_programs_of_a_page_run_one_after_the_other(page, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path)
     run(blocks((ROOT / page).read_text(), "python"), page)
+
+
+def test_the_page_about_own_data_ends_with_an_agent_above_chance_and_masks_of_new_pictures(tmp_path, monkeypatch):
+    coco_mask = pytest.importorskip("pycocotools.mask")
+    monkeypatch.chdir(tmp_path)
+    found = run(blocks((ROOT / "docs" / "tutorials" / "own_data.md").read_text(), "python"), "own_data.md")
+    sbd = {name: row["mean"]["sbd"] for name, row in found["rows"].items()}
+    assert sbd["agent"] > sbd["random actions"] + 0.1
+    assert found["measured"].stats[1] > 0.1  # AP at an IoU of 0.5
+    names = [f"{number:04}" for number in range(100, 106)]
+    label_maps = {name: cv2.imread(f"label-maps/{name}_label.png", cv2.IMREAD_UNCHANGED) for name in names}
+    assert {(labels.shape, labels.dtype.name) for labels in label_maps.values()} == {((64, 64), "uint16")}
+    results = json.loads(Path("new-results.json").read_text())
+    assert {result["image_id"] for result in results} == set(range(100, 106))
+    for name in names:
+        masks = [coco_mask.decode(result["segmentation"]) for result in results if result["image_id"] == int(name)]
+        assert (np.any(masks, axis=0) == (label_maps[name] > 0)).all()
+    assert all(0.5 <= result["score"] <= 1 for result in results)
+    assert len(list(Path("scan-label-maps").glob("*_label.png"))) == 12
+
+
+def test_the_page_about_sweeps_stops_trials_below_the_median_of_whole_ones_and_begins_with_the_preset(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    found = run(blocks((ROOT / "docs" / "tutorials" / "sweep.md").read_text(), "python"), "sweep.md")
+    first, *others = found["study"].trials
+    assert first.params == found["preset"]
+    assert len(others) == 4
+    whole = [first]
+    for trial in others:
+        middle = np.median([other.intermediate_values[4] for other in whole])
+        is_stopped = len(whole) > 1 and trial.intermediate_values[4] < middle
+        assert list(trial.intermediate_values) == ([4] if is_stopped else [4, 6])
+        assert trial.state.name == ("PRUNED" if is_stopped else "COMPLETE")
+        whole += [] if is_stopped else [trial]
+    assert Path("runs/again/found-2/evaluation-test/evaluation.json").is_file()
 
 
 def test_every_page_with_a_program_is_run():
