@@ -29,6 +29,7 @@ IMAGES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp")
 LOSSY = (".jpg", ".jpeg", ".webp")
 """Those of files that may change values, and are no masks."""
 LOSSLESS = ("PNG", "TIFF", "BMP")
+SPLITS = ("train", "val", "test")
 SPLIT_PREFIX = "stage1_"
 """Before the name of a split in the Data Science Bowl."""
 
@@ -104,7 +105,7 @@ def list_masks(
 
 def recognise_masks(root: Path) -> str | None:
     """What `root` is, if it has one of the layouts."""
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         found = _find_split(root, split)
         if found:
             image, masks = found[0].image.relative_to(root), found[0].masks
@@ -126,7 +127,7 @@ class MaskFiles:
 
 
 def find_folders(root: Path) -> list[MaskFiles]:
-    """Images of the layout `<id>/images/*.png` and `<id>/masks/*.png` in `root`, sorted by id.
+    """Images of the layout `<id>/images/*.png` and `<id>/masks/*.png` in `root`, sorted by id; no id names a split.
 
     Raises:
         ValueError: a folder has not one image.
@@ -134,7 +135,7 @@ def find_folders(root: Path) -> list[MaskFiles]:
     found = []
     for name in names_in(root, EXPECTED):
         folder, place = root / name / "images", root / name / "masks"
-        if folder.is_dir():
+        if folder.is_dir() and name.removeprefix(SPLIT_PREFIX) not in SPLITS:
             images = _pictures(folder)
             if len(images) != 1:
                 raise ValueError(f"{folder} must hold one image, found {named(images)}")

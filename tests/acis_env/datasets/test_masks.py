@@ -53,6 +53,17 @@ def test_every_layout_is_recognised(tmp_path, layout):
     assert "images and masks, such as" in recognise_masks(tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["test", "stage1_test"])
+def test_a_split_alone_is_not_taken_for_the_folder_of_an_image(tmp_path, folder):
+    for name in "ab":
+        save(tmp_path / folder / "images" / f"{name}.png", np.zeros((10, 12, 3), np.uint8))
+        save(tmp_path / folder / "masks" / f"{name}.png", square())
+    assert "images and masks, such as" in recognise_masks(tmp_path)
+    assert [scene.name for scene in open_masks(tmp_path, "test")] == ["a", "b"]
+    with pytest.raises(FileNotFoundError, match="split 'train' must be"):
+        open_masks(tmp_path, "train")
+
+
 def test_splits_may_be_folders_inside_of_images_and_masks(tmp_path):
     for split in ("train", "val"):
         save(tmp_path / "images" / split / f"{split}.png", np.zeros((10, 12, 3), np.uint8))
