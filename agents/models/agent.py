@@ -37,7 +37,7 @@ from agents.models.scale import TrainingScale
 from agents.models.segmentation import PictureScale, Segmentation, segment_pictures
 from agents.models.selection import ActionSelection, SelectionConfig
 from agents.models.sharing import SHARED, find_shared, read_shared, upload, write_shared
-from agents.models.visits import visits
+from agents.models.visits import predict
 
 FORMAT = "acis-agent-4"
 """Marks a file as an agent's, and the layout of what is in it."""
@@ -207,7 +207,6 @@ class Agent:
         return segment_pictures(self, [cast("NDArray[np.uint8]", image)], cap, soft, scale, overlap)[0]
 
     @unaffected
-    @torch.no_grad()
     def predict_masks(self, state: EnvState, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
         """Run the deterministic policy on a batch until every termination unit has said stop.
 
@@ -217,24 +216,7 @@ class Agent:
             min_steps: go on for so many masks anyway; `num_masks` still tells where the unit stopped.
         """
         cap = self.max_steps if max_steps is None else max_steps
-        limit = max(cap, min_steps)
-        context, size = state.context, len(state)
-        num_masks = torch.full((size,), cap, device=context.device)
-        stopped = torch.zeros(size, dtype=torch.bool, device=context.device)
-        masks: list[Tensor] = []
-        for t, (visited, out) in enumerate(visits(self.actor, self.decoder, state, self.selection)):
-            if t > 0:
-                masks.append(visited.predicted_mask[:, 0])
-            stops = (out.continue_logit < 0) & ~stopped & (t <= cap)
-            num_masks = torch.where(stops, t, num_masks)
-            stopped |= stops
-            if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
-                break
-        return Prediction(
-            torch.stack(masks, dim=1) if masks else context.new_zeros(size, 0, *context.shape[2:]),
-            num_masks,
-            stopped,
-        )
+        return predict(self.actor, self.decoder, state, self.selection, cap, min_steps)
 
     def save(self, path: str | os.PathLike[str], half: bool = False) -> None:
         """Write the whole agent to one file; an interruption leaves the old one.

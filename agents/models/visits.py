@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from itertools import count
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from acis_env import dynamics
+from acis_env import dynamics, tree
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState
 from acis_env.precision import Precision, autocast
 from agents.models.actor import Actor, ActorOutput
+from agents.models.prediction import Prediction
 from agents.models.selection import ActionSelection
 
 
@@ -29,8 +33,10 @@ def visits(
     state: EnvState,
     selection: ActionSelection | None = None,
     precision: Precision = "float32",
-) -> Iterator[Visit]:
+) -> Generator[Visit, Tensor | None, None]:
     """Let the deterministic policy act from `state` on, in all scenes and without end; the truth is not looked at.
+
+    Indices `[K]` int64 that are sent name the scenes to go on with, of those that are left.
 
     Args:
         actor: the policy.
@@ -50,9 +56,45 @@ def visits(
     while True:
         with autocast(context.device, precision):
             out = actor(conditioning, state.accumulated_mask, memory)
-        yield Visit(state, out)
-        latent = out.mean
+        keep = yield Visit(state, out)
+        latent, memory = out.mean, out.memory
+        if keep is not None:
+            shares = (latent, memory, conditioning, for_critic)
+            latent, memory, conditioning, for_critic = tree.map_tensors(itemgetter(keep), shares)
+            state = state.select(keep)
         with autocast(context.device, precision):
             if selection is not None and for_critic is not None:
                 latent = selection(for_critic, state.conditioning, state.accumulated_mask, latent)
-            state, memory = dynamics.transition(state, latent, decoder), out.memory
+            state = dynamics.transition(state, latent, decoder)
+
+
+@torch.no_grad()
+def predict(
+    actor: Actor, decoder: Decoder, state: EnvState, selection: ActionSelection | None, cap: int, min_steps: int = 0
+) -> Prediction:
+    """Let the deterministic policy act until every termination unit has said stop; see `Agent.predict_masks`.
+
+    Once half of the scenes are done the others go on without them.
+    """
+    context, size, limit = state.context, len(state), max(cap, min_steps)
+    num_masks = torch.full((size,), cap, device=context.device)
+    stopped = torch.zeros(size, dtype=torch.bool, device=context.device)
+    left = torch.arange(size, device=context.device)
+    masks: list[Tensor] = []
+    steps = visits(actor, decoder, state, selection)
+    visited, out = next(steps)
+    for t in count():
+        if t > 0:
+            nothing = context.new_zeros(size, *context.shape[2:])
+            masks.append(nothing.index_copy_(0, left, visited.predicted_mask[:, 0]))
+        stops = left[(out.continue_logit < 0) & ~stopped[left] & (t <= cap)]
+        num_masks[stops], stopped[stops] = t, True
+        if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
+            break
+        keep = None
+        if t >= min_steps and 2 * int(stopped[left].sum()) >= len(left):
+            keep = (~stopped[left]).nonzero()[:, 0]
+            left = left[keep]
+        visited, out = steps.send(keep)
+    found = torch.stack(masks, dim=1) if masks else context.new_zeros(size, 0, *context.shape[2:])
+    return Prediction(found, num_masks, stopped)

@@ -193,6 +193,8 @@ def stop_after():
             self.counts, self.t = torch.as_tensor(counts), 0
 
         def forward(self, features):
+            if len(features) < len(self.counts):  # those that have stopped may be left out
+                self.counts = self.counts[self.counts >= self.t]
             self.t += 1
             return torch.where(self.counts >= self.t, 1.0, -1.0)[: len(features), None]
 
