@@ -15,7 +15,7 @@ from torch import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEVICE_TYPES = ("cpu", "cuda", "mps")
+DEVICE_TYPES = tuple(name for name in ("cpu", "cuda", "mps") if torch.amp.is_autocast_available(name))
 CPU = torch.device("cpu")
 
 _lock = threading.Lock()
@@ -54,7 +54,7 @@ def _is_fresh() -> bool:
         and torch.get_default_dtype() is torch.float32
         and not torch.is_inference_mode_enabled()
         and not any(map(torch.is_autocast_enabled, DEVICE_TYPES))
-        and torch.get_default_device() == CPU
+        and torch.empty(0).device == CPU  # torch 2.4 tells of `with torch.device(...)` by nothing else
     )
 
 

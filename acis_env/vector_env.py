@@ -137,6 +137,7 @@ class SegmentationVectorEnv(SlotAttributes):
             ValueError: an argument is unknown or outside of its range, or a file is damaged.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "rules")}
+        self.closed = True  # there is nothing to close if an argument is refused
         arguments, rules = settle(arguments, rules, protocol_of(scenes))
         self.arguments = arguments | rules
         check_arguments(arguments)
@@ -168,6 +169,7 @@ class SegmentationVectorEnv(SlotAttributes):
         self._autoreset = Autoreset(self.autoreset_mode, num_envs)
         self._slots = Slots(self.samplers, self._autoreset, self.observer, self.device)
         self._actions = ActionReader(num_envs, length, stops, self.device)
+        self.closed = False
 
     # The batched spaces of many large pictures take seconds and gigabytes, and stepping does not need them.
 

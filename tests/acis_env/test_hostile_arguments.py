@@ -51,3 +51,21 @@ def test_every_option_of_the_cars(name):
 def test_every_change_of_an_augmentation(name):
     for value in HOSTILE:
         assert_explained(augmentation={name: value})
+
+
+def test_an_environment_whose_arguments_are_refused_can_be_closed_as_gymnasium_1_1_does_when_it_is_collected():
+    made = []
+
+    class Kept(SegmentationVectorEnv):
+        def __init__(self, *args, **kwargs):
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    with pytest.raises(ValueError, match="num_envs must be"):
+        Kept(0, scenes="leaves", weights="leaves-64")
+    assert made[0].closed
+    made[0].close()
+    whole = Kept(1, scenes="leaves", weights="leaves-64")
+    assert not whole.closed
+    whole.close()
+    assert whole.closed
