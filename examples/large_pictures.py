@@ -32,6 +32,8 @@ COINS, RADII = 60, (16, 40)
 """Coins in a picture of 1000x1000, and the range of their radii in px."""
 SCALE, WINDOW = 0.5, 128
 """Half of the picture's scale, at which a window of so many pixels fills the networks' 64x64."""
+OVERLAP = 0.4
+"""Share of a window that it has in common with the next, so that some window shows most coins whole."""
 CROPS = {"crop": "random", "crop_size": WINDOW, "min_instances": 0, "max_instances": 8, "min_area": 60}
 
 
@@ -122,9 +124,9 @@ def main(args: Args) -> None:
         half = WINDOW // 2
         picture, label_map = draw(seed, args.side + half, margin=half)
         start = time.process_time()
-        result = agent.segment(picture[: args.side, : args.side], scale=SCALE)
+        result = agent.segment(picture[: args.side, : args.side], scale=SCALE, overlap=OVERLAP)
         seconds = time.process_time() - start
-        moved = agent.segment(picture[half:, half:], scale=SCALE)
+        moved = agent.segment(picture[half:, half:], scale=SCALE, overlap=OVERLAP)
         sbd = segmentation_metrics(result.label_map, label_map[: args.side, : args.side].astype(np.int32))["sbd"]
         print(f"{seed} | {sbd:.3f} | {len(result.order)} of {count(args.side)} | {len(moved.order)} | {seconds:.1f}")
         shown = overlay(picture[: args.side, : args.side].transpose(2, 0, 1), result.label_map)

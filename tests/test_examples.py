@@ -288,7 +288,9 @@ def test_a_pruned_trial_stops_at_the_first_evaluation_with_its_settings_and_can_
     assert list(trial.intermediate_values) == [trainer.iteration]
 
 
-@pytest.mark.parametrize("name", ["bbbc038", "cars_weights", "leaves_weights"])
+@pytest.mark.parametrize(
+    "name", ["bbbc038", "cars_weights", "leaves_weights", "leaves_224_weights", "nuclei_224_weights"]
+)
 def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_path, monkeypatch):
     recorder, calls = tmp_path / "acis", tmp_path / "calls"
     recorder.write_text(
@@ -296,7 +298,7 @@ def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_
     )
     recorder.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    folders = ["data", "out"] if name == "bbbc038" else ["out"]
+    folders = ["data", "out"] if name in ("bbbc038", "nuclei_224_weights") else ["out"]
     subprocess.run(["bash", str(ROOT / "examples" / f"{name}.sh"), *folders], cwd=tmp_path, check=True, timeout=60)
     called, understood = [json.loads(line) for line in calls.read_text().splitlines()], []
     for command in (Pretrain, Train, Evaluate):
@@ -318,4 +320,6 @@ def test_every_example_is_run():
         *("quickstart_seeds", "train"),
     }
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
-    assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {"bbbc038", "cars_weights", "leaves_weights"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {
+        *("bbbc038", "cars_weights", "leaves_224_weights", "leaves_weights", "nuclei_224_weights"),
+    }

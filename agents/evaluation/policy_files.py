@@ -64,7 +64,8 @@ def save_program(
         example_observation: a batch of at least two, as the environment gives it.
 
     Raises:
-        ValueError: the arguments cannot be written as JSON.
+        ValueError: the arguments cannot be written as JSON, or this torch is too old: it saves programs as pickles,
+            which `load_policy` refuses.
     """
     card = {"kind": "program", "arguments": _plain(arguments)}
     batch = torch.export.Dim("batch", min=1)
@@ -73,11 +74,16 @@ def save_program(
     else:
         shapes = ({name: {0: batch} for name in example_observation},)
     program = torch.export.export(network.eval(), (example_observation,), dynamic_shapes=shapes)
+    stream = io.BytesIO()
+    torch.export.save(program, stream)
+    content = stream.getvalue()
+    try:
+        _refuse_pickles(content)
+    except _PickleError as error:
+        raise ValueError(f"torch {torch.__version__} saves {error}, which load_policy refuses: update torch") from error
     folder.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    torch.export.save(program, content)
     with replacing(folder / "policy.pt2") as unfinished:
-        unfinished.write_bytes(content.getvalue())
+        unfinished.write_bytes(content)
     write_json(folder / CARD, card)
 
 
@@ -142,7 +148,7 @@ def _load_program(card: Mapping[str, Any], folder: Path, device: str) -> Policy:
         _refuse_pickles(content)
         module = torch.export.load(io.BytesIO(content)).module()
     except Exception as error:  # damaged files raise errors of many kinds
-        reason = str(error) if isinstance(error, _PickleError) else type(error).__name__
+        reason = f"it holds {error}" if isinstance(error, _PickleError) else type(error).__name__
         raise ValueError(f"{file}: not a whole program ({reason})") from error
     return ProgramPolicy(module, device)
 
@@ -160,15 +166,15 @@ def _refuse_pickles(content: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
         if not any(name.endswith("/archive_format") for name in names):
-            raise _PickleError("an archive of an earlier version of torch, which are pickles")
+            raise _PickleError("pickles, as earlier versions of torch do")
         for name in names:
             part = name.split("/", 1)[-1]
             if part.startswith(("data/aotinductor/", "data/constants/custom_obj", "data/constants/opaque_obj")):
-                raise _PickleError(f"{name} is code or an object, where only tensors are expected")
+                raise _PickleError(f"{name}, which is code or an object, where only tensors are expected")
             if part.endswith("_config.json"):
                 tensors = parse_json(archive.read(name), name).get("config", {})
                 if any(tensor.get("use_pickle", True) for tensor in tensors.values()):
-                    raise _PickleError(f"{name} names a pickle, where only tensors are expected")
+                    raise _PickleError(f"{name}, which names a pickle, where only tensors are expected")
             elif part.endswith(".pt") and archive.getinfo(name).file_size:
                 torch.load(io.BytesIO(archive.read(name)), weights_only=True)
 

@@ -20,6 +20,7 @@ from acis_env.weights import Pretrained, save_weights
 from agents.algorithms import ActorCriticConfig, BaselineConfig, Learner, LearnerConfig, Progress
 from agents.algorithms.rollout import split_episodes
 from agents.environment import EnvConfig
+from agents.evaluation import policy_files
 from agents.models.actor import ActorConfig
 from agents.models.agent import Agent
 from agents.models.critic import CriticConfig
@@ -181,6 +182,14 @@ def at():
 def agent(make_algorithm, baseline, tiny):
     """An untrained agent with a lively actor."""
     return Agent(make_algorithm(baseline).learner.actor.requires_grad_(False), tiny, max_steps=6)
+
+
+@pytest.fixture
+def save_program():
+    """The function of that name, where this torch saves programs without pickles."""
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8):
+        pytest.skip("torch 2.7 and earlier save programs as pickles")
+    return policy_files.save_program
 
 
 @pytest.fixture

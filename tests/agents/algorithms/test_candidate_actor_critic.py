@@ -72,8 +72,8 @@ def test_actor_and_critic_learn_on_a_few_plants_also_from_a_reward_without_a_gra
     returns = torch.stack([step["rollout/return"] for step in losses])
     spread = torch.stack([step["critic/explained_spread"] for step in losses])
     assert returns[-10:].mean() > returns[:10].mean() + 0.1
-    assert spread[0] < 0.1
-    assert spread[2:15].mean() > 0.3  # later on the three plants leave little between candidates to explain
+    # Later on the three plants leave little between candidates to explain.
+    assert spread[2:15].mean() > max(spread[0] + 0.1, 0.5)
 
 
 def test_the_actor_stays_where_all_candidates_are_worth_the_same(make_algorithm, make_env, at):

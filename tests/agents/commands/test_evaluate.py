@@ -11,7 +11,6 @@ from PIL import Image
 
 from acis_env import SegmentationVectorEnv
 from acis_env.datasets.preprocessing import Tile
-from agents.evaluation.policy_files import save_program
 from agents.models.agent import Agent
 from agents.models.bundled import BUNDLED
 
@@ -70,7 +69,7 @@ def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that
         assert about["config"]["env"]["kwargs"]["refine"] is True
 
 
-def test_a_policy_of_another_library_is_evaluated_as_a_run_is_once_it_is_trusted(acis, mistake, tmp_path):
+def test_a_policy_of_another_library_is_evaluated_as_a_run_is_once_it_is_trusted(acis, mistake, save_program, tmp_path):
     env = SegmentationVectorEnv(2, scenes="leaves", weights="leaves-64", obs="coarse")
     network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())
     save_program(tmp_path, network, env.arguments, env.reset(seed=0)[0])
@@ -92,7 +91,7 @@ def test_a_card_of_a_policy_beside_an_agent_of_ours_changes_nothing(acis, run, t
 
 
 @pytest.mark.parametrize("arguments", [{}, {"scenes": "leaves"}, {"weights": "leaves-64"}, {"weights": 3, "scenes": 4}])
-def test_a_policy_must_name_its_scenes_and_weights(mistake, tmp_path, arguments):
+def test_a_policy_must_name_its_scenes_and_weights(mistake, save_program, tmp_path, arguments):
     env = SegmentationVectorEnv(2, scenes="leaves", weights="leaves-64", obs="coarse")
     network = torch.nn.Sequential(torch.nn.Linear(208, 16), torch.nn.Tanh())
     save_program(tmp_path, network, arguments, env.reset(seed=0)[0])

@@ -1,5 +1,6 @@
 """Whatever is written on the command line or into a file of settings, `acis` ends with a line and never a traceback."""
 
+import importlib.util
 import io
 import json
 import shutil
@@ -149,7 +150,8 @@ def _no_work(monkeypatch, tmp_path):
     monkeypatch.setattr(Pretrain, "_judge", lambda *_: None)
     monkeypatch.setattr("agents.commands.reproduce.run_cells", lambda *_: [])
     monkeypatch.setattr("agents.commands.benchmark.run_stages", lambda *_: [])
-    monkeypatch.setattr("agents.watch.server.make_server", lambda _: SimpleNamespace(run=lambda **_: None))
+    if importlib.util.find_spec("uvicorn"):
+        monkeypatch.setattr("agents.watch.server.make_server", lambda _: SimpleNamespace(run=lambda **_: None))
     monkeypatch.setattr("agents.commands.evaluate.compare", lambda *_, **__: pytest.skip("went too far"))
     monkeypatch.setattr(Quickstart, "run", lambda self: self._config())
 

@@ -141,7 +141,7 @@ def test_an_output_folder_that_is_a_file_is_named(mistake, agent_folder, picture
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_a_mistake(mistake, agent_folder, picture, tmp_path):
     arguments = ["segment", picture, "--agent", agent_folder, "--out", tmp_path / "out", "--device", "cuda"]
-    assert "CUDA" in mistake(*arguments)
+    assert "device 'cuda': " in mistake(*arguments)
 
 
 def test_folders_and_patterns_stand_for_the_images_in_them(acis, mistake, agent_folder, picture, tmp_path):

@@ -26,8 +26,8 @@ def test_what_cannot_be_served_is_refused(options, error, message):
 
 
 def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch, capsys):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name))
+    find, missing = importlib.util.find_spec, ("starlette", "uvicorn")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find(name))
     with pytest.raises(SystemExit):
         main(["watch"])
-    assert capsys.readouterr().err == "acis: acis watch needs uvicorn: pip install 'acis-env[watch]'\n"
+    assert capsys.readouterr().err == "acis: acis watch needs starlette and uvicorn: pip install 'acis-env[watch]'\n"

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from acis_env import SegmentationVectorEnv
+from agents.evaluation import policy_files
 from agents.evaluation.policies import evaluate_policy
-from agents.evaluation.policy_files import CARD, load_policy, save_program, save_sb3
+from agents.evaluation.policy_files import CARD, load_policy, save_sb3
 
 LEAVES = {"scenes": "leaves", "weights": "leaves-64", "scene_options": {"length": 5, "max_leaves": 4}}
 
@@ -44,7 +45,7 @@ class Planes(nn.Module):
 
 
 @pytest.mark.parametrize(("kind", "network"), [("coarse", Coarse()), ("dict", Planes())])
-def test_a_program_acts_as_the_network_it_was_made_from(tmp_path, kind, network):
+def test_a_program_acts_as_the_network_it_was_made_from(save_program, tmp_path, kind, network):
     env = SegmentationVectorEnv(3, obs=kind, **LEAVES)
     observations, _ = env.reset(seed=0)
     save_program(tmp_path, network, env.arguments, observations)
@@ -142,22 +143,24 @@ def test_a_damaged_model_is_named(tmp_path):
         load_policy(tmp_path, trust=True)
 
 
-def save_coarse(folder):
+@pytest.fixture
+def program(save_program, tmp_path):
+    """Files in the archive of a program that is saved in `tmp_path`."""
     env = SegmentationVectorEnv(2, obs="coarse", **LEAVES)
-    save_program(folder, Coarse(), env.arguments, env.reset(seed=0)[0])
-    with zipfile.ZipFile(folder / "policy.pt2") as archive:
+    save_program(tmp_path, Coarse(), env.arguments, env.reset(seed=0)[0])
+    with zipfile.ZipFile(tmp_path / "policy.pt2") as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
+@pytest.mark.usefixtures("program")
 def test_a_program_runs_only_where_it_is_trusted(tmp_path):
-    save_coarse(tmp_path)
     with pytest.raises(ValueError, match=r"is code, on this machine: .*--trust \(in Python trust=True\)"):
         load_policy(tmp_path)
 
 
 @pytest.mark.parametrize("where", ["inputs", "weights", "objects", "earlier version"])
-def test_a_trusted_program_is_no_way_in_for_pickles(tmp_path, where):
-    files, ran = save_coarse(tmp_path), tmp_path / "ran"
+def test_a_trusted_program_is_no_way_in_for_pickles(program, tmp_path, where):
+    files, ran = program, tmp_path / "ran"
     content = io.BytesIO()
     torch.save(Touch(ran), content)
     names = {
@@ -181,7 +184,19 @@ def test_a_trusted_program_is_no_way_in_for_pickles(tmp_path, where):
     assert not ran.exists()
 
 
-def test_arguments_that_are_objects_cannot_be_saved_and_leave_nothing(tmp_path):
+def test_a_torch_that_saves_pickles_is_named_and_nothing_is_written(monkeypatch, tmp_path):
+    def save(program, stream):
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("serialized_exported_program.json", b"{}")
+
+    monkeypatch.setattr(torch.export, "save", save)
+    env = SegmentationVectorEnv(2, obs="coarse", **LEAVES)
+    with pytest.raises(ValueError, match=r"^torch \S+ saves pickles, .*, which load_policy refuses: update torch$"):
+        policy_files.save_program(tmp_path / "out", Coarse(), env.arguments, env.reset(seed=0)[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_arguments_that_are_objects_cannot_be_saved_and_leave_nothing(save_program, tmp_path):
     env = SegmentationVectorEnv(2, obs="coarse", **LEAVES)
     observations, _ = env.reset(seed=0)
     with pytest.raises(ValueError, match="name scenes and weights by path"):
