@@ -275,6 +275,7 @@ small 11 to 19. Older cores took three times that at quick. smoke: to see that a
 
 LEAVES, CARS = PREFIX + "leaves", PREFIX + "cars"
 _CROWD = {"min_leaves": 7, "max_leaves": 12}
+_LARGE = {"min_leaves": 2, "max_leaves": 20}  # as in the plants of CVPPP's A1
 
 
 def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[str, SceneSet]:
@@ -287,6 +288,8 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
     bundled: dict[Variant, str] = {"standard": "leaves-64"}
     leaves = SceneSet("leaves", LEAVES, split="test", weights=bundled, label_order=HEIGHT)
     crowded = replace(leaves, name="leaves-crowded", scene_options=_CROWD, val_options=_CROWD, whole=leaves)
+    large = replace(leaves, name="leaves-224", scene_options=_LARGE, val_options=_LARGE, size=(224, 224))
+    large = replace(large, weights={"standard": "leaves-224"})
     cars = SceneSet(
         "cars",
         CARS,
@@ -297,7 +300,7 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
         latent_size=32,
         is_upright=True,
     )
-    sets = [leaves, crowded, cars]
+    sets = [leaves, crowded, large, cars]
     if bbbc038 is not None:
         train, val = ({**CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
         sets.append(SceneSet("bbbc038", str(bbbc038), train, val))
