@@ -88,6 +88,7 @@ def test_a_workflow_calls_only_what_is_there(workflow):
 def test_the_workflows_run_the_projects_own_checks_and_nightly_the_cards():
     commands = {path.stem: [step["run"] for step in steps(path) if "run" in step] for path in WORKFLOWS}
     assert ".ci/run" in commands["tests"]
+    assert ".ci/oldest" in commands["tests"]
     assert any("test_bundled.py" in command for command in commands["nightly"])
 
 
