@@ -9,7 +9,9 @@ from agents.commands.reproduce import Reproduce
 
 
 def test_unknown_names_are_listed_with_what_there_is(tmp_path):
-    with pytest.raises(ValueError, match="unknown set 'leafs': expected one of leaves, cars, leaves-crowded"):
+    with pytest.raises(
+        ValueError, match="unknown set 'leafs': expected one of leaves, leaves-224, cars, leaves-crowded"
+    ):
         Reproduce(sets=("leafs",), out=tmp_path).run()
     with pytest.raises(ValueError, match="unknown method 'BL-Dise': expected one of BL-Dice, "):
         Reproduce(methods=("BL-Dise",), out=tmp_path).run()

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import struct
+import time
 from dataclasses import replace
 
 import pytest
@@ -84,9 +85,19 @@ def wandb_records(path):
             record = b""
 
 
+def finished_records(path):
+    """All records, once the last is there: another process writes them, and may come later than the end of the run."""
+    for _ in range(300):
+        records = list(wandb_records(path))
+        if any(record.HasField("exit") for record in records):
+            return records
+        time.sleep(0.1)
+    raise TimeoutError(f"{path} has no end")
+
+
 def wandb_run(path):
     """Id, configuration, history by iteration, and summary of an offline run."""
-    records = list(wandb_records(path))
+    records = finished_records(path)
     (begun,) = (record.run for record in records if record.HasField("run"))
     config = {update.key: json.loads(update.value_json) for update in begun.config.update}
     history, summary = {}, {}
