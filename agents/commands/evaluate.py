@@ -34,7 +34,6 @@ from agents.evaluation.policy_files import CARD
 from agents.evaluation.rules import candidate_rules, choose_rule, format_rules, measure_rules
 from agents.evaluation.variants import Variant
 from agents.models.agent import Agent
-from agents.models.bundled import bundled_agents
 from agents.models.composition import Composition
 from agents.training.trainer import config_of
 
@@ -85,8 +84,6 @@ class Evaluate:
         """Evaluate, print the table, write the report."""
         check_device(self.device)
         check_at_least(1, self, "num_scenes")
-        if not self.run_folder.exists() and str(self.run_folder) in bundled_agents():
-            self._check_named()
         # A run of ours stays one, whatever lies beside its agent.
         is_policy = (self.run_folder / CARD).exists() and not (self.run_folder / "agent.pt").exists()
         source, about, evaluations = self._evaluate_policy() if is_policy else self._evaluate_run()
@@ -112,6 +109,8 @@ class Evaluate:
     def _evaluate_run(self) -> Evaluated:
         agent = Agent.load(self.run_folder, self.device)
         config = config_of(agent)
+        if agent.folder is None or not (agent.folder / "config.json").is_file():
+            self._check_named()
         changes = self._changes(config.env.kwargs.get("scenes"))
         if self.preprocessing is None and "preprocessing" not in config.env.val_kwargs:
             changes["preprocessing"] = agent.preprocessing.name  # whatever the protocol of other scenes says

@@ -155,6 +155,9 @@ def test_an_agent_that_comes_with_the_package_has_the_scores_on_its_card_but_nee
     assert [scene["sbd"] for scene in found] == pytest.approx(card["first_scenes"][:3], abs=0.02)
     assert "give --out" in mistake("evaluate", "leaves-64", "--scenes", "leaves")
     assert "give --scenes and --out" in mistake("evaluate", "leaves-64")
+    (tmp_path / "alone").mkdir()
+    shutil.copy(BUNDLED / "leaves-64" / "agent.pt", tmp_path / "alone")
+    assert f"{tmp_path / 'alone'} has no run" in mistake("evaluate", tmp_path / "alone")
 
 
 @pytest.fixture
