@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Make the bundled weights again: examples/nuclei_224_weights.sh DATA OUT. The card beside the weights has times and scores.
+# Make networks of the paper's size for nuclei: examples/nuclei_224_weights.sh DATA OUT. No such weights are bundled.
 # DATA holds train/ and val/ with <id>_rgb.png and <id>_label.png (BBBC038, 256x256 to 360x360, CC0).
 set -euo pipefail
 data=${1:?usage: $0 DATA OUT}
 out=${2:?usage: $0 DATA OUT}
-export OMP_NUM_THREADS=1 # the published weights come from one thread
+export OMP_NUM_THREADS=1
 
 crops() { # square crops of 128 to 256 px with 2 to 21 nuclei; $1 per image
     echo "{\"crop\": \"random\", \"crop_size\": [128, 256], \"crops_per_image\": $1, \"min_instances\": 2," \

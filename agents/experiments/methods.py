@@ -288,8 +288,14 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
     bundled: dict[Variant, str] = {"standard": "leaves-64"}
     leaves = SceneSet("leaves", LEAVES, split="test", weights=bundled, label_order=HEIGHT)
     crowded = replace(leaves, name="leaves-crowded", scene_options=_CROWD, val_options=_CROWD, whole=leaves)
-    large = replace(leaves, name="leaves-224", scene_options=_LARGE, val_options=_LARGE, size=(224, 224))
-    large = replace(large, weights={"standard": "leaves-224"})
+    large = replace(
+        leaves,
+        name="leaves-224",
+        scene_options=_LARGE,
+        val_options=_LARGE,
+        weights={"standard": "leaves-224"},
+        size=(224, 224),
+    )
     cars = SceneSet(
         "cars",
         CARS,

@@ -76,7 +76,7 @@ def predict(
 
     Once half of the scenes are done the others go on without them.
     """
-    context, size, limit = state.context, len(state), max(cap, min_steps)
+    context, size = state.context, len(state)
     num_masks = torch.full((size,), cap, device=context.device)
     stopped = torch.zeros(size, dtype=torch.bool, device=context.device)
     left = torch.arange(size, device=context.device)
@@ -87,14 +87,17 @@ def predict(
         if t > 0:
             nothing = context.new_zeros(size, *context.shape[2:])
             masks.append(nothing.index_copy_(0, left, visited.predicted_mask[:, 0]))
-        stops = left[(out.continue_logit < 0) & ~stopped[left] & (t <= cap)]
-        num_masks[stops], stopped[stops] = t, True
-        if t == limit or (t >= min_steps and (t >= cap or bool(stopped.all()))):
-            break
+        stops = (out.continue_logit < 0) & ~stopped[left] & (t <= cap)
+        num_masks[left] = torch.where(stops, t, num_masks[left])
+        stopped[left] |= stops
         keep = None
-        if t >= min_steps and 2 * int(stopped[left].sum()) >= len(left):
-            keep = (~stopped[left]).nonzero()[:, 0]
-            left = left[keep]
+        if t >= min_steps:
+            going_on = size - int(stopped.sum())  # the one number a step that the host waits for
+            if t >= cap or going_on == 0:
+                break
+            if 2 * going_on <= len(left):
+                keep = (~stopped[left]).nonzero()[:, 0]
+                left = left[keep]
         visited, out = steps.send(keep)
     found = torch.stack(masks, dim=1) if masks else context.new_zeros(size, 0, *context.shape[2:])
     return Prediction(found, num_masks, stopped)
