@@ -33,6 +33,8 @@ WHOLE = {"max_instances": 21}
 """Options of the protocol "whole"."""
 CROPS = {"crop": "random", "crop_size": [64, 160], "min_instances": 2, "max_instances": 10, "min_area": 30}
 """Options of the protocol "crops"."""
+LARGE_CROPS = {**CROPS, "crop_size": [128, 256], "max_instances": 21}
+"""Options of crops for networks of 224x224."""
 CROPS_PER_IMAGE = {"train": 8, "val": 4}
 
 _log = logging.getLogger(__name__)

@@ -11,10 +11,8 @@ from acis_env.datasets.registry import DATASETS, PREFIX
 from agents.experiments.methods import SceneSet, scene_sets
 from agents.models.composition import Composition
 
-NUCLEI = "bbbc038"
-"""Set whose scenes are in the folder that `roots` names."""
-NUCLEI_WEIGHTS = "nuclei-64"
-"""Bundled networks, trained on the training scenes of that set."""
+NUCLEI = {"bbbc038": "nuclei-64", "bbbc038-224": "nuclei-224"}
+"""The sets whose scenes are in a folder that `roots` names, and bundled networks trained on their training scenes."""
 
 
 def find_set(
@@ -54,10 +52,10 @@ def _distance(name: str, fill: Mapping[str, str], default: float) -> float:
 
 def _find(name: str, roots: Mapping[str, str]) -> SceneSet:
     root = roots.get(name)
-    if name == NUCLEI:
+    if name in NUCLEI:
         if root is None:
             raise ValueError(f"set {name!r}: expected its folder, with subfolders train and val: --roots {name}=FOLDER")
-        return replace(scene_sets(Path(root))[NUCLEI], weights={"standard": NUCLEI_WEIGHTS})
+        return replace(scene_sets(Path(root))[name], weights={"standard": NUCLEI[name]})
     if name in scene_sets():
         return scene_sets()[name]
     if name in DATASETS:
@@ -66,7 +64,7 @@ def _find(name: str, roots: Mapping[str, str]) -> SceneSet:
         return SceneSet(name, PREFIX + name, options, options, env=environment)
     if Path(name).is_dir():
         return SceneSet(Path(name).resolve().name, str(Path(name).resolve()))
-    known = nearest_first(name, {*scene_sets(), NUCLEI, *DATASETS})
+    known = nearest_first(name, {*scene_sets(), *NUCLEI, *DATASETS})
     raise ValueError(f"set {name!r}: expected a folder or one of {', '.join(known)}")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from acis_env.datasets.bbbc038 import CROPS, CROPS_PER_IMAGE, SPLITS
+from acis_env.datasets.bbbc038 import CROPS, CROPS_PER_IMAGE, LARGE_CROPS, SPLITS
 from acis_env.datasets.folder_files import find_pairs
 from acis_env.datasets.registry import PREFIX
 from acis_env.pretraining import PretrainConfig
@@ -309,7 +309,12 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
     sets = [leaves, crowded, large, cars]
     if bbbc038 is not None:
         train, val = ({**CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
-        sets.append(SceneSet("bbbc038", str(bbbc038), train, val))
+        nuclei = SceneSet("bbbc038", str(bbbc038), train, val)
+        train, val = ({**LARGE_CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
+        sets += [
+            nuclei,
+            SceneSet("bbbc038-224", str(bbbc038), train, val, "val", {"standard": "nuclei-224"}, size=(224, 224)),
+        ]
     if scenes is not None:
         sets.append(SceneSet(scenes.resolve().name, str(scenes)))
     return {scene_set.name: scene_set for scene_set in sets}
