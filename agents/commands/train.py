@@ -21,6 +21,7 @@ from agents.training.config import TrainConfig, main_stage, with_length
 from agents.training.presets import PRESETS
 from agents.training.tracking import TrackerName, check_tracker, tracked
 from agents.training.trainer import Trainer, load_config
+from agents.training.warm_start import start_from, weights_of
 
 if TYPE_CHECKING:
     Preset = TrainConfig
@@ -58,6 +59,9 @@ class Train:
     proportion to it. None: as in the preset."""
     out: Path | None = None
     """Folder of the run; by default a new one, runs/TIME-ALGORITHM-seed-SEED."""
+    start_from: str | None = None
+    """Begin with the actor of this agent, to go on with other scenes, say: the folder of a run, or the name of an agent
+    that comes with the package. Its networks around the actions come with it; critic and optimisers are new."""
     resume: Path | None = None
     """Continue the run in this folder from its last checkpoint."""
     extend: int | None = None
@@ -122,6 +126,8 @@ class Train:
         with join_group(config.device) as group, self._folder(config, group) as folder:
             if self.resume is None:
                 trainer = Trainer(config, folder, group=group, accept_weak_weights=self.accept_weak_weights)
+                if self.start_from is not None:
+                    start_from(trainer.learner, self.start_from)
             else:
                 root = None if self.root is None else str(self.root)
                 settings = (self.allow_changes, self.scenes, self.weights, root)
@@ -157,7 +163,7 @@ class Train:
             "scenes": self.scenes,
             "scene_options": self.scene_options,
             "root": root,
-            "weights": self.weights,
+            "weights": self.weights if self.start_from is None else self.weights or weights_of(self.start_from),
         }
         changes = {name: value for name, value in named.items() if value is not None} | (self.env_options or {})
         env: EnvConfig = self.config.env.having(**changes)

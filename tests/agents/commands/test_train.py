@@ -56,6 +56,31 @@ def test_a_run_is_resumed_by_its_folder_alone(acis, run):
     assert (run.folder / "checkpoint.pt").read_bytes() == before
 
 
+def test_a_training_starts_from_the_actor_of_an_agent_and_its_networks(train_arguments, acis, run, tmp_path):
+    still = ["--learner.termination-learning-rate", 0]
+    still += [word for number in range(2) for word in (f"--stages.{number}.algorithm.learning-rate", 0)]
+    arguments = train_arguments(run.weights, tmp_path / "other")
+    place = arguments.index("--weights")
+    acis(*arguments[:place], "--start-from", run.folder, *arguments[place + 2 :], *still, "--seed", 5)
+    assert load_config(tmp_path / "other").env.kwargs["weights"] == str(run.weights)
+    one, other = (load_checkpoint(folder / "agent.pt")["actor"] for folder in (run.folder, tmp_path / "other"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_training_cannot_start_from_an_agent_of_another_kind(train_arguments, mistake, run, tmp_path):
+    arguments = train_arguments(run.weights, tmp_path / "other")
+    assert "memory_size=256" in mistake(*arguments, "--start-from", "leaves-64")
+    compact = ["--learner.actor.memory-size", 256, "--learner.actor.hidden", 256]
+    message = mistake(*arguments, *compact, "--start-from", "leaves-64")
+    assert "--start-from leaves-64: its decoder is not that of this training" in message
+    nowhere = [*arguments[: arguments.index("--weights")], "--start-from", "leaves-65"]
+    assert "leaves-65" in mistake(*nowhere)
+    agent = shutil.copy(run.folder / "agent.pt", tmp_path / "agent.pt")
+    nowhere[-1] = agent
+    assert "is not the folder of a run: name the networks" in mistake(*nowhere)
+    assert not (tmp_path / "other").exists()
+
+
 def test_wrong_weights_are_named(train_arguments, mistake, run, tmp_path):
     message = mistake(*train_arguments(tmp_path / "nowhere", tmp_path / "run"))
     assert str(tmp_path / "nowhere") in message
