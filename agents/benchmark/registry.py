@@ -11,21 +11,14 @@ from agents.benchmark.folder import FolderAgent
 from agents.benchmark.method import MethodAgent, PresetAgent
 from agents.benchmark.references import Reference, random_actions, random_codes, reconstruction
 from agents.benchmark.sb3 import SB3Agent
-from agents.benchmark.yardstick import Yardstick, components, watershed
+from agents.benchmark.yardstick import Yardstick
+from agents.evaluation.classical import COMPONENTS, WATERSHED
 from agents.experiments.methods import METHODS
 from agents.models.bundled import BUNDLED, bundled_agents
 from agents.training.presets import PRESETS
 
 PRESET = "preset:"
 """Stands before the name of a preset of `acis train`."""
-
-_AREAS = (0, 4, 8, 16, 24, 32)
-_GRID = {
-    "sigma": (0, 0.5, 1, 1.5, 2, 3),
-    "distance": (1, 2, 3, 4, 5, 7),
-    "height": (0.5, 1, 1.5, 2, 3, 4, 5),
-    "area": _AREAS,
-}
 
 AGENTS: dict[str, Contender] = {
     "random-actions": Reference(
@@ -34,15 +27,8 @@ AGENTS: dict[str, Contender] = {
         "true count",
     ),
     "random-codes": Reference("codes drawn from the decoder's prior, a random number of them", random_codes, "random"),
-    "foreground-components": Yardstick(
-        "connected components of the predicted foreground", components, {"area": _AREAS}, {"area": 8}
-    ),
-    "watershed": Yardstick(
-        "watershed on the smoothed distance transform of the predicted foreground",
-        watershed,
-        _GRID,
-        {"sigma": 1, "distance": 3, "height": 1, "area": 8},
-    ),
+    "foreground-components": Yardstick(COMPONENTS),
+    "watershed": Yardstick(WATERSHED),
     "sb3-ppo": SB3Agent(
         "PPO of Stable-Baselines3 on coarse observations",
         sb3_ppo.PPOSettings(),

@@ -29,6 +29,7 @@ from agents.evaluation import (
     policy_segmenter,
     write_report,
 )
+from agents.evaluation.classical import WATERSHED, is_available, tune
 from agents.evaluation.evaluation import Foreground
 from agents.evaluation.policy_files import CARD
 from agents.evaluation.rules import candidate_rules, choose_rule, format_rules, measure_rules
@@ -115,8 +116,10 @@ class Evaluate:
         if self.preprocessing is None and "preprocessing" not in config.env.val_kwargs:
             changes["preprocessing"] = agent.preprocessing.name  # whatever the protocol of other scenes says
         core = core_of(config.env.make_evaluation(self.split, weights=agent.pretrained, **changes))
+        segmenters = _watershed(partial(config.env.make_evaluation, "train", weights=agent.pretrained, **changes))
         initial = self.run_folder / "initial.pt"
-        segmenters = {"initialised": agent_segmenter(Agent.load(initial, self.device))} if initial.exists() else {}
+        if initial.exists():
+            segmenters["initialised"] = agent_segmenter(Agent.load(initial, self.device))
         segmenters["agent"] = agent_segmenter(agent)
         training = partial(config.env.make_evaluation, "train", weights=agent.pretrained, device=self.device)
         rule = self._rule(agent.composition, segmenters["agent"], training)
@@ -129,8 +132,10 @@ class Evaluate:
         pretrained = load_pretrained(arguments["weights"]).to(self.device)
         kept = {name: value for name, value in arguments.items() if name != "num_envs"}
         recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})
-        core = core_of(recipe.make_evaluation(self.split, **self._changes(kept.get("scenes"))))
-        segmenters = {"agent": policy_segmenter(policy, core)}
+        changes = self._changes(kept.get("scenes"))
+        core = core_of(recipe.make_evaluation(self.split, **changes))
+        segmenters = _watershed(partial(recipe.make_evaluation, "train", **changes))
+        segmenters["agent"] = policy_segmenter(policy, core)
         training = partial(recipe.make_evaluation, "train", device=self.device)
         rule = self._rule(Composition(core.threshold), segmenters["agent"], training)
         rows = self._compare(segmenters, core, rule)
@@ -178,6 +183,19 @@ class Evaluate:
         if self.root is not None:
             changes["root"] = self.root
         return changes
+
+
+def _watershed(training: Callable[[], VectorEnv]) -> dict[str, Segmenter]:
+    """The row of the watershed, tuned on the training scenes beside those that are evaluated, if that can be done."""
+    if not is_available():
+        print("no row of the watershed: scikit-image is not installed (pip install 'acis-env[benchmark]')")
+        return {}
+    try:
+        source = core_of(training()).source
+    except FileNotFoundError as error:
+        print(f"no row of the watershed, which is tuned on training scenes: {error}")
+        return {}
+    return {"watershed": tune(WATERSHED, source).segmenter}
 
 
 def has_moved(scenes: str | None) -> bool:

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from acis_env.episode_source import EpisodeSource
 from acis_env.files import write_json
 from acis_env.weights import load_pretrained
+from agents.algorithms.base import core_of
 from agents.environment import EnvConfig
+from agents.evaluation.classical import WATERSHED, is_available, tune
 from agents.evaluation.evaluation import RANDOM_ACTIONS, RANDOM_CODES, count_scenes, evaluate
 from agents.evaluation.segmenters import random_action_segmenter, random_segmenter, reconstruction_segmenter
-from agents.experiments.methods import SceneSet, Variant
+from agents.experiments.methods import SceneSet, Variant, env_of
 from agents.experiments.peak_memory import measure_memory
 from agents.experiments.provenance import origin
 from agents.experiments.scenes import open_evaluated, pictured, record, scenes_of, write_arrays
@@ -25,7 +27,10 @@ from agents.models.composition import Composition
 
 @dataclass(frozen=True)
 class References:
-    """The job of measuring random actions and codes, the decoder's bound, and the memory of an update."""
+    """The job of measuring random actions and codes, the watershed, the decoder's bound, and the memory of an update.
+
+    The watershed is tuned on training scenes, and left out where scikit-image is not installed.
+    """
 
     folder: Path
     scene_set: SceneSet
@@ -74,6 +79,9 @@ class References:
                 RANDOM_CODES: random_segmenter(pretrained, source.own_scenes.max_instances),
                 "reconstruction": reconstruction_segmenter(pretrained),
             }
+            if is_available():
+                training = env_of(self.scene_set, self.weights[variant]).make_evaluation("train", weights=pretrained)
+                segmenters["watershed"] = tune(WATERSHED, core_of(training).source).segmenter
             rows = {name: record(evaluate(name, made, source, rule)) for name, made in segmenters.items()}
             known["rows"][variant] = {"weights": self.weights[variant], **rows}
         if "memory" not in known:

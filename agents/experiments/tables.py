@@ -33,6 +33,8 @@ def table_1(results: Results) -> str:
     chance = {RANDOM_CODES if name == "random" else name: row for name, row in standard.items() if "random" in name}
     rows = [
         *([name, "", *(number(row["mean"][m]) for m in MEASURES), *blank] for name, row in chance.items()),
+        *(["watershed, own stopping", "", *(number(row["mean"][m]) for m in MEASURES), *blank]
+          for name, row in standard.items() if name == "watershed"),
         [f"initialised ({reference})", str(len(results.cells[reference])),
          *(str(results.interval(reference, mean_of(m, "initial"))) for m in MEASURES), *blank],
     ]  # fmt: skip

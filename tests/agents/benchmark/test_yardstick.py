@@ -8,8 +8,15 @@ import pytest
 from acis_env.datasets import registry as datasets
 from acis_env.datasets.leaves import Leaves
 from agents.benchmark.registry import AGENTS
-from agents.benchmark.tuning import Example, mean_sbd, tune
-from agents.benchmark.yardstick import components, watershed, without_small
+from agents.evaluation.classical import (
+    WATERSHED,
+    Example,
+    best_numbers,
+    components,
+    mean_sbd,
+    watershed,
+    without_small,
+)
 from agents.experiments.methods import SceneSet
 
 pytest.importorskip("skimage")
@@ -59,10 +66,18 @@ def test_tuning_takes_the_best_of_the_grid_and_the_first_of_equals():
     big, small = disc(10, 10, 6), disc(30, 30, 2)
     examples = [Example(big | small, big.astype(np.int32))]
     areas = (0, 4, 20, 40, 10**6)
-    numbers, score = tune(components, {"area": areas}, {"area": 0}, examples)
+    numbers, score = best_numbers(components, {"area": areas}, {"area": 0}, examples)
     scores = {area: mean_sbd(components, {"area": area}, examples) for area in areas}
     assert score == max(scores.values()) == 1.0
     assert numbers == {"area": next(area for area in areas if scores[area] == score)} == {"area": 20}
+
+
+def test_the_grid_grows_with_the_pictures():
+    twice = WATERSHED.scaled((64, 256))
+    assert twice.grid["sigma"] == tuple(2 * value for value in WATERSHED.grid["sigma"])
+    assert twice.grid["area"] == tuple(4 * value for value in WATERSHED.grid["area"])
+    assert twice.start == {"sigma": 2, "distance": 6, "height": 2, "area": 32}
+    assert WATERSHED.scaled((64, 64)) == WATERSHED
 
 
 @pytest.mark.parametrize("name", ["foreground-components", "watershed"])
@@ -79,7 +94,7 @@ def test_a_yardstick_is_tuned_without_a_look_at_the_evaluated_split(name, task_o
     scene_set = SceneSet("guarded", "dataset:guarded", plants.scene_options, plants.val_options, "test")
     ready = AGENTS[name].prepare(task_of(scene_set=scene_set))
     assert set(opened) == {"train"}
-    assert ready.facts["numbers"].keys() == AGENTS[name].grid.keys()
+    assert ready.facts["numbers"].keys() == AGENTS[name].method.grid.keys()
     assert ready.facts["training_scenes"] == plants.scene_options["length"]
 
 

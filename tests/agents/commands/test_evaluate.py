@@ -11,15 +11,19 @@ from PIL import Image
 
 from acis_env import SegmentationVectorEnv
 from acis_env.datasets.preprocessing import Tile
+from agents.evaluation.classical import is_available
 from agents.models.agent import Agent
 from agents.models.bundled import BUNDLED
+
+CLASSICAL = ["watershed"] if is_available() else []
 
 
 def test_evaluation_prints_its_table_and_writes_its_report(acis, run, tmp_path):
     printed = acis("evaluate", run.folder, "--split", "test", "--num-scenes", 3, "--out", tmp_path / "report")
     assert "split test, 3 scenes" in printed
     report = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    assert list(report["rows"]) == ["random actions", "random codes", "initialised", "agent", "reconstruction"]
+    between = [*CLASSICAL, "initialised", "agent"]
+    assert list(report["rows"]) == ["random actions", "random codes", *between, "reconstruction"]
     assert report["num_scenes"] == 3
     assert report["about"]["split"] == "test"
     for name, row in report["rows"].items():
@@ -78,7 +82,7 @@ def test_a_policy_of_another_library_is_evaluated_as_a_run_is_once_it_is_trusted
     printed = acis("evaluate", tmp_path, "--split", "test", "--num-scenes", 3, "--trust", *options)
     assert "split test, 3 scenes" in printed
     report = json.loads((tmp_path / "evaluation-test" / "evaluation.json").read_text())
-    assert list(report["rows"]) == ["random actions", "random codes", "agent", "reconstruction"]
+    assert list(report["rows"]) == ["random actions", "random codes", *CLASSICAL, "agent", "reconstruction"]
     assert report["about"]["options"] == {"max_leaves": 3}
     assert report["about"]["arguments"]["obs"] == "coarse"
 
@@ -116,6 +120,20 @@ def test_measures_of_published_variants_are_columns_with_their_names(acis, run, 
     assert rows["agent"]["mean"]["codalab.dic"] == rows["agent"]["mean"]["dic"]  # labels were made consecutive
     with pytest.raises(SystemExit, match="2"):
         acis("evaluate", run.folder, "--variant", "coco")
+
+
+def test_the_watershed_has_no_row_without_scikit_image_or_training_scenes(acis, run, tmp_path, monkeypatch):
+    (tmp_path / "val").mkdir()
+    blank = np.zeros((32, 32), np.uint8)
+    blank[4:20, 4:20] = 1
+    Image.fromarray(blank).save(tmp_path / "val" / "a_label.png")
+    Image.fromarray(np.repeat(blank[..., None] * 20, 3, axis=2)).save(tmp_path / "val" / "a_rgb.png")
+    arguments = ["evaluate", run.folder, "--scenes", tmp_path, "--scene-options", "{}", "--out", tmp_path / "report"]
+    if CLASSICAL:
+        assert "no row of the watershed, which is tuned on training scenes: " in acis(*arguments)
+    monkeypatch.setattr("agents.commands.evaluate.is_available", lambda: False)
+    assert "scikit-image is not installed (pip install 'acis-env[benchmark]')" in acis(*arguments)
+    assert "watershed" not in json.loads((tmp_path / "report" / "evaluation.json").read_text())["rows"]
 
 
 def test_evaluation_on_a_folder_of_scenes_reports_beside_the_run(acis, run, tmp_path):
