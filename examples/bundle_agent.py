@@ -67,6 +67,7 @@ def main(args: Args) -> None:
         "seed": config.seed,
         "scene_options": dict(config.env.kwargs.get("scene_options", {})),
         "val_options": dict(config.env.val_kwargs.get("scene_options", {})),
+        "minutes": config.minutes,  # if given, iterations are the weights of stages
         "stages": {stage.name: [kind_of(stage), stage.iterations] for stage in config.stages},
         "versions": {"acis-env": metadata.version("acis-env"), "torch": torch.__version__},
     }

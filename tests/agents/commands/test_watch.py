@@ -14,7 +14,7 @@ from agents.commands.watch import Watch
         ({"port": 65536}, ValueError, "port must be from 0 to 65535, got 65536"),
         ({"max_steps": 0}, ValueError, "max_steps must be at least 1, got 0"),
         ({"device": "abacus"}, ValueError, "abacus"),
-        ({"agent": "leaves-46"}, FileNotFoundError, "leaves-46: no such file; .*: leaves-64, nuclei-64"),
+        ({"agent": "leaves-46"}, FileNotFoundError, "leaves-46: no such file; .*: leaves-64, leaves-224, nuclei-64"),
         ({"scenes": "leafs"}, FileNotFoundError, "scenes 'leafs': expected a folder or .* 'leaves'"),
         ({"split": "exam"}, ValueError, "exam"),
     ],
