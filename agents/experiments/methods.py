@@ -309,12 +309,9 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
     sets = [leaves, crowded, large, cars]
     if bbbc038 is not None:
         train, val = ({**CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
-        nuclei = SceneSet("bbbc038", str(bbbc038), train, val)
+        sets.append(SceneSet("bbbc038", str(bbbc038), train, val))
         train, val = ({**LARGE_CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
-        sets += [
-            nuclei,
-            SceneSet("bbbc038-224", str(bbbc038), train, val, "val", {"standard": "nuclei-224"}, size=(224, 224)),
-        ]
+        sets.append(SceneSet("bbbc038-224", str(bbbc038), train, val, size=(224, 224)))
     if scenes is not None:
         sets.append(SceneSet(scenes.resolve().name, str(scenes)))
     return {scene_set.name: scene_set for scene_set in sets}
