@@ -8,10 +8,10 @@ from pathlib import Path
 
 from acis_env.configs import nearest_first
 from acis_env.datasets.registry import DATASETS, PREFIX
-from agents.experiments.methods import SceneSet, Variant, scene_sets
+from agents.experiments.methods import SceneSet, scene_sets
 from agents.models.composition import Composition
 
-NUCLEI: dict[str, dict[Variant, str]] = {"bbbc038": {"standard": "nuclei-64"}, "bbbc038-224": {}}
+NUCLEI = {"bbbc038": "nuclei-64", "bbbc038-224": "nuclei-224"}
 """The sets whose scenes are in a folder that `roots` names, and bundled networks trained on their training scenes."""
 
 
@@ -55,7 +55,7 @@ def _find(name: str, roots: Mapping[str, str]) -> SceneSet:
     if name in NUCLEI:
         if root is None:
             raise ValueError(f"set {name!r}: expected its folder, with subfolders train and val: --roots {name}=FOLDER")
-        return replace(scene_sets(Path(root))[name], weights=NUCLEI[name])
+        return replace(scene_sets(Path(root))[name], weights={"standard": NUCLEI[name]})
     if name in scene_sets():
         return scene_sets()[name]
     if name in DATASETS:

@@ -311,7 +311,8 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
         train, val = ({**CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
         sets.append(SceneSet("bbbc038", str(bbbc038), train, val))
         train, val = ({**LARGE_CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
-        sets.append(SceneSet("bbbc038-224", str(bbbc038), train, val, size=(224, 224)))
+        large_weights: dict[Variant, str] = {"standard": "nuclei-224"}
+        sets.append(SceneSet("bbbc038-224", str(bbbc038), train, val, weights=large_weights, size=(224, 224)))
     if scenes is not None:
         sets.append(SceneSet(scenes.resolve().name, str(scenes)))
     return {scene_set.name: scene_set for scene_set in sets}

@@ -19,7 +19,13 @@ from acis_env.weights import (
     save_weights,
 )
 
-BUNDLED = {"cars-64x192": (64, 192), "leaves-224": (224, 224), "leaves-64": (64, 64), "nuclei-64": (64, 64)}
+BUNDLED = {
+    "cars-64x192": (64, 192),
+    "leaves-224": (224, 224),
+    "leaves-64": (64, 64),
+    "nuclei-224": (224, 224),
+    "nuclei-64": (64, 64),
+}
 FILES = ("autoencoder.json", "autoencoder.safetensors", "context.json", "context.safetensors")
 
 
