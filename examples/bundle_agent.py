@@ -7,7 +7,7 @@ What a card cannot know (what the agent is for, and what not) goes into CARD.md 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ class Args:
     """Held-out scenes that it is measured on."""
     num_scenes: int | None = None
     """Number of these scenes, the first ones; None: all."""
+    fill: float | None = None
+    """Distance of filling of its label maps, as chosen on training scenes by `acis evaluate --fill chosen`; None: the
+    run's own."""
     out: Path = BUNDLED
     """Folder of the agents; each has a subfolder."""
 
@@ -54,7 +57,10 @@ def main(args: Args) -> None:
     config = load_config(args.run)
     folder = args.out / args.name
     folder.mkdir(parents=True, exist_ok=True)
-    Agent.load(args.run).save(folder / FILE, half=True)
+    trained = Agent.load(args.run)
+    if args.fill is not None:
+        trained.composition = replace(trained.composition, fill=args.fill)
+    trained.save(folder / FILE, half=True)
     agent = Agent.load(folder / FILE)  # measured as it is stored
     source = core_of(config.env.make_evaluation(args.split, weights=agent.pretrained)).source
     found = evaluate("agent", agent_segmenter(agent), source, agent.composition, num_scenes=args.num_scenes)
@@ -64,6 +70,7 @@ def main(args: Args) -> None:
         "num_scenes": len(found.scenes),
         "scores": {name: round(found.mean[name], 4) for name in MEASURES},
         "first_scenes": [round(scene["sbd"], 3) for scene in found.scenes[:FEW]],
+        "fill": agent.composition.fill,
         "seed": config.seed,
         "scene_options": dict(config.env.kwargs.get("scene_options", {})),
         "val_options": dict(config.env.val_kwargs.get("scene_options", {})),

@@ -228,11 +228,12 @@ def test_the_table_of_the_quickstart_has_two_lines_per_seed_and_is_not_measured_
 def test_a_bundled_agent_has_the_scores_that_its_card_says(tiny_preset, tmp_path, capsys):
     Trainer(tiny_preset, tmp_path / "run").run()
     module = load(ROOT / "examples" / "bundle_agent.py")
-    module.main(module.Args(run=tmp_path / "run", name="plants-32", out=tmp_path / "agents", num_scenes=3))
+    module.main(module.Args(run=tmp_path / "run", name="plants-32", out=tmp_path / "agents", num_scenes=3, fill=3.0))
     card = json.loads((tmp_path / "agents" / "plants-32" / "card.json").read_text())
     agent = Agent.load(tmp_path / "agents" / "plants-32")
     source = core_of(tiny_preset.env.make_evaluation("val", weights=agent.pretrained)).source
     found = evaluate("agent", agent_segmenter(agent), source, agent.composition, num_scenes=3)
+    assert agent.composition.fill == card["fill"] == 3
     assert card["scores"]["sbd"] == pytest.approx(found.mean["sbd"], abs=1e-4)
     assert card["first_scenes"] == pytest.approx([scene["sbd"] for scene in found.scenes], abs=1e-3)
     assert card["stages"] == {stage.name: [stage.algorithm.kind, stage.iterations] for stage in tiny_preset.stages}
