@@ -34,8 +34,9 @@ class Yardstick:
     def configuration(self, task: Task) -> dict[str, Any]:
         """What is tried, and on how many training scenes."""
         require("skimage")
-        grid = {name: list(values) for name, values in self.method.grid.items()}
-        return {"grid": grid, "start": dict(self.method.start), "scenes": NUM_SCENES, "rounds": ROUNDS}
+        method = self.method.scaled(task.scene_set.size)
+        grid = {name: list(values) for name, values in method.grid.items()}
+        return {"grid": grid, "start": dict(method.start), "scenes": NUM_SCENES, "rounds": ROUNDS}
 
     def prepare(self, task: Task) -> Ready:
         """Tune the numbers."""

@@ -79,7 +79,7 @@ class References:
                 RANDOM_CODES: random_segmenter(pretrained, source.own_scenes.max_instances),
                 "reconstruction": reconstruction_segmenter(pretrained),
             }
-            if is_available():
+            if variant == "standard" and is_available():  # all variants share its context network
                 training = env_of(self.scene_set, self.weights[variant]).make_evaluation("train", weights=pretrained)
                 segmenters["watershed"] = tune(WATERSHED, core_of(training).source).segmenter
             rows = {name: record(evaluate(name, made, source, rule)) for name, made in segmenters.items()}

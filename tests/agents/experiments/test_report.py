@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.evaluation.classical import is_available
 from agents.experiments import over_runs, plan
 from agents.experiments.bootstrap import CAUTION, interquartile_mean, performance_profile, probability_of_improvement
 from agents.experiments.claims import claims
@@ -52,6 +53,14 @@ def test_a_profile_is_drawn_from_the_scenes_of_the_runs(finished, results_of, mo
     levels, profile = drawn["profile"]["AC-Dice"]
     assert profile == performance_profile([scenes])
     assert profile[10].mean == np.mean([score > levels[10] for run in scenes for score in run])
+
+
+@pytest.mark.skipif(not is_available(), reason="needs scikit-image")
+def test_the_watershed_is_a_row_of_table_1(finished):
+    report = (finished / "plants" / "report.md").read_text()
+    rows = json.loads((finished / "plants" / "references.json").read_text())["rows"]
+    assert f"| watershed, own stopping |  | {rows['standard']['watershed']['mean']['sbd']:.3f} |" in report
+    assert not any("watershed" in row for name, row in rows.items() if name != "standard")
 
 
 def test_the_progress_of_training_is_told_by_its_share_and_by_what_is_left_to_the_bound(finished, results_of, row_of):
