@@ -89,6 +89,23 @@ def batch_metrics(
     Raises:
         ValueError: the two are no batches of maps of an integer dtype, or differ in shape.
     """
+    tables = _batch_tables(predictions, label_maps, max_predictions, max_instances)
+    return _table_metrics(tables, torch.float32)  # the widest that every device has
+
+
+def best_dice(predictions: Tensor, label_maps: Tensor, max_predictions: int, max_instances: int) -> Tensor:
+    """Dice of every predicted label with the instance that it fits best, `[B, T]`; 0 for a label that occurs nowhere.
+
+    Arguments and errors are those of `batch_metrics`.
+    """
+    tables = _batch_tables(predictions, label_maps, max_predictions, max_instances)
+    areas = tables[:, 1:].sum(2)[:, :, None] + tables[:, :, 1:].sum(1)[:, None]
+    dice = 2 * tables[:, 1:, 1:] / areas.clamp_min(1)
+    return pad(dice, (1, 0)).amax(2)  # where there are no instances, too
+
+
+def _batch_tables(predictions: Tensor, label_maps: Tensor, max_predictions: int, max_instances: int) -> Tensor:
+    """Pixels that labels share, `[B, T + 1, N + 1]` int64, as `contingency_table`; see `batch_metrics`."""
     for name, maps in (("predictions", predictions), ("label_maps", label_maps)):
         if maps.dim() != 3:
             raise ValueError(f"{name} must be [B, H, W], got {list(maps.shape)}")
@@ -102,7 +119,7 @@ def batch_metrics(
     pairs = (predictions.long() * shape[2] + label_maps + 1).flatten(1)
     counts = torch.zeros(shape, dtype=torch.int64, device=pairs.device).flatten(1)
     tables = counts.scatter_add(1, pairs, torch.ones_like(counts[:, :1]).expand_as(pairs)).view(shape)
-    return _table_metrics(tables[:, :, 1:], torch.float32)  # the widest that every device has
+    return tables[:, :, 1:]
 
 
 def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from agents.algorithms.baseline import Baseline, BaselineConfig
 from agents.algorithms.candidate_actor_critic import CandidateActorCritic, CandidateActorCriticConfig
 from agents.algorithms.critic_ranking import CriticRanking, CriticRankingConfig
 from agents.algorithms.metric_stopping import MetricStopping, MetricStoppingConfig
+from agents.algorithms.outcome_judging import OutcomeJudging, OutcomeJudgingConfig
 from agents.algorithms.search_distillation import SearchDistillation, SearchDistillationConfig
 from agents.algorithms.value_expansion import ValueExpansion, ValueExpansionConfig
 
@@ -27,6 +28,8 @@ __all__ = [
     "LearnerConfig",
     "MetricStopping",
     "MetricStoppingConfig",
+    "OutcomeJudging",
+    "OutcomeJudgingConfig",
     "Progress",
     "SearchDistillation",
     "SearchDistillationConfig",

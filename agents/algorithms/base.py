@@ -20,6 +20,7 @@ from acis_env.weights import Pretrained
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup
 from agents.algorithms.rollout import Step
 from agents.models.actor import Actor, ActorConfig
+from agents.models.outcomes import OutcomeChoice
 from agents.models.selection import ActionSelection
 
 Losses = dict[str, Tensor]
@@ -219,6 +220,11 @@ class Algorithm(ABC):
     @property
     def selection(self) -> ActionSelection | None:
         """How the trained agent chooses its actions; None: it takes the policy's mean."""
+        return None
+
+    @property
+    def outcomes(self) -> OutcomeChoice | None:
+        """How it chooses among whole episodes; None: it plays one, and its termination unit ends it."""
         return None
 
     def state_dict(self) -> dict[str, Any]:

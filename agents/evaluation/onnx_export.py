@@ -35,6 +35,8 @@ from acis_env.refinement import RefiningDecoder
 from agents.models.agent import Agent
 from agents.models.selection import search
 
+logger = logging.getLogger(__name__)
+
 FORMAT = "acis-onnx-1"
 """Marks `agent.json`, and the names of the networks and of what they read and write."""
 CARD = "agent.json"
@@ -46,6 +48,8 @@ LIBRARIES = ("onnx", "onnxscript")
 def export_onnx(agent: Agent, folder: Path) -> list[Path]:
     """Write the networks of `agent` and `agent.json` into `folder`; returns the files.
 
+    A critic of outcomes stays behind: what is written plays one episode, which the termination unit ends.
+
     Raises:
         ValueError: `folder` holds something already, or a library is missing.
     """
@@ -53,6 +57,12 @@ def export_onnx(agent: Agent, folder: Path) -> list[Path]:
         raise ValueError(f"{folder} must be a new or an empty folder, and something is there: choose another one")
     if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
         raise ValueError(f'writing ONNX needs {" and ".join(missing)}: pip install "acis-env[onnx]"')
+    if agent.outcomes is not None:
+        logger.warning(
+            "the agent chooses among %d episodes and their lengths by a critic of outcomes, which is not exported: "
+            "play one episode, until continue_logit is below 0",
+            agent.outcomes.config.episodes,
+        )
     content = {f"{name}.onnx": model for name, model in _models(agent)}  # all of them before any is written
     for name, model in content.items():
         with replacing(folder / name) as unfinished:
@@ -113,15 +123,15 @@ def _model(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps back what the exporter says of itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        exporter.setLevel(level)
 
 
 class _Context(nn.Module):

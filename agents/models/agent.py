@@ -31,12 +31,14 @@ from agents.models.agent_settings import AgentSettings
 from agents.models.bundled import FILE, find_agent
 from agents.models.checkpoints import check_format, load_checkpoint, save_checkpoint
 from agents.models.composition import DEFAULT, Composition
+from agents.models.outcome_critic import OutcomeCritic, OutcomeCriticConfig
+from agents.models.outcomes import OutcomeChoice, OutcomeChoiceConfig
 from agents.models.prediction import Prediction
 from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 from agents.models.scale import TrainingScale
 from agents.models.segmentation import PictureScale, Segmentation, segment_pictures
 from agents.models.selection import ActionSelection, SelectionConfig
-from agents.models.sharing import SHARED, find_shared, read_shared, upload, write_shared
+from agents.models.sharing import NETWORKS, SHARED, find_shared, read_shared, upload, write_shared
 from agents.models.visits import predict
 
 FORMAT = "acis-agent-4"
@@ -60,6 +62,7 @@ class Agent:
         refine: bool = False,
         preprocessing: str | Preprocessing = "squeeze",
         scale: TrainingScale | None = None,
+        outcomes: OutcomeChoice | None = None,
     ) -> None:
         """Put an agent together.
 
@@ -73,6 +76,7 @@ class Agent:
             refine: whether masks are refined before they count (see `RefiningDecoder`).
             preprocessing: how pictures become those of the networks' size (see `parse_preprocessing`).
             scale: size of the instances that it was trained on, if it is known.
+            outcomes: chooses among whole episodes and their lengths; None plays one, and its termination unit ends it.
 
         Raises:
             ValueError: there is no such preprocessing.
@@ -83,6 +87,7 @@ class Agent:
         self.composition = composition
         self.action_scale = action_scale
         self.selection = selection
+        self.outcomes = outcomes
         self.refine = refine
         self.preprocessing = parse_preprocessing(preprocessing, pretrained.size)
         self.scale = scale
@@ -107,6 +112,8 @@ class Agent:
         self.pretrained = self.pretrained.to(device)
         if self.selection is not None:
             self.selection.critic.to(device)
+        if self.outcomes is not None:
+            self.outcomes.critic.to(device)
         self._connect()
         return self
 
@@ -208,7 +215,7 @@ class Agent:
 
     @unaffected
     def predict_masks(self, state: EnvState, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
-        """Run the deterministic policy on a batch until every termination unit has said stop.
+        """Run the deterministic policy on a batch until every termination unit has said stop, or choose the outcome.
 
         Args:
             state: fresh episodes in `B` scenes, begun with a decoder as this agent's; truth is not looked at.
@@ -216,7 +223,10 @@ class Agent:
             min_steps: go on for so many masks anyway; `num_masks` still tells where the unit stopped.
         """
         cap = self.max_steps if max_steps is None else max_steps
-        return predict(self.actor, self.decoder, state, self.selection, cap, min_steps)
+        if self.outcomes is None:
+            return predict(self.actor, self.decoder, state, self.selection, cap, min_steps)
+        threshold = self.composition.threshold
+        return self.outcomes.predict(self.actor, self.decoder, state, self.selection, cap, min_steps, threshold)
 
     def save(self, path: str | os.PathLike[str], half: bool = False) -> None:
         """Write the whole agent to one file; an interruption leaves the old one.
@@ -227,7 +237,7 @@ class Agent:
         """
         content = self.state_dict()
         if half:
-            for name in ("critic", "actor", "context", "autoencoder"):
+            for name in NETWORKS:
                 content[name] = {key: x.half() if x.is_floating_point() else x for key, x in content[name].items()}
         save_checkpoint(content, Path(path), "agent")
 
@@ -248,7 +258,10 @@ class Agent:
                 "scale": None if self.scale is None else asdict(self.scale),
                 "critic": None if self.selection is None else asdict(self.selection.critic.config),
                 "selection": None if self.selection is None else asdict(self.selection.config),
+                "outcome_critic": None if self.outcomes is None else asdict(self.outcomes.critic.config),
+                "outcomes": None if self.outcomes is None else asdict(self.outcomes.config),
             },
+            "outcome_critic": {} if self.outcomes is None else self.outcomes.critic.state_dict(),
             "critic": {} if self.selection is None else self.selection.critic.state_dict(),
             "actor": self.actor.state_dict(),
             "context": context_network.state_dict(),
@@ -378,5 +391,10 @@ class Agent:
             critic = build(lambda: RankingCritic(critic_config), *tensors("critic"))
             decoder = autoencoder.frozen_decoder(settings.refine)
             selection = ActionSelection(critic, decoder, read(SelectionConfig, "selection"))
+        outcomes = None
+        if config.get("outcome_critic") is not None:
+            sizes_of_it = read(OutcomeCriticConfig, "outcome_critic")
+            judge = build(lambda: OutcomeCritic(sizes_of_it), *tensors("outcome_critic"))
+            outcomes = OutcomeChoice(judge, read(OutcomeChoiceConfig, "outcomes"), sizes[0].latent_size)
         named = {name: getattr(settings, name) for name in names}
-        return cls(actor, Pretrained(context_network, autoencoder), **named, selection=selection)
+        return cls(actor, Pretrained(context_network, autoencoder), **named, selection=selection, outcomes=outcomes)

@@ -29,7 +29,7 @@ SHARED = "agent.safetensors"
 PAGE = "README.md"
 FILES = (SHARED, CARD, PAGE)
 """All that is uploaded, and all that is downloaded."""
-NETWORKS = ("critic", "actor", "context", "autoencoder")
+NETWORKS = ("outcome_critic", "critic", "actor", "context", "autoencoder")
 MISSING = "huggingface_hub is not installed: pip install 'acis-env[hub]'"
 
 

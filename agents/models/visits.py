@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from itertools import count
 from operator import itemgetter
 from typing import NamedTuple
@@ -26,6 +26,15 @@ class Visit(NamedTuple):
     out: ActorOutput
 
 
+Ends = Callable[[int, Visit, Tensor], Tensor]
+"""Says which of the episodes left are over after `t` masks, `[K]` bool; the last argument has their indices."""
+
+
+def says_stop(t: int, visit: Visit, left: Tensor) -> Tensor:
+    """Whether the termination unit says stop, `[K]`."""
+    return visit.out.continue_logit < 0
+
+
 @torch.no_grad()
 def visits(
     actor: Actor,
@@ -33,6 +42,7 @@ def visits(
     state: EnvState,
     selection: ActionSelection | None = None,
     precision: Precision = "float32",
+    offsets: Tensor | None = None,
 ) -> Generator[Visit, Tensor | None, None]:
     """Let the deterministic policy act from `state` on, in all scenes and without end; the truth is not looked at.
 
@@ -44,6 +54,7 @@ def visits(
         state: fresh episodes in `B` scenes.
         selection: chooses the actions; None takes the policy's mean.
         precision: precision of the networks.
+        offsets: `[T, L]`, added to the means of the steps, in turns.
 
     Yields:
         The first state, and then the one after each mask.
@@ -53,11 +64,13 @@ def visits(
         conditioning = actor.condition(context)
         for_critic = None if selection is None else selection.critic.condition(context)
     memory = actor.initial_memory(len(state))
-    while True:
+    for t in count():
         with autocast(context.device, precision):
             out = actor(conditioning, state.accumulated_mask, memory)
         keep = yield Visit(state, out)
         latent, memory = out.mean, out.memory
+        if offsets is not None:
+            latent = latent + offsets[t % len(offsets)].to(latent)
         if keep is not None:
             shares = (latent, memory, conditioning, for_critic)
             latent, memory, conditioning, for_critic = tree.map_tensors(itemgetter(keep), shares)
@@ -70,24 +83,32 @@ def visits(
 
 @torch.no_grad()
 def predict(
-    actor: Actor, decoder: Decoder, state: EnvState, selection: ActionSelection | None, cap: int, min_steps: int = 0
+    actor: Actor,
+    decoder: Decoder,
+    state: EnvState,
+    selection: ActionSelection | None,
+    cap: int,
+    min_steps: int = 0,
+    ends: Ends = says_stop,
+    offsets: Tensor | None = None,
 ) -> Prediction:
-    """Let the deterministic policy act until every termination unit has said stop; see `Agent.predict_masks`.
+    """Let the deterministic policy act until all episodes are over; see `Agent.predict_masks`.
 
-    Once half of the scenes are done the others go on without them.
+    Once half of the scenes are done the others go on without them. `ends` says which are, at the latest at the cap, and
+    `offsets` is that of `visits`.
     """
     context, size = state.context, len(state)
     num_masks = torch.full((size,), cap, device=context.device)
     stopped = torch.zeros(size, dtype=torch.bool, device=context.device)
     left = torch.arange(size, device=context.device)
     masks: list[Tensor] = []
-    steps = visits(actor, decoder, state, selection)
-    visited, out = next(steps)
+    steps = visits(actor, decoder, state, selection, offsets=offsets)
+    visit = next(steps)
     for t in count():
         if t > 0:
             nothing = context.new_zeros(size, *context.shape[2:])
-            masks.append(nothing.index_copy_(0, left, visited.predicted_mask[:, 0]))
-        stops = (out.continue_logit < 0) & ~stopped[left] & (t <= cap)
+            masks.append(nothing.index_copy_(0, left, visit.state.predicted_mask[:, 0]))
+        stops = ends(t, visit, left) & ~stopped[left] & (t <= cap)
         num_masks[left] = torch.where(stops, t, num_masks[left])
         stopped[left] |= stops
         keep = None
@@ -98,6 +119,6 @@ def predict(
             if 2 * going_on <= len(left):
                 keep = (~stopped[left]).nonzero()[:, 0]
                 left = left[keep]
-        visited, out = steps.send(keep)
+        visit = steps.send(keep)
     found = torch.stack(masks, dim=1) if masks else context.new_zeros(size, 0, *context.shape[2:])
     return Prediction(found, num_masks, stopped)

@@ -13,6 +13,7 @@ from agents.algorithms import (
     CriticRankingConfig,
     LearnerConfig,
     MetricStoppingConfig,
+    OutcomeJudgingConfig,
     ValueExpansionConfig,
 )
 from agents.environment import EnvConfig
@@ -48,7 +49,9 @@ def short_schedule(algorithm: AlgorithmConfig, iterations: int) -> tuple[Stage, 
     return (start, Stage("main", algorithm, warmup + iterations))
 
 
-def search_schedule(iterations: int, policy: AlgorithmConfig | None = None, ranking: bool = True) -> tuple[Stage, ...]:
+def search_schedule(
+    iterations: int, policy: AlgorithmConfig | None = None, ranking: bool = True, outcomes: bool = False
+) -> tuple[Stage, ...]:
     """Initialisation, the policy, the critic that searches for better actions than its own, and when to stop.
 
     Args:
@@ -56,11 +59,16 @@ def search_schedule(iterations: int, policy: AlgorithmConfig | None = None, rank
             more would not be worth the time.
         policy: how the policy learns; None: by the gradient of the score, step by step.
         ranking: whether a critic learns after the policy; False where the policy has one, or should act alone.
+        outcomes: whether another one learns at the end to choose among whole episodes. It gets a twelfth of
+            the iterations, up to 24.
     """
     stages = list(short_schedule(policy or BaselineConfig(), iterations))
     if ranking:
         stages.append(Stage("critic", CriticRankingConfig(), min(max(iterations // 8, 1), 32)))
-    return (*stages, Stage("stopping", MetricStoppingConfig(), min(max(iterations // 24, 1), 24)))
+    stages.append(Stage("stopping", MetricStoppingConfig(), min(max(iterations // 24, 1), 24)))
+    if outcomes:
+        stages.append(Stage("outcomes", OutcomeJudgingConfig(), min(max(iterations // 12, 1), 24)))
+    return tuple(stages)
 
 
 def _refined(stages: tuple[Stage, ...]) -> TrainConfig:

@@ -299,6 +299,7 @@ class Trainer:
             refine=bool(core.arguments["refine"]),
             preprocessing=core.arguments["preprocessing"],
             scale=self.training_scale,
+            outcomes=None if self.algorithm is None else self.algorithm.outcomes,
         )
 
     @cached_property

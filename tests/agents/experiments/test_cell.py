@@ -13,6 +13,7 @@ from agents.algorithms import (
     CandidateActorCriticConfig,
     CriticRankingConfig,
     MetricStoppingConfig,
+    OutcomeJudgingConfig,
     SearchDistillationConfig,
 )
 from agents.experiments import reproduce
@@ -90,6 +91,7 @@ def test_updates_of_the_actor_are_counted_without_those_of_a_critic_alone():
         CandidateActorCriticConfig(): 10,
         CriticRankingConfig(): 0,
         MetricStoppingConfig(): 0,
+        OutcomeJudgingConfig(): 0,
     }
     for algorithm, expected in algorithms.items():
         config = TrainConfig(stages=(Stage("init", BaselineConfig(), 3), Stage("main", algorithm, 10)))

@@ -79,10 +79,11 @@ def test_the_long_presets_are_what_is_reported_at_the_scale_small(preset, name):
 ITERATION_COSTS = {"init": 0.33, "warm-up": 0.65, "baseline": 0.667, "baseline-bptt": 0.695, "actor-critic": 1.43,
                    "search": 1.37, "search-return": 4.6, "refined": 0.808, "critic": 1.28, "critic-refined": 2.24,
                    "stopping-refined": 0.774, "stopping-search": 3.73, "stopping-search-refined": 6.81,
-                   "candidate-ac": 1.3, "init-candidate-ac": 0.6}  # fmt: skip
+                   "candidate-ac": 1.3, "init-candidate-ac": 0.6, "outcomes": 14.4}  # fmt: skip
 """CPU seconds measured on leaves, 64x64, by stage or budget."""
 LEARNS_AS = {
     "critic-search": "refined",
+    "critic-search-outcomes": "refined",
     "critic-search-no-stop": "refined",
     "critic-search-no-refine": "baseline",
     "refined-stop": "refined",
@@ -90,6 +91,7 @@ LEARNS_AS = {
 """How the policy learns that other stages go on with."""
 STOPS_AS = {
     "critic-search": "stopping-search-refined",
+    "critic-search-outcomes": "stopping-search-refined",
     "critic-search-no-refine": "stopping-search",
     "candidate-ac": "stopping-search",
     "refined-stop": "stopping-refined",
@@ -104,6 +106,7 @@ def cost_of(stage, budget):
         "main": LEARNS_AS.get(budget, budget),
         "critic": "critic" if LEARNS_AS.get(budget) == "baseline" else "critic-refined",
         "stopping": STOPS_AS.get(budget),
+        "outcomes": "outcomes",
     }
     warmup = stage.algorithm.critic_warmup if isinstance(stage.algorithm, ActorCriticConfig) else 0
     each = ITERATION_COSTS[costs[stage.name]]

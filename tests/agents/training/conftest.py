@@ -11,6 +11,7 @@ from agents.algorithms import (
     CandidateActorCriticConfig,
     CriticRankingConfig,
     MetricStoppingConfig,
+    OutcomeJudgingConfig,
     SearchDistillationConfig,
     ValueExpansionConfig,
 )
@@ -38,6 +39,7 @@ ALGORITHMS = {
             **RANKING,
         ),
         MetricStoppingConfig(replay_size=2),
+        OutcomeJudgingConfig(hidden=(8, 8), widths=(4, 6), scene_batches=2, updates=3, replay_size=2),
     )
 }
 

@@ -174,6 +174,7 @@ KINDS = [
     "critic-ranking",
     "candidate-actor-critic",
     "metric-stopping",
+    "outcome-judging",
 ]
 
 
@@ -199,8 +200,11 @@ def test_a_run_of_any_algorithm_stopped_anywhere_and_resumed_ends_with_the_same_
     check_same_end(whole, tmp_path, num_iterations=8, evaluated=(8,))
 
 
-def test_a_run_resumed_while_it_learns_to_stop_still_chooses_as_the_stage_before(settings, algorithms, tmp_path):
-    stages = (Stage("ranking", algorithms["critic-ranking"], 2), Stage("stopping", algorithms["metric-stopping"], 3))
+@pytest.mark.parametrize("kind", ["metric-stopping", "outcome-judging"])
+def test_a_run_resumed_in_a_stage_that_keeps_the_policy_chooses_as_the_stage_before(
+    settings, algorithms, tmp_path, kind
+):
+    stages = (Stage("ranking", algorithms["critic-ranking"], 2), Stage("then", algorithms[kind], 3))
     config = replace(settings, stages=stages, checkpoint_every=1000, eval_every=1000)
     whole, part = tmp_path / "whole", tmp_path / "part"
     Trainer(config, whole).run()
