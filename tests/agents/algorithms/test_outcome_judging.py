@@ -70,7 +70,9 @@ def test_labels_of_all_prefixes_are_taught_with_their_measures_and_their_true_qu
     assert labels.qualities.std() > 0.02  # or there would be nothing to learn
     scores = torch.tensor(true).view_as(values)
     assert measured["outcomes/best"].item() == pytest.approx(scores.amax(0).mean().item(), abs=1e-5)
-    assert measured["outcomes/chosen"].item() == pytest.approx(scores[values.argmax(0), range(4)].mean().item(), abs=1e-5)
+    assert measured["outcomes/chosen"].item() == pytest.approx(
+        scores[values.argmax(0), range(4)].mean().item(), abs=1e-5
+    )
 
 
 def test_a_turned_picture_has_its_vectors_turned_with_it():

@@ -68,7 +68,14 @@ def environment_of(config):
     return {name: value for name, value in arguments.items() if value not in (None, {})}
 
 
-@pytest.mark.parametrize(("preset", "name"), [("small", "BL-Trunc-Dice-Refined-Stop"), ("best", "Critic-Search")])
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        ("small", "BL-Trunc-Dice-Refined-Stop"),
+        ("best", "Critic-Search"),
+        ("best-outcomes", "Critic-Search-Outcomes"),
+    ],
+)
 def test_the_long_presets_are_what_is_reported_at_the_scale_small(preset, name):
     expected = PRESETS[preset]
     config = cell_config(scene_sets()["leaves"], METHODS[name], SCALES["small"], "leaves-64", 0)

@@ -127,7 +127,9 @@ def test_with_perfect_knowledge_the_value_of_disjoint_labels_is_their_symmetric_
     monkeypatch.setattr(critic, "qualities", lambda measures: fits[:, : measures.shape[1]])
     values = critic.values(known, masks, threshold=0.5)[:, 0]
     for t, value in enumerate(values.tolist()):
-        assert value == pytest.approx(segmentation_metrics(compose_label_map(masks[0, :t].numpy()), truth.numpy())["sbd"])
+        assert value == pytest.approx(
+            segmentation_metrics(compose_label_map(masks[0, :t].numpy()), truth.numpy())["sbd"]
+        )
 
 
 @pytest.mark.parametrize(("size", "expected"), [((32, 32), (32, 32)), ((128, 200), (64, 100)), ((64, 127), (64, 127))])
