@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
+from acis_env.metrics import batch_metrics
 from acis_env.weights import Pretrained
 from agents.algorithms.rollout import run_episodes, split_episodes
 from agents.algorithms.search import CandidateConfig, CandidateValue, Search
@@ -115,6 +117,32 @@ def search_segmenter(agent: Agent, config: CandidateConfig, rules: Rules, gamma:
             masks[place[: len(step.predicted_mask)], t] = step.predicted_mask[:, 0]
         counts = state.num_instances
         return Prediction(masks, counts, torch.ones_like(counts, dtype=torch.bool), "true count")
+
+    return segment
+
+
+def outcome_bound(agent: Agent) -> Segmenter:
+    """The episodes of an agent that chooses among several, and the prefix of the largest SBD by the truth: a bound.
+
+    SBD is that of label maps at the size of the networks, without filling.
+    """
+    threshold = agent.composition.threshold
+
+    @torch.no_grad()
+    def segment(state: EnvState) -> Prediction:
+        most, longest = state.areas.shape[1], int(state.num_instances.max())
+
+        def values_of(masks: Tensor) -> Tensor:
+            values = []
+            for number in range(masks.shape[1] + 1):
+                largest, label = pad(masks[:, :number], (0, 0, 0, 0, 1, 0)).max(1)  # the background is below all
+                label_maps = torch.where(largest >= threshold, label, 0)
+                values.append(batch_metrics(label_maps, state.label_map, number, most)["sbd"])
+            return torch.stack(values)
+
+        assert agent.outcomes is not None
+        networks = agent.actor, agent.decoder
+        return agent.outcomes.predict(*networks, state, agent.selection, agent.max_steps, longest, threshold, values_of)
 
     return segment
 

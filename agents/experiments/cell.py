@@ -19,7 +19,7 @@ from acis_env.files import write_json
 from agents.algorithms import ActorCritic, ActorCriticConfig, CriticRanking
 from agents.evaluation.critics import candidate_correlation, explained_variance_per_step
 from agents.evaluation.evaluation import Evaluation, count_scenes, evaluate
-from agents.evaluation.segmenters import agent_segmenter, block, search_bounds
+from agents.evaluation.segmenters import agent_segmenter, block, outcome_bound, search_bounds
 from agents.experiments.methods import CONTROL, SceneSet, Variant
 from agents.experiments.provenance import origin
 from agents.experiments.scenes import NUM_PICTURES, open_evaluated, record, write_arrays
@@ -123,6 +123,9 @@ class Cell:
             capped.max_steps = TABLE_2_STEPS
             blocked = {"both": capped, "mask only": block(capped, "memory"), "LSTM only": block(capped, "mask")}
             rows |= {name: evaluate(name, agent_segmenter(a), source, rule) for name, a in blocked.items()}
+        if agent.outcomes is not None:
+            name = f"best outcome of {agent.outcomes.config.episodes} episodes by the truth"
+            rows[name] = evaluate(name, outcome_bound(agent), source, rule)
         if self.method == CONTROL:
             bounds = search_bounds(agent, rules)
             rows |= {name: evaluate(name, bound, source, rule) for name, bound in bounds.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,10 +62,19 @@ class OutcomeChoice:
         cap: int,
         min_steps: int = 0,
         threshold: float = 0.5,
+        values_of: Callable[[Tensor], Tensor] | None = None,
     ) -> Prediction:
         """The masks of the best episode in every scene, and how many of them to keep; see `Agent.predict_masks`.
 
-        `threshold` is the probability below which a mask does not hold a pixel.
+        Args:
+            actor: the policy.
+            decoder: that with which the episodes of `state` began.
+            state: fresh episodes in `B` scenes.
+            selection: chooses the actions; None takes the policy's mean.
+            cap: largest number of masks.
+            min_steps: go on for so many masks anyway.
+            threshold: probability below which a mask does not hold a pixel.
+            values_of: values `[T + 1, B]` of the prefixes of masks `[B, T, H, W]`; None asks the critic.
         """
         known = self.critic.condition(state.context)
         beyond = 1 - known.chances.cumsum(1)  # [B, n]: chance of more than n instances
@@ -75,7 +85,7 @@ class OutcomeChoice:
         outcomes = []
         for offsets in self.offsets:
             found = predict(actor, decoder, state, selection, cap, min_steps, ends, offsets)
-            values = self.critic.values(known, found.masks, threshold)
+            values = values_of(found.masks) if values_of else self.critic.values(known, found.masks, threshold)
             reached = torch.arange(len(values), device=values.device)[:, None] <= found.num_masks
             value, number = values.where(reached, -torch.inf).max(0)
             outcomes.append((value, Prediction(found.masks, number, number < cap)))

@@ -16,6 +16,8 @@ from agents.evaluation import onnx_export
 from agents.evaluation.onnx_export import CARD, export_onnx
 from agents.models.actor import Actor
 from agents.models.agent import Agent
+from agents.models.outcome_critic import OutcomeCritic, OutcomeCriticConfig
+from agents.models.outcomes import OutcomeChoice, OutcomeChoiceConfig
 from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 from agents.models.selection import ActionSelection, SelectionConfig
 
@@ -144,6 +146,17 @@ def test_the_card_says_what_the_loop_needs(exported):
     assert (card["size"], card["latent_size"], card["memory_size"]) == ([32, 32], 4, [4, 6])
     assert (card["max_steps"], card["threshold"], card["preprocessing"]) == (6, 0.5, "squeeze")
     assert (card["refine"], card["candidates"]) == (agent.refine, 5 if agent.selection else 1)
+
+
+def test_a_critic_of_outcomes_stays_behind_and_the_log_says_so(agent, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(onnx_export, "_models", lambda agent: iter(()))
+    export_onnx(agent, tmp_path / "plain")
+    assert not caplog.messages
+    critic = OutcomeCritic(OutcomeCriticConfig(max_count=3, widths=(4, 6), hidden=(8, 8)))
+    agent.outcomes = OutcomeChoice(critic, OutcomeChoiceConfig(episodes=3), agent.decoder.latent_size)
+    export_onnx(agent, tmp_path / "choosing")
+    assert "chooses among 3 episodes" in caplog.text
 
 
 def test_a_folder_that_holds_something_is_refused_before_any_work(agent, tmp_path, monkeypatch):

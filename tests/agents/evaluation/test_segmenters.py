@@ -6,16 +6,22 @@ import pytest
 import torch
 
 from acis_env.dynamics import Rules
+from acis_env.metrics import segmentation_metrics
 from acis_env.reward import score
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import (
     agent_segmenter,
     block,
+    outcome_bound,
     random_segmenter,
     reconstruction_segmenter,
     search_bounds,
 )
 from agents.models.agent import Agent
+from agents.models.composition import compose_label_map
+from agents.models.outcome_critic import OutcomeCritic, OutcomeCriticConfig
+from agents.models.outcomes import OutcomeChoice, OutcomeChoiceConfig
+from agents.models.visits import predict
 
 PERFECT = {"sbd": 1, "abs_dic": 0, "sbd_gt_stop": 1, "dice_star": 1, "fbd": 1, "mucov": 1, "avg_fp": 0, "avg_fn": 0}
 
@@ -104,3 +110,27 @@ def test_a_blocked_actor_reads_zeros_and_the_agent_itself_goes_on_as_before(agen
         assert torch.equal(out.continue_logit, expected.continue_logit)
         assert not torch.equal(out.mean, with_both.mean)
     assert torch.equal(agent.actor(shares, mask, memory).mean, with_both.mean)
+
+
+def test_the_bound_of_outcomes_is_the_best_of_all_prefixes_of_all_episodes(agent, tiny, begin):
+    state = begin(tiny)
+    critic = OutcomeCritic(OutcomeCriticConfig(max_count=6, widths=(4, 6), hidden=(8, 8)))
+    choice = OutcomeChoice(critic, OutcomeChoiceConfig(episodes=3, spread=1.0), 4)
+    choosing = Agent(agent.actor, tiny, max_steps=4, outcomes=choice)
+    scores = []
+    for offsets in choice.offsets:
+        masks = predict(agent.actor, tiny.autoencoder.decoder, state, None, 4, 4, offsets=offsets).masks
+        scores.append(
+            [[sbd(found[:t], truth) for t in range(5)] for found, truth in zip(masks, state.label_map, strict=True)]
+        )
+    scores = torch.tensor(scores)  # [K, B, T + 1]
+    found = outcome_bound(choosing)(state)
+    chosen = map(torch.from_numpy, found.counted())
+    kept = [sbd(masks, truth) for masks, truth in zip(chosen, state.label_map, strict=True)]
+    assert kept == pytest.approx(scores.amax((0, 2)).tolist())
+    assert len(scores.amax(2).argmax(0).unique()) > 1  # or one episode would have done
+    assert torch.equal(found.stopped, found.num_masks < 4)
+
+
+def sbd(masks, label_map):
+    return segmentation_metrics(compose_label_map(masks.numpy()), label_map.numpy())["sbd"]

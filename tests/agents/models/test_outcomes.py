@@ -39,24 +39,6 @@ def masks():
     return torch.rand(3, 4, 32, 32, generator=torch.Generator().manual_seed(0)) ** 2
 
 
-class Oracle(OutcomeCritic):
-    """A critic that knows the truth, and says that there may be any number of instances."""
-
-    def __init__(self, label_maps):
-        super().__init__(SIZES)
-        self.label_maps = label_maps.numpy()
-
-    def condition(self, context):
-        return super().condition(context)._replace(chances=torch.eye(SIZES.max_count + 1)[-1:].expand(len(context), -1))
-
-    def values(self, known, masks, threshold):
-        return torch.stack([self.sbd(masks[:, :t], threshold) for t in range(masks.shape[1] + 1)])
-
-    def sbd(self, masks, threshold):
-        pairs = zip(masks.numpy(), self.label_maps, strict=True)
-        return torch.tensor([segmentation_metrics(compose_label_map(m), truth)["sbd"] for m, truth in pairs])
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -135,25 +117,6 @@ def test_with_perfect_knowledge_the_value_of_disjoint_labels_is_their_symmetric_
 @pytest.mark.parametrize(("size", "expected"), [((32, 32), (32, 32)), ((128, 200), (64, 100)), ((64, 127), (64, 127))])
 def test_large_contexts_are_counted_in_coarsely(size, expected):
     assert OutcomeCritic.counted(torch.rand(2, 12, *size)).shape == (2, 6, *expected)
-
-
-def test_a_critic_that_knows_the_truth_picks_the_best_of_all_prefixes_of_all_episodes(agent, begin, tiny, choice):
-    state = begin(tiny)
-    oracle = Oracle(state.label_map)
-    knowing = OutcomeChoice(oracle, choice.config, latent_size=4)
-    found = Agent(agent.actor, tiny, max_steps=4, outcomes=knowing).predict_masks(state)
-    scores = []
-    for offsets in knowing.offsets:
-        masks = predict(agent.actor, tiny.autoencoder.decoder, state, None, 4, 4, offsets=offsets).masks
-        scores.append(oracle.values(None, masks, 0.5))
-    kept = [masks.numpy() for masks in map(torch.from_numpy, found.counted())]
-    chosen = [
-        segmentation_metrics(compose_label_map(masks), truth)["sbd"]
-        for masks, truth in zip(kept, state.label_map.numpy(), strict=True)
-    ]
-    assert chosen == pytest.approx(torch.cat(scores).amax(0).tolist(), abs=1e-6)
-    best = torch.stack([values.amax(0) for values in scores]).argmax(0)
-    assert len(best.unique()) > 1  # or one episode would have done
 
 
 def test_the_first_episode_is_that_of_the_policy_and_the_others_differ(agent, begin, tiny, choice):

@@ -23,7 +23,7 @@ def test_every_preset_survives_being_written_and_read(name, tmp_path):
 def test_every_preset_but_the_published_ones_can_be_trained_with_what_is_bundled(name, tmp_path):
     trainer = Trainer(PRESETS[name], tmp_path)
     assert trainer.core.num_envs == 16
-    assert trainer.agent().refine == (name in ("quick", "best", "small"))
+    assert trainer.agent().refine == (name in ("quick", "best", "best-outcomes", "small"))
 
 
 @pytest.mark.parametrize(("name", "steps"), [("paper-cvppp", 21), ("paper-kitti", 16)])
@@ -67,6 +67,13 @@ def test_a_schedule_with_a_search_ends_with_a_critic_and_with_stopping_that_are_
     assert (stopping.algorithm.kind, stopping.iterations) == ("metric-stopping", 6)
     assert [stage.name for stage in search_schedule(1, ranking=False)] == ["init", "main", "stopping"]
     assert [stage.iterations for stage in search_schedule(10_000)[2:]] == [32, 24]
+
+
+def test_a_critic_of_outcomes_learns_last_from_the_agent_as_it_will_be():
+    *before, outcomes = search_schedule(160, outcomes=True)
+    assert tuple(before) == search_schedule(160)
+    assert (outcomes.algorithm.kind, outcomes.iterations) == ("outcome-judging", 13)
+    assert search_schedule(10_000, outcomes=True)[-1].iterations == 24
 
 
 def test_a_candidate_actor_critic_never_follows_the_gradient_of_the_score():
