@@ -90,7 +90,7 @@ class PresetAgent(Trained):
 
 def ready(agent: Agent, config: TrainConfig, usage: dict[str, float], facts: dict[str, Any]) -> Ready:
     """An agent of this package, in the environment that it was trained in."""
-    parameters = sum(parameter.numel() for parameter in agent.actor.parameters())
-    if agent.selection is not None:
-        parameters += sum(parameter.numel() for parameter in agent.selection.critic.parameters())
+    choices = (agent.selection, agent.outcomes)
+    networks = [agent.actor, *(choice.critic for choice in choices if choice is not None)]
+    parameters = sum(parameter.numel() for network in networks for parameter in network.parameters())
     return Ready(config.env, agent.pretrained, lambda core: agent_segmenter(agent), "own", parameters, usage, facts)
