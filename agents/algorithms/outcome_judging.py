@@ -146,20 +146,20 @@ class OutcomeJudging(Algorithm):
         core, most = self.learner.core, state.areas.shape[1]
         policy = visits(self.learner.actor, core.decoder, state, self.selection, core.precision, offsets)
         known = self.critic.condition(state.context)
-        masks: list[Tensor] = []
-        measures, qualities, true = [], [], []
+        masks = state.context[:, :0].float()
+        measures, qualities, values, true = [], [], [], []
         for t, (visited, _) in enumerate(islice(policy, self.capacity + 1)):
             label_maps = dynamics.label_prediction(visited, core.threshold)
             true.append(batch_metrics(label_maps, state.label_map, self.capacity, most)["sbd"])
             if t > 0:
-                masks.append(visited.predicted_mask[:, 0].float())
-                found, present = label_measures(known, torch.stack(masks, dim=1), core.threshold)
-                fits = best_dice(label_maps, state.label_map, self.capacity, most)[:, :t]
-                measures.append(found[present])
-                qualities.append(fits[present])
-        values = self.critic.values(known, torch.stack(masks, dim=1), core.threshold)
+                masks = torch.cat([masks, visited.predicted_mask.float()], dim=1)
+            found, present = label_measures(known, masks, core.threshold)
+            fits = best_dice(label_maps, state.label_map, self.capacity, most)[:, :t]
+            measures.append(found[present])
+            qualities.append(fits[present])
+            values.append(self.critic.value(known, found, present))
         scores = torch.stack(true)
-        chosen = scores.gather(0, values.argmax(0, keepdim=True))
+        chosen = scores.gather(0, torch.stack(values).argmax(0, keepdim=True))
         measured = {"outcomes/chosen": chosen.mean(), "outcomes/best": scores.amax(0).mean()}
         return Labels(torch.cat(measures), torch.cat(qualities)), measured
 

@@ -99,22 +99,23 @@ class OutcomeCritic(nn.Module):
             values: Tensor = self.quality(measures)[..., 0]
         return values
 
+    def value(self, known: OutcomeContext, measures: Tensor, present: Tensor) -> Tensor:
+        """Predicted symmetric best Dice `[B]` of label maps, by what `label_measures` says of their labels."""
+        fit = (self.qualities(measures).clamp(0, 1) * present).sum(1)
+        counts = torch.arange(self.config.max_count + 1, device=measures.device)
+        larger = torch.maximum(present.sum(1, keepdim=True), counts).clamp_min(1)
+        return fit * (known.chances / larger).sum(1)
+
     def values(self, known: OutcomeContext, masks: Tensor, threshold: float) -> Tensor:
-        """Predicted symmetric best Dice of the label maps of the first 0, 1, ... `T` masks: `[T + 1, B]`.
+        """Those of the label maps of the first 0, 1, ... `T` masks, `[T + 1, B]`.
 
         Args:
             known: from `condition`, of the `B` contexts.
             masks: `[B, T, H, W]` in [0, 1], in the order of prediction.
             threshold: probability below which a mask does not hold a pixel.
         """
-        counts = torch.arange(self.config.max_count + 1, device=masks.device)
-        values = []
-        for number in range(masks.shape[1] + 1):
-            measures, present = label_measures(known, masks[:, :number], threshold)
-            fit = (self.qualities(measures).clamp(0, 1) * present).sum(1)
-            labels = present.sum(1, keepdim=True)
-            values.append(fit * (known.chances / torch.maximum(labels, counts).clamp_min(1)).sum(1))
-        return torch.stack(values)
+        prefixes = (masks[:, :number] for number in range(masks.shape[1] + 1))
+        return torch.stack([self.value(known, *label_measures(known, prefix, threshold)) for prefix in prefixes])
 
 
 def label_measures(known: OutcomeContext, masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

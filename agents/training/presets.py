@@ -139,7 +139,7 @@ def _paper(
 PRESETS: dict[str, TrainConfig] = {
     "quick": _refined(search_schedule(104)),
     "best": _refined(search_schedule(3306)),
-    "best-outcomes": _refined(search_schedule(2880, outcomes=True)),
+    "best-outcomes": _refined(search_schedule(2850, outcomes=True)),
     "small": _refined(search_schedule(3577, ranking=False)),
     "candidate-actor-critic": TrainConfig(
         stages=search_schedule(130, CandidateActorCriticConfig(), ranking=False), learner=LearnerConfig(COMPACT_ACTOR)
