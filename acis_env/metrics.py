@@ -93,15 +93,19 @@ def batch_metrics(
     return _table_metrics(tables, torch.float32)  # the widest that every device has
 
 
-def best_dice(predictions: Tensor, label_maps: Tensor, max_predictions: int, max_instances: int) -> Tensor:
-    """Dice of every predicted label with the instance that it fits best, `[B, T]`; 0 for a label that occurs nowhere.
+def best_dice(
+    predictions: Tensor, label_maps: Tensor, max_predictions: int, max_instances: int
+) -> tuple[Tensor, Tensor]:
+    """Dice `[B, T]` of every predicted label with the instance that it fits best, and its number of pixels `[B, T]`.
 
-    Arguments and errors are those of `batch_metrics`.
+    Ignored pixels do not count, and a label that occurs nowhere else has neither. Arguments and errors are those of
+    `batch_metrics`.
     """
     tables = _batch_tables(predictions, label_maps, max_predictions, max_instances)
-    areas = tables[:, 1:].sum(2)[:, :, None] + tables[:, :, 1:].sum(1)[:, None]
+    predicted_area = tables[:, 1:].sum(2)
+    areas = predicted_area[:, :, None] + tables[:, :, 1:].sum(1)[:, None]
     dice = 2 * tables[:, 1:, 1:] / areas.clamp_min(1)
-    return pad(dice, (1, 0)).amax(2)  # where there are no instances, too
+    return pad(dice, (1, 0)).amax(2), predicted_area  # padded for where there are no instances
 
 
 def _batch_tables(predictions: Tensor, label_maps: Tensor, max_predictions: int, max_instances: int) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -21,8 +20,7 @@ from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from acis_env.metrics import METRIC_NAMES, batch_metrics
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress
-from agents.models.selection import ActionSelection
-from agents.models.visits import visits
+from agents.algorithms.follow_up import FollowUp
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Prefixes(NamedTuple):
     values: Tensor  # [T + 1, B], measures of the label maps
 
 
-class MetricStopping(Algorithm):
+class MetricStopping(FollowUp):
     """Plays the policy to the end of its capacity, and learns which prefix of its masks to keep.
 
     One episode tells what every decision to stop would have been worth. So the expected measure and its gradient are
@@ -72,9 +70,8 @@ class MetricStopping(Algorithm):
     """
 
     def __init__(self, config: MetricStoppingConfig, learner: Learner, previous: Algorithm | None = None) -> None:
-        super().__init__(learner)
+        super().__init__(learner, previous)
         self.config = config
-        self.previous: Algorithm | None = previous.previous if isinstance(previous, MetricStopping) else previous
         self._replay: deque[Prefixes] = deque(maxlen=config.replay_size)
 
     def train_iteration(self, progress: Progress) -> Losses:
@@ -95,40 +92,26 @@ class MetricStopping(Algorithm):
     @torch.no_grad()
     def play(self, state: EnvState) -> Prefixes:
         """Let the policy make as many masks in every scene of `state` as the fullest scene has instances."""
-        core = self.learner.core
-        capacity = core.source.own_scenes.max_instances
-        policy = visits(self.learner.actor, core.decoder, state, self.selection, core.precision)
         features, values = [], []
-        for visited, out in islice(policy, capacity + 1):
+        for visited, out in self.play_out(state):
             features.append(out.termination_features)
             values.append(self.value(visited))
         return Prefixes(torch.stack(features), torch.stack(values))
 
     def value(self, state: EnvState) -> Tensor:
         """What the label maps so far are worth, `[B]`."""
-        core = self.learner.core
-        capacity = core.source.own_scenes.max_instances
-        label_maps = dynamics.label_prediction(state, core.threshold)
-        measures = batch_metrics(label_maps, state.label_map, capacity, state.areas.shape[1])
+        label_maps = dynamics.label_prediction(state, self.learner.core.threshold)
+        measures = batch_metrics(label_maps, state.label_map, self.capacity, state.areas.shape[1])
         return measures[self.config.metric] - self.config.count_price * measures["abs_dic"]
-
-    @property
-    def selection(self) -> ActionSelection | None:
-        """That of the stage before."""
-        return None if self.previous is None else self.previous.selection
 
     def state_dict(self) -> dict[str, Any]:
         """Replay, and what the stage before needs to choose its actions."""
-        return {
-            "previous": {} if self.previous is None else self.previous.state_dict(),
-            "replay": [tuple(prefixes) for prefixes in self._replay],
-        }
+        return {**super().state_dict(), "replay": [tuple(prefixes) for prefixes in self._replay]}
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Restore what the `state_dict` of all processes gave; with another number of them, the replay begins anew."""
+        super().load_state_dict(states)
         group, device = self.learner.group, self.learner.core.device
-        if self.previous is not None:
-            self.previous.load_state_dict([state["previous"] for state in states])
         self._replay.clear()
         if len(states) == group.world_size:
             for features, values in states[group.rank]["replay"]:

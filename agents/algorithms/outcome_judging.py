@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -21,10 +20,9 @@ from acis_env.configs import check_at_least
 from acis_env.dynamics import EnvState
 from acis_env.metrics import batch_metrics, best_dice
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress
+from agents.algorithms.follow_up import FollowUp
 from agents.models.outcome_critic import OutcomeCritic, OutcomeCriticConfig, label_measures
 from agents.models.outcomes import OFFSETS, OutcomeChoice, OutcomeChoiceConfig
-from agents.models.selection import ActionSelection
-from agents.models.visits import visits
 
 TOTAL_WEIGHT = 0.3
 """Weight of the error of the estimated number of instances, beside the cross-entropy of its logits."""
@@ -54,9 +52,9 @@ class OutcomeJudgingConfig(AlgorithmConfig):
     updates: int = 48
     """Number of updates per iteration, each on a part of these scenes and of the labels in the replay."""
     update_scenes: int = 64
-    """Number of scenes per update."""
+    """Number of scenes per update, in all processes together."""
     update_labels: int = 512
-    """Number of labels per update."""
+    """Number of labels per update, in all processes together."""
     replay_size: int = 32
     """Number of batches of episodes, the newest ones, whose labels are kept."""
 
@@ -76,25 +74,26 @@ class Labels(NamedTuple):
     qualities: Tensor  # [n] in [0, 1], Dice with the instance that each fits best
 
 
-class OutcomeJudging(Algorithm):
+class OutcomeJudging(FollowUp):
     """Plays the policy, as it is and disturbed, to the end of its capacity; the critic learns from all prefixes.
 
     How many instances there are it learns from many more scenes, whose contexts alone are looked at.
     """
 
     def __init__(self, config: OutcomeJudgingConfig, learner: Learner, previous: Algorithm | None = None) -> None:
-        super().__init__(learner)
+        super().__init__(learner, previous)
+        if learner.core.rules.sequence_length is not None:
+            raise ValueError(
+                "sequence_length must be None where outcomes are judged, which are those of whole episodes, got "
+                f"{learner.core.rules.sequence_length}"
+            )
         self.config = config
-        self.previous: Algorithm | None = previous.previous if isinstance(previous, OutcomeJudging) else previous
         sizes = OutcomeCriticConfig(self.capacity, config.widths, hidden=config.hidden)
         self.critic = OutcomeCritic(sizes).to(learner.core.device)
         self.optimizer = learner.adam(list(self.critic.parameters()))
         self._replay: deque[Labels] = deque(maxlen=config.replay_size)
-
-    @property
-    def capacity(self) -> int:
-        """Number of instances of the fullest scene."""
-        return self.learner.core.source.own_scenes.max_instances
+        if isinstance(previous, OutcomeJudging) and previous.critic.config == sizes:
+            self._load_learnt([previous.state_dict()])
 
     def train_iteration(self, progress: Progress) -> Losses:
         """Play a batch of episodes, look at further scenes, and update the critic on both."""
@@ -103,7 +102,7 @@ class OutcomeJudging(Algorithm):
         for number in range(config.scene_batches):
             learner.env.reset()
             state = learner.core.state
-            planes.append(self.critic.counted(state.context))
+            planes.append(self.critic.counting_planes(state.context))
             counts.append(state.num_instances)
             if number == 0:
                 is_plain = progress.iteration % 2 == 0
@@ -112,9 +111,10 @@ class OutcomeJudging(Algorithm):
         scenes = torch.cat(planes), torch.cat(counts).clamp_max(self.capacity)
         kept = Labels(*(torch.cat(parts) for parts in zip(*self._replay, strict=True)))
         rate = progress.decay(config.decay) * config.learning_rate
+        sizes = [learner.group.share(getattr(config, name), name) for name in ("update_scenes", "update_labels")]
         for _ in range(config.updates):
-            some = _draw(len(scenes[0]), config.update_scenes, generator, scenes[0].device)
-            rows = _draw(len(kept.qualities), config.update_labels, generator, kept.qualities.device)
+            some = _draw(len(scenes[0]), sizes[0], generator, scenes[0].device)
+            rows = _draw(len(kept.qualities), sizes[1], generator, kept.qualities.device)
             shown = turned(scenes[0][some], generator)
             losses = self.update(shown, scenes[1][some], Labels(*(x[rows] for x in kept)), rate)
         return losses | measured
@@ -125,7 +125,7 @@ class OutcomeJudging(Algorithm):
         count_loss = F.cross_entropy(logits, counts, reduction="sum")
         total_loss = F.smooth_l1_loss(total, counts.to(total), reduction="sum")
         errors = self.critic.qualities(labels.measures) - labels.qualities
-        quality_loss = errors.square().sum() * (len(counts) / len(labels.qualities))
+        quality_loss = errors.square().sum() * (len(counts) / max(len(labels.qualities), 1))
         (count_loss + TOTAL_WEIGHT * total_loss + QUALITY_WEIGHT * quality_loss).backward()
         median = (logits.detach().softmax(1).cumsum(1) < 0.5).sum(1)
         sums = {
@@ -144,20 +144,20 @@ class OutcomeJudging(Algorithm):
             The labels of all prefixes, and the mean SBD of the prefixes that the critic chooses, and of the best ones.
         """
         core, most = self.learner.core, state.areas.shape[1]
-        policy = visits(self.learner.actor, core.decoder, state, self.selection, core.precision, offsets)
         known = self.critic.condition(state.context)
         masks = state.context[:, :0].float()
         measures, qualities, values, true = [], [], [], []
-        for t, (visited, _) in enumerate(islice(policy, self.capacity + 1)):
+        for t, (visited, _) in enumerate(self.play_out(state, offsets)):
             label_maps = dynamics.label_prediction(visited, core.threshold)
             true.append(batch_metrics(label_maps, state.label_map, self.capacity, most)["sbd"])
             if t > 0:
-                masks = torch.cat([masks, visited.predicted_mask.float()], dim=1)
+                masks = torch.cat([masks, visited.predicted_mask], dim=1)
             found, present = label_measures(known, masks, core.threshold)
-            fits = best_dice(label_maps, state.label_map, self.capacity, most)[:, :t]
-            measures.append(found[present])
-            qualities.append(fits[present])
             values.append(self.critic.value(known, found, present))
+            fits, areas = best_dice(label_maps, state.label_map, self.capacity, most)
+            counts = present & (areas[:, :t] > 0)  # a label on ignored pixels alone has no quality
+            measures.append(found[counts])
+            qualities.append(fits[:, :t][counts])
         scores = torch.stack(true)
         chosen = scores.gather(0, torch.stack(values).argmax(0, keepdim=True))
         measured = {"outcomes/chosen": chosen.mean(), "outcomes/best": scores.amax(0).mean()}
@@ -169,41 +169,39 @@ class OutcomeJudging(Algorithm):
         return self.config.choice.spread * noise
 
     @property
-    def selection(self) -> ActionSelection | None:
-        """That of the stage before."""
-        return None if self.previous is None else self.previous.selection
-
-    @property
     def outcomes(self) -> OutcomeChoice | None:
         """The critic's choice, once it has begun to learn."""
-        if not self._replay:
-            return None
-        return OutcomeChoice(self.critic, self.config.choice, self.learner.core.decoder.latent_size)
+        return OutcomeChoice(self.critic, self.learner.core.decoder, self.config.choice) if self._replay else None
 
     def state_dict(self) -> dict[str, Any]:
         """Critic and replay, and what the stage before needs to choose its actions."""
         return {
-            "previous": {} if self.previous is None else self.previous.state_dict(),
+            **super().state_dict(),
             "critic": self.critic.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "replay": [tuple(x.cpu() for x in labels) for labels in self._replay],
         }
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Restore what the `state_dict` of all processes gave; with another number of them, each has all labels."""
+        """Restore what the `state_dict` of all processes gave; another number of them shares out the labels."""
+        super().load_state_dict(states)
+        self._load_learnt(states)
+
+    def _load_learnt(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Restore critic, optimiser and labels alone."""
         group, device = self.learner.group, self.learner.core.device
-        if self.previous is not None:
-            self.previous.load_state_dict([state["previous"] for state in states])
         self.critic.load_state_dict(states[0]["critic"])
         self.optimizer.load_state_dict(states[0]["optimizer"])
         self._replay.clear()
         own = len(states) == group.world_size
-        for labels in states[group.rank]["replay"] if own else [x for state in states for x in state["replay"]]:
-            self._replay.append(Labels(*(x.to(device) for x in labels)))
+        for parts in zip(*(state["replay"] for state in ([states[group.rank]] if own else states)), strict=True):
+            whole = Labels(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+            share = whole if own else Labels(*(x[group.rank :: group.world_size] for x in whole))
+            self._replay.append(Labels(*(x.to(device) for x in share)))
 
 
 def turned(planes: Tensor, generator: torch.Generator) -> Tensor:
-    """`planes` from `OutcomeCritic.counted`, flipped and transposed at random: all of a batch in the same way.
+    """`planes` from `OutcomeCritic.counting_planes`, flipped and transposed at random: all of a batch in the same way.
 
     A picture with the sides exchanged has as many instances, and so has its mirror image. Vectors turn with it.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -125,8 +126,13 @@ def outcome_bound(agent: Agent) -> Segmenter:
     """The episodes of an agent that chooses among several, and the prefix of the largest SBD by the truth: a bound.
 
     SBD is that of label maps at the size of the networks, without filling.
+
+    Raises:
+        ValueError: the agent plays one episode.
     """
-    threshold = agent.composition.threshold
+    outcomes, threshold = agent.outcomes, agent.composition.threshold
+    if outcomes is None:
+        raise ValueError("agent must choose among outcomes, and it plays one episode: train it with a stage that does")
 
     @torch.no_grad()
     def segment(state: EnvState) -> Prediction:
@@ -140,9 +146,9 @@ def outcome_bound(agent: Agent) -> Segmenter:
                 values.append(batch_metrics(label_maps, state.label_map, number, most)["sbd"])
             return torch.stack(values)
 
-        assert agent.outcomes is not None
         networks = agent.actor, agent.decoder
-        return agent.outcomes.predict(*networks, state, agent.selection, agent.max_steps, longest, threshold, values_of)
+        found = outcomes.predict(*networks, state, agent.selection, agent.max_steps, longest, threshold, values_of)
+        return replace(found, stopping="best outcome")
 
     return segment
 
@@ -150,7 +156,7 @@ def outcome_bound(agent: Agent) -> Segmenter:
 def block(agent: Agent, part: Literal["memory", "mask"]) -> Agent:
     """A copy of `agent` whose actor reads zeros in place of its memory or of the accumulated mask (Table 2).
 
-    A critic that chooses its actions, if the agent has one, goes on reading the mask.
+    Critics that choose, if the agent has any, go on reading masks.
     """
     blocked = copy.deepcopy(agent)
     position = {"mask": 1, "memory": 2}[part]

@@ -48,7 +48,7 @@ FORMAT = "acis-agent-4"
 class Agent:
     """Context network, actor and frozen decoder: all that inference needs.
 
-    The critic is not needed (section 5.3), unless the agent has it choose among several candidates in every state.
+    Critics are not needed (section 5.3), unless they choose: among candidates in every state, or among episodes.
     """
 
     def __init__(
@@ -215,12 +215,12 @@ class Agent:
 
     @unaffected
     def predict_masks(self, state: EnvState, max_steps: int | None = None, min_steps: int = 0) -> Prediction:
-        """Run the deterministic policy on a batch until every termination unit has said stop, or choose the outcome.
+        """Run the deterministic policy on a batch until every termination unit has said stop, or choose among outcomes.
 
         Args:
             state: fresh episodes in `B` scenes, begun with a decoder as this agent's; truth is not looked at.
             max_steps: cap on the number of masks; None takes the agent's.
-            min_steps: go on for so many masks anyway; `num_masks` still tells where the unit stopped.
+            min_steps: go on for so many masks anyway; `num_masks` still tells how many the agent would keep.
         """
         cap = self.max_steps if max_steps is None else max_steps
         if self.outcomes is None:
@@ -393,8 +393,8 @@ class Agent:
             selection = ActionSelection(critic, decoder, read(SelectionConfig, "selection"))
         outcomes = None
         if config.get("outcome_critic") is not None:
-            sizes_of_it = read(OutcomeCriticConfig, "outcome_critic")
-            judge = build(lambda: OutcomeCritic(sizes_of_it), *tensors("outcome_critic"))
-            outcomes = OutcomeChoice(judge, read(OutcomeChoiceConfig, "outcomes"), sizes[0].latent_size)
+            outcome_config = read(OutcomeCriticConfig, "outcome_critic")
+            outcome_critic = build(lambda: OutcomeCritic(outcome_config), *tensors("outcome_critic"))
+            outcomes = OutcomeChoice(outcome_critic, autoencoder.decoder, read(OutcomeChoiceConfig, "outcomes"))
         named = {name: getattr(settings, name) for name in names}
         return cls(actor, Pretrained(context_network, autoencoder), **named, selection=selection, outcomes=outcomes)

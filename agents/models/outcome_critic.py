@@ -20,7 +20,8 @@ from acis_env.precision import full_precision, to_float32
 from agents.models.measures import MEASURES, mask_measures, pointing
 
 COUNTING_SIDE = 64
-"""Pictures are counted in at about this many rows and columns on the shorter side, and not below."""
+"""Contexts are pooled for counting until their shorter side has about this many pixels; smaller ones are left as they
+are."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class OutcomeContext(NamedTuple):
 
 
 class OutcomeCritic(nn.Module):
-    """Predicts the symmetric best Dice of label maps."""
+    """Predicts the symmetric best Dice of label maps, whose overlaps go to the most probable mask and which are not
+    filled."""
 
     def __init__(self, config: OutcomeCriticConfig) -> None:
         super().__init__()
@@ -72,18 +74,18 @@ class OutcomeCritic(nn.Module):
 
     def condition(self, context: Tensor) -> OutcomeContext:
         """What stays fixed in an episode in `context` `[B, 12, H, W]`."""
-        logits, _ = self.count_logits(self.counted(context))
+        logits, _ = self.count_logits(self.counting_planes(context))
         return OutcomeContext(context[:, FOREGROUND : FOREGROUND + 1], pointing(context), logits.softmax(1))
 
     @staticmethod
-    def counted(context: Tensor) -> Tensor:
+    def counting_planes(context: Tensor) -> Tensor:
         """What the count is made of: image, foreground and vectors, `[B, 6, h, w]`, coarser than a large context."""
         planes = torch.cat([to_float32(context[:, : FOREGROUND + 1]), pointing(context)], dim=1)
         factor = min(planes.shape[2:]) // COUNTING_SIDE
         return F.avg_pool2d(planes, factor) if factor > 1 else planes
 
     def count_logits(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[B, max_count + 1]` of the number of instances in `planes` from `counted`, and its estimate `[B]`.
+        """Logits `[B, max_count + 1]` of the number of instances by `counting_planes`, and its estimate `[B]`.
 
         The estimate is the sum of a density over the picture, which the logits are made of, beside its mean features.
         """
@@ -100,14 +102,17 @@ class OutcomeCritic(nn.Module):
         return values
 
     def value(self, known: OutcomeContext, measures: Tensor, present: Tensor) -> Tensor:
-        """Predicted symmetric best Dice `[B]` of label maps, by what `label_measures` says of their labels."""
+        """Predicted symmetric best Dice `[B]` of label maps, by what `label_measures` says of their labels.
+
+        Where there is no instance, it is 0 whatever is predicted.
+        """
         fit = (self.qualities(measures).clamp(0, 1) * present).sum(1)
-        counts = torch.arange(self.config.max_count + 1, device=measures.device)
-        larger = torch.maximum(present.sum(1, keepdim=True), counts).clamp_min(1)
-        return fit * (known.chances / larger).sum(1)
+        counts = torch.arange(1, self.config.max_count + 1, device=measures.device)
+        larger = torch.maximum(present.sum(1, keepdim=True), counts)
+        return fit * (known.chances[:, 1:] / larger).sum(1)
 
     def values(self, known: OutcomeContext, masks: Tensor, threshold: float) -> Tensor:
-        """Those of the label maps of the first 0, 1, ... `T` masks, `[T + 1, B]`.
+        """`value` of the label maps of the first 0, 1, ... `T` masks: `[T + 1, B]`.
 
         Args:
             known: from `condition`, of the `B` contexts.

@@ -19,10 +19,10 @@ from agents.models.selection import ActionSelection
 from agents.models.visits import Visit, predict
 
 UNLIKELY = 0.02
-"""An episode ends once the chance that there are more instances than masks is below this."""
+"""An episode ends once the chance that there are more instances than masks is less than this."""
 
 OFFSETS = 32
-"""Steps after which what an episode adds to the policy's means comes again."""
+"""Number of offsets of an episode; after so many steps they repeat."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class OutcomeChoice:
     What the episodes add to the policy's means is the same in every picture, so a choice depends on the picture alone.
     """
 
-    def __init__(self, critic: OutcomeCritic, config: OutcomeChoiceConfig, latent_size: int) -> None:
-        """Take a trained critic, and the size of the actions."""
+    def __init__(self, critic: OutcomeCritic, decoder: Decoder, config: OutcomeChoiceConfig) -> None:
+        """Take a trained critic, and the decoder of the actions."""
         self.critic, self.config = critic, config
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(config.episodes - 1, OFFSETS, latent_size, generator=generator)
+        noise = torch.randn(config.episodes - 1, OFFSETS, decoder.latent_size, generator=generator)
         self.offsets = [None, *(config.spread * noise)]
 
     @torch.no_grad()
@@ -78,30 +78,30 @@ class OutcomeChoice:
         """
         known = self.critic.condition(state.context)
         beyond = 1 - known.chances.cumsum(1)  # [B, n]: chance of more than n instances
+        beyond[:, -1] = known.chances[:, -1]  # which stands for that many or more
 
         def ends(t: int, visit: Visit, left: Tensor) -> Tensor:
             return beyond[left, min(t, beyond.shape[1] - 1)] < UNLIKELY
 
-        outcomes = []
+        best: tuple[Tensor, Prediction] | None = None
         for offsets in self.offsets:
             found = predict(actor, decoder, state, selection, cap, min_steps, ends, offsets)
             values = values_of(found.masks) if values_of else self.critic.values(known, found.masks, threshold)
             reached = torch.arange(len(values), device=values.device)[:, None] <= found.num_masks
             value, number = values.where(reached, -torch.inf).max(0)
-            outcomes.append((value, Prediction(found.masks, number, number < cap)))
-        largest, best = outcomes[0]
-        for value, prediction in outcomes[1:]:
-            best = _either(value > largest, prediction, best)
-            largest = torch.maximum(value, largest)
-        return best
+            made = Prediction(found.masks, number, found.stopped | (number < cap))
+            best = (value, made) if best is None else _better((value, made), best)
+        assert best is not None
+        return best[1]
 
 
-def _either(chosen: Tensor, one: Prediction, other: Prediction) -> Prediction:
-    """The prediction `one` in the scenes where `chosen` `[B]` bool is True, else `other`."""
-    longest = max(one.masks.shape[1], other.masks.shape[1])
-    first, second = (pad(found.masks, (0, 0, 0, 0, 0, longest - found.masks.shape[1])) for found in (one, other))
-    return Prediction(
-        torch.where(chosen[:, None, None, None], first, second),
-        torch.where(chosen, one.num_masks, other.num_masks),
-        torch.where(chosen, one.stopped, other.stopped),
+def _better(new: tuple[Tensor, Prediction], old: tuple[Tensor, Prediction]) -> tuple[Tensor, Prediction]:
+    """In every scene the prediction of the larger value `[B]`, with that; the old one if they are equal."""
+    is_better = new[0] > old[0]
+    longest = max(found.masks.shape[1] for _, found in (new, old))
+    first, second = (pad(found.masks, (0, 0, 0, 0, 0, longest - found.masks.shape[1])) for _, found in (new, old))
+    masks = torch.where(is_better[:, None, None, None], first, second)
+    number, stopped = (
+        torch.where(is_better, getattr(new[1], name), getattr(old[1], name)) for name in ("num_masks", "stopped")
     )
+    return torch.maximum(new[0], old[0]), Prediction(masks, number, stopped)

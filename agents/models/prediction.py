@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Stopping = Literal["own", "true count", "random"]
-"""Who says how many masks there are: whoever predicts them, the truth, or a die."""
+Stopping = Literal["own", "true count", "best outcome", "random"]
+"""Who says how many masks there are: whoever predicts them, the truth (by their count, or by the outcome), or a die."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Prediction:
     """Masks of `B` scenes at the size of the network."""
 
     masks: Tensor  # [B, T, H, W] in [0, 1], soft, in the order of prediction
-    num_masks: Tensor  # [B] int64, masks before the termination unit said stop; T where it never did
+    num_masks: Tensor  # [B] int64, masks to keep, by who says so; T where nobody did
     stopped: Tensor  # [B] bool
     stopping: Stopping = "own"  # whose the number of masks is
 

@@ -40,7 +40,7 @@ class Segmentation:
 
     label_map: NDArray[np.int32]  # [h, w], 0 = background, label t = the t-th prediction
     parts: PictureMasks
-    stopped: bool  # True: by the termination unit, in every window; False: by the cap on steps
+    stopped: bool  # True: by the agent itself, in every window; False: by the cap on steps
     threshold: float | None = 0.5  # from which on a mask holds a pixel; None: `masks` are probabilities
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Segmented:
 
     masks: NDArray[np.float32]  # [T, H, W] in [0, 1]
     foreground: NDArray[np.float32]  # [H, W] in [0, 1], predicted
-    stopped: bool  # by the termination unit
+    stopped: bool  # by the agent itself
 
 
 def segment_pictures(

@@ -54,7 +54,7 @@ def visits(
         state: fresh episodes in `B` scenes.
         selection: chooses the actions; None takes the policy's mean.
         precision: precision of the networks.
-        offsets: `[T, L]`, added to the means of the steps, in turns.
+        offsets: `[T, L]`, added to the means of the steps, cyclically.
 
     Yields:
         The first state, and then the one after each mask.

@@ -7,8 +7,8 @@ import torch
 
 from acis_env.metrics import best_dice, segmentation_metrics
 from acis_env.ops.labels import IGNORED
-from agents.algorithms import CriticRankingConfig, OutcomeJudgingConfig
-from agents.algorithms.outcome_judging import turned
+from agents.algorithms import CriticRankingConfig, MetricStoppingConfig, OutcomeJudgingConfig
+from agents.algorithms.outcome_judging import Labels, turned
 from agents.models.agent import Agent
 from agents.models.composition import compose_label_map
 from agents.models.outcome_critic import OutcomeCritic, label_measures
@@ -38,16 +38,17 @@ def test_the_best_dice_of_labels_is_that_of_the_mask_of_each_with_every_instance
     predictions = torch.randint(0, 4, (2, 12, 12), generator=generator)
     predictions[1][predictions[1] == 2] = 0  # a label that occurs nowhere
     truth = torch.randint(-1, 3, (2, 12, 12), generator=generator)
-    found = best_dice(predictions, truth, 3, 5)
-    assert found.shape == (2, 3)
+    found, areas = best_dice(predictions, truth, 3, 5)
+    assert found.shape == areas.shape == (2, 3)
     for scene in range(2):
         known = truth[scene] != IGNORED
         for label in (1, 2, 3):
             region = (predictions[scene] == label) & known
             instances = [truth[scene] == n for n in (1, 2)]
+            assert areas[scene, label - 1] == region.sum()
             dice = [2 * (region & i).sum() / (region.sum() + i.sum()) if region.any() else 0.0 for i in instances]
             assert found[scene, label - 1].item() == pytest.approx(float(max(dice)))
-    assert best_dice(predictions, torch.zeros_like(truth), 3, 0).eq(0).all()
+    assert best_dice(predictions, torch.zeros_like(truth), 3, 0)[0].eq(0).all()
 
 
 def test_labels_of_all_prefixes_are_taught_with_their_measures_and_their_true_quality(make_algorithm, begin, tiny):
@@ -62,7 +63,7 @@ def test_labels_of_all_prefixes_are_taught_with_their_measures_and_their_true_qu
         label_maps = torch.stack([torch.from_numpy(compose_label_map(found[:t].numpy())) for found in masks])
         found, present = label_measures(known, masks[:, :t], core.threshold)
         measures.append(found[present])
-        qualities.append(best_dice(label_maps, state.label_map, algorithm.capacity, 4)[:, :t][present])
+        qualities.append(best_dice(label_maps, state.label_map, algorithm.capacity, 4)[0][:, :t][present])
         pairs = zip(label_maps.numpy(), state.label_map.numpy(), strict=True)
         true += [segmentation_metrics(prediction, truth)["sbd"] for prediction, truth in pairs]
     torch.testing.assert_close(labels.measures, torch.cat(measures))
@@ -76,16 +77,18 @@ def test_labels_of_all_prefixes_are_taught_with_their_measures_and_their_true_qu
 
 
 def test_a_turned_picture_has_its_vectors_turned_with_it():
-    rows, columns = torch.meshgrid(torch.arange(8.0) - 3.5, torch.arange(8.0) - 3.5, indexing="ij")
-    outward = torch.stack([rows, columns]) / (rows**2 + columns**2).sqrt()  # away from the centre
-    planes = torch.cat([torch.rand(4, 8, 8), outward])[None]
-    seen = set()
-    for seed in range(20):
+    rows, columns = torch.meshgrid(torch.arange(8.0) - 2, torch.arange(8.0) - 5, indexing="ij")
+    distance = (rows**2 + columns**2).sqrt()
+    outward = torch.stack([rows, columns]) / distance.clamp_min(1)  # away from row 2, column 5
+    planes = torch.cat([distance.expand(4, 8, 8), outward])[None]
+    centres = set()
+    for seed in range(30):
         image, vectors = turned(planes, torch.Generator().manual_seed(seed))[0].split([4, 2])
-        torch.testing.assert_close(vectors, outward)
-        torch.testing.assert_close(image.sum((1, 2)), planes[0, :4].sum((1, 2)))
-        seen.add(tuple(image[0].flatten().tolist()))
-    assert len(seen) == 8
+        row, column = divmod(int(image[0].argmin()), 8)
+        y, x = torch.meshgrid(torch.arange(8.0) - row, torch.arange(8.0) - column, indexing="ij")
+        torch.testing.assert_close(vectors, torch.stack([y, x]) / distance.new_tensor(1).maximum((y**2 + x**2).sqrt()))
+        centres.add((row, column))
+    assert centres == {(y, x) for y, x in ((2, 5), (2, 2), (5, 5), (5, 2))}
 
 
 def test_the_critic_learns_to_count_and_to_tell_good_label_maps_from_bad_ones(make_algorithm, at):
@@ -113,6 +116,54 @@ def test_the_trained_agent_chooses_by_the_critic_and_searches_as_the_stage_befor
     assert judging.outcomes.critic is judging.critic
     assert judging.outcomes.config == JUDGING.choice
     assert JUDGING.make(ranking.learner, judging).previous is ranking
+
+
+def test_a_stage_after_it_goes_on_with_what_was_learnt(make_algorithm, at):
+    first = make_algorithm(JUDGING)
+    first.train_iteration(at())
+    again = JUDGING.make(first.learner, first)
+    assert all(map(torch.equal, first.critic.parameters(), again.critic.parameters()))
+    assert again.outcomes is not None
+    other = replace(JUDGING, hidden=(4, 4)).make(first.learner, first)
+    assert other.outcomes is None
+    stopping = MetricStoppingConfig().make(first.learner, first)
+    assert stopping.outcomes.critic is first.critic
+
+
+def test_parts_of_episodes_are_refused(make_algorithm, make_env):
+    with pytest.raises(ValueError, match=r"sequence_length must be None where outcomes are judged, .* got 2"):
+        make_algorithm(JUDGING, make_env(sequence_length=2))
+
+
+def test_episodes_without_a_label_teach_the_count_alone(make_algorithm):
+    algorithm = make_algorithm(JUDGING)
+    nothing = Labels(torch.zeros(0, 12), torch.zeros(0))
+    losses = algorithm.update(torch.rand(3, 6, 32, 32), torch.tensor([1, 2, 3]), nothing, 1e-3)
+    assert losses["outcomes/quality_error"] == 0
+    assert losses["outcomes/count_loss"] > 0
+
+
+def test_a_label_on_ignored_pixels_alone_is_not_taught(make_algorithm, begin, tiny):
+    algorithm = make_algorithm(JUDGING)
+    state = begin(tiny, [0, 3, 5, 7])
+    labels, _ = algorithm.play(state)
+    ignored = replace(state, label_map=torch.full_like(state.label_map, IGNORED))
+    assert len(algorithm.play(ignored)[0].qualities) == 0 < len(labels.qualities)
+
+
+def test_several_processes_share_the_labels_of_one_and_one_has_those_of_several(make_algorithm, at):
+    states = []
+    for seed in range(2):
+        algorithm = make_algorithm(JUDGING)
+        for iteration in range(2):
+            algorithm.train_iteration(at(seed, iteration=iteration))
+        states.append(algorithm.state_dict())
+    algorithm.load_state_dict(states)
+    merged = algorithm.state_dict()["replay"]
+    for parts, whole in zip(zip(*(state["replay"] for state in states), strict=True), merged, strict=True):
+        for tensors, tensor in zip(zip(*parts, strict=True), whole, strict=True):
+            assert torch.equal(torch.cat(tensors), tensor)
+    assert len(merged) == 2
 
 
 def test_what_was_learnt_is_restored(make_algorithm, at):

@@ -154,7 +154,7 @@ def test_a_critic_of_outcomes_stays_behind_and_the_log_says_so(agent, tmp_path, 
     export_onnx(agent, tmp_path / "plain")
     assert not caplog.messages
     critic = OutcomeCritic(OutcomeCriticConfig(max_count=3, widths=(4, 6), hidden=(8, 8)))
-    agent.outcomes = OutcomeChoice(critic, OutcomeChoiceConfig(episodes=3), agent.decoder.latent_size)
+    agent.outcomes = OutcomeChoice(critic, agent.decoder, OutcomeChoiceConfig(episodes=3))
     export_onnx(agent, tmp_path / "choosing")
     assert "chooses among 3 episodes" in caplog.text
 

@@ -115,7 +115,7 @@ def test_a_blocked_actor_reads_zeros_and_the_agent_itself_goes_on_as_before(agen
 def test_the_bound_of_outcomes_is_the_best_of_all_prefixes_of_all_episodes(agent, tiny, begin):
     state = begin(tiny)
     critic = OutcomeCritic(OutcomeCriticConfig(max_count=6, widths=(4, 6), hidden=(8, 8)))
-    choice = OutcomeChoice(critic, OutcomeChoiceConfig(episodes=3, spread=1.0), 4)
+    choice = OutcomeChoice(critic, tiny.autoencoder.decoder, OutcomeChoiceConfig(episodes=3, spread=1.0))
     choosing = Agent(agent.actor, tiny, max_steps=4, outcomes=choice)
     scores = []
     for offsets in choice.offsets:
@@ -129,7 +129,7 @@ def test_the_bound_of_outcomes_is_the_best_of_all_prefixes_of_all_episodes(agent
     kept = [sbd(masks, truth) for masks, truth in zip(chosen, state.label_map, strict=True)]
     assert kept == pytest.approx(scores.amax((0, 2)).tolist())
     assert len(scores.amax(2).argmax(0).unique()) > 1  # or one episode would have done
-    assert torch.equal(found.stopped, found.num_masks < 4)
+    assert found.stopping == "best outcome"
 
 
 def sbd(masks, label_map):

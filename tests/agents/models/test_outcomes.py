@@ -22,9 +22,9 @@ def critic():
 
 
 @pytest.fixture
-def choice(critic):
+def choice(critic, tiny):
     """A choice among three episodes by that critic."""
-    return OutcomeChoice(critic, OutcomeChoiceConfig(episodes=3, spread=1.0), latent_size=4)
+    return OutcomeChoice(critic, tiny.autoencoder.decoder, OutcomeChoiceConfig(episodes=3, spread=1.0))
 
 
 @pytest.fixture
@@ -91,11 +91,11 @@ def test_the_value_is_the_sum_of_qualities_over_the_larger_number_in_expectation
     for t, (row, column) in enumerate(((0, 0), (0, 16), (16, 0))):
         quarters[:, t, row : row + 16, column : column + 16] = 0.9
     monkeypatch.setattr(critic, "qualities", lambda measures: torch.full(measures.shape[:-1], 0.8))
-    chances = torch.tensor([[0.0, 0.5, 0.0, 0.25, 0.25]])  # of 0 to 4 instances
+    chances = torch.tensor([[0.1, 0.4, 0.0, 0.25, 0.25]])  # of 0 to 4 instances
     values = critic.values(known._replace(chances=chances), quarters, threshold=0.5)[:, 0]
-    one = 0.8 * (0.5 / 1 + 0.25 / 3 + 0.25 / 4)
-    two = 1.6 * (0.5 / 2 + 0.25 / 3 + 0.25 / 4)
-    three = 2.4 * (0.5 / 3 + 0.25 / 3 + 0.25 / 4)
+    one = 0.8 * (0.4 / 1 + 0.25 / 3 + 0.25 / 4)
+    two = 1.6 * (0.4 / 2 + 0.25 / 3 + 0.25 / 4)
+    three = 2.4 * (0.4 / 3 + 0.25 / 3 + 0.25 / 4)
     assert values.tolist() == pytest.approx([0, one, two, three])
 
 
@@ -116,7 +116,7 @@ def test_with_perfect_knowledge_the_value_of_disjoint_labels_is_their_symmetric_
 
 @pytest.mark.parametrize(("size", "expected"), [((32, 32), (32, 32)), ((128, 200), (64, 100)), ((64, 127), (64, 127))])
 def test_large_contexts_are_counted_in_coarsely(size, expected):
-    assert OutcomeCritic.counted(torch.rand(2, 12, *size)).shape == (2, 6, *expected)
+    assert OutcomeCritic.counting_planes(torch.rand(2, 12, *size)).shape == (2, 6, *expected)
 
 
 def test_the_first_episode_is_that_of_the_policy_and_the_others_differ(agent, begin, tiny, choice):
@@ -138,23 +138,47 @@ def test_a_choice_depends_on_the_picture_alone(choosing, begin, tiny):
         torch.testing.assert_close(alone.counted()[0], together.counted()[scene], atol=1e-4, rtol=0)
 
 
+@pytest.fixture
+def two_expected(choice, monkeypatch):
+    """The critic is all but certain of two instances in every picture."""
+    condition, chances = choice.critic.condition, torch.tensor([[0.0, 0.0, 0.99, 0.005, 0.005]])
+    monkeypatch.setattr(
+        choice.critic, "condition", lambda context: condition(context)._replace(chances=chances.repeat(len(context), 1))
+    )
+
+
+@pytest.mark.usefixtures("two_expected")
 def test_further_masks_for_the_true_count_do_not_change_the_choice(choosing, begin, tiny):
     state = begin(tiny)
-    found, longer = choosing.predict_masks(state), choosing.predict_masks(state, min_steps=4)
+    found, longer = choosing.predict_masks(state), choosing.predict_masks(state, min_steps=6)
+    assert (found.masks.shape[1], longer.masks.shape[1]) == (2, 6)
     assert torch.equal(found.num_masks, longer.num_masks)
     for few, many in zip(found.counted(), longer.counted(), strict=True):
         torch.testing.assert_close(few, many)
-    assert longer.masks.shape[1] == 4
 
 
-def test_an_episode_ends_once_more_instances_are_unlikely(agent, begin, tiny, choice, monkeypatch):
-    state = begin(tiny)
-    chances = torch.tensor([[0.0, 0.0, 0.99, 0.005, 0.005]]).expand(len(state), -1)
-    known = choice.critic.condition(state.context)
-    monkeypatch.setattr(choice.critic, "condition", lambda context: known._replace(chances=chances))
-    found = Agent(agent.actor, tiny, max_steps=4, outcomes=choice).predict_masks(state)
+@pytest.mark.usefixtures("two_expected")
+@pytest.mark.parametrize("cap", [2, 4])
+def test_an_episode_ends_once_more_instances_are_unlikely_even_at_the_cap(choosing, begin, tiny, cap):
+    found = choosing.predict_masks(begin(tiny), max_steps=cap)
     assert found.masks.shape[1] == 2
     assert found.stopped.all()
+
+
+def test_where_there_may_be_any_number_of_instances_only_the_cap_ends_an_episode(
+    choosing, begin, tiny, choice, monkeypatch
+):
+    condition = choice.critic.condition
+
+    def condition_on_many(context):
+        return condition(context)._replace(chances=torch.eye(SIZES.max_count + 1)[-1].repeat(len(context), 1))
+
+    monkeypatch.setattr(choice.critic, "condition", condition_on_many)
+    monkeypatch.setattr(choice.critic, "value", lambda known, measures, present: present.sum(1) + measures.shape[1])
+    found = choosing.predict_masks(begin(tiny), max_steps=9)
+    assert found.masks.shape[1] == 9
+    assert found.num_masks.eq(9).all()
+    assert not found.stopped.any()
 
 
 def test_an_agent_that_chooses_outcomes_is_the_same_after_it_was_saved_and_shared(choosing, begin, tiny, tmp_path):
