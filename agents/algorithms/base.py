@@ -178,6 +178,8 @@ class AlgorithmConfig(ABC):
 
     moves_actor: ClassVar[bool] = True
     """Whether the policy learns, and not a critic or the termination unit alone."""
+    needs_whole_scenes: ClassVar[bool] = False
+    """Whether it cannot learn where some instances of a scene are given away (`sequence_length`)."""
 
     learning_rate: float = 3e-4
     """Learning rate of the actor."""

@@ -38,6 +38,7 @@ class OutcomeJudgingConfig(AlgorithmConfig):
     """
 
     moves_actor: ClassVar[bool] = False
+    needs_whole_scenes: ClassVar[bool] = True  # the context shows all instances, and the count is that of the others
     kind: tyro.conf.Suppress[Literal["outcome-judging"]] = "outcome-judging"
     learning_rate: float = 2e-3
     """Learning rate of the critic."""
@@ -84,7 +85,7 @@ class OutcomeJudging(FollowUp):
         super().__init__(learner, previous)
         if learner.core.rules.sequence_length is not None:
             raise ValueError(
-                "sequence_length must be None where outcomes are judged, which are those of whole episodes, got "
+                "sequence_length must be None where outcomes are judged, which are those of whole scenes, got "
                 f"{learner.core.rules.sequence_length}"
             )
         self.config = config

@@ -86,6 +86,11 @@ class TrainConfig:
                     f"stages.{number}.sequence_length, of stage {stage.name!r}, must be at least 1, or None, got "
                     f"{stage.sequence_length}"
                 )
+            if stage.sequence_length is not None and stage.algorithm.needs_whole_scenes:
+                raise ValueError(
+                    f"stages.{number}.sequence_length, of stage {stage.name!r}, must be None, since its algorithm needs "
+                    f"whole scenes, got {stage.sequence_length}"
+                )
             _check_kind(stage)
         _check_json("env.kwargs", self.env.kwargs)
         _check_json("env.val_kwargs", self.env.val_kwargs)

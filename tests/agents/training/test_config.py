@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import pytest
 import torch
 
-from agents.algorithms import BaselineConfig
+from agents.algorithms import BaselineConfig, OutcomeJudgingConfig
 from agents.training.config import Stage, TrainConfig, train_config_from_dict
 from agents.training.trainer import Trainer, load_config
 
@@ -176,6 +176,10 @@ def test_what_does_not_fit_is_an_error_of_one_line_that_says_where(several, path
         (
             {"stages": (Stage("main", BaselineConfig(), 1, sequence_length=0),)},
             "stages.0.sequence_length, of stage 'main', must be at least 1, or None, got 0",
+        ),
+        (
+            {"stages": (Stage("outcomes", OutcomeJudgingConfig(), 1, sequence_length=2),)},
+            "stages.0.sequence_length, of stage 'outcomes', must be None, .* got 2",
         ),
     ],
 )

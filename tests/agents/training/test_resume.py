@@ -148,7 +148,8 @@ def stages_of(algorithm):
     own = {} if algorithm.kind == "critic-ranking" else {"learning_rate": 1e-3}  # whose actor stays as it is
     later = replace(algorithm, clip_norm=0.1, **own, **rates, **memory)
     first = Stage("init", BaselineConfig(learning_rate=1e-2), 2, sequence_length=1)
-    return (first, Stage("main", algorithm, 3), Stage("more", later, 3, sequence_length=2))
+    length = None if algorithm.needs_whole_scenes else 2
+    return (first, Stage("main", algorithm, 3), Stage("more", later, 3, sequence_length=length))
 
 
 @pytest.fixture(scope="module")
