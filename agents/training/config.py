@@ -88,8 +88,8 @@ class TrainConfig:
                 )
             if stage.sequence_length is not None and stage.algorithm.needs_whole_scenes:
                 raise ValueError(
-                    f"stages.{number}.sequence_length, of stage {stage.name!r}, must be None, since its algorithm needs "
-                    f"whole scenes, got {stage.sequence_length}"
+                    f"stages.{number}.sequence_length, of stage {stage.name!r}, must be None, since it needs whole "
+                    f"scenes, got {stage.sequence_length}"
                 )
             _check_kind(stage)
         _check_json("env.kwargs", self.env.kwargs)

@@ -48,7 +48,10 @@ def changed(config, *path, **values):
 @pytest.fixture
 def several(run_config, algorithms):
     """A configuration with a stage of every algorithm."""
-    stages = [Stage(kind, algorithm, 3, sequence_length=n) for n, (kind, algorithm) in enumerate(algorithms.items(), 1)]
+    stages = [
+        Stage(kind, algorithm, 3, sequence_length=None if algorithm.needs_whole_scenes else n)
+        for n, (kind, algorithm) in enumerate(algorithms.items(), 1)
+    ]
     return replace(run_config, stages=tuple(stages), seed=3)
 
 
@@ -179,7 +182,7 @@ def test_what_does_not_fit_is_an_error_of_one_line_that_says_where(several, path
         ),
         (
             {"stages": (Stage("outcomes", OutcomeJudgingConfig(), 1, sequence_length=2),)},
-            "stages.0.sequence_length, of stage 'outcomes', must be None, .* got 2",
+            "stages.0.sequence_length, of stage 'outcomes', must be None, since it needs whole scenes, got 2",
         ),
     ],
 )
