@@ -112,12 +112,8 @@ class RankingLearner:
         self.critic.load_state_dict(states[0]["critic"])
         self.optimizer.load_state_dict(states[0]["optimizer"])
         self.replay.clear()
-        own = len(states) == group.world_size
-        replays = [states[group.rank]["replay"]] if own else [state["replay"] for state in states]
-        for parts in zip(*replays, strict=True):
-            whole = join([Comparisons(*part) for part in parts])
-            share = whole if own else Comparisons(*(x[group.rank :: group.world_size] for x in whole))
-            self.replay.append(Comparisons(*(x.to(device) for x in share)))
+        for rows in group.share_rows([state["replay"] for state in states]):
+            self.replay.append(Comparisons(*(x.to(device) for x in rows)))
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:

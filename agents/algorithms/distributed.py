@@ -41,6 +41,21 @@ class ProcessGroup:
             raise ValueError(f"{name} must be a multiple of the {self.world_size} processes, got {total}")
         return total // self.world_size
 
+    def share_rows(self, kept: Sequence[Sequence[Sequence[Tensor]]]) -> Iterator[tuple[Tensor, ...]]:
+        """What this process keeps of the batches that all processes kept.
+
+        Args:
+            kept: for each process its batches, as many as the others', each of several tensors `[n, ...]`.
+
+        Yields:
+            Its own batches; with another number of processes, a share of the rows of all.
+        """
+        if len(kept) == self.world_size:
+            yield from map(tuple, kept[self.rank])
+            return
+        for parts in zip(*kept, strict=True):
+            yield tuple(torch.cat(tensors)[self.rank :: self.world_size] for tensors in zip(*parts, strict=True))
+
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace `tensors`, of one dtype, by their sums over all processes, which get the same bits."""
         if self.world_size == 1:

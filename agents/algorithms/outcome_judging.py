@@ -194,11 +194,8 @@ class OutcomeJudging(FollowUp):
         self.critic.load_state_dict(states[0]["critic"])
         self.optimizer.load_state_dict(states[0]["optimizer"])
         self._replay.clear()
-        own = len(states) == group.world_size
-        for parts in zip(*(state["replay"] for state in ([states[group.rank]] if own else states)), strict=True):
-            whole = Labels(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-            share = whole if own else Labels(*(x[group.rank :: group.world_size] for x in whole))
-            self._replay.append(Labels(*(x.to(device) for x in share)))
+        for rows in group.share_rows([state["replay"] for state in states]):
+            self._replay.append(Labels(*(x.to(device) for x in rows)))
 
 
 def turned(planes: Tensor, generator: torch.Generator) -> Tensor:
