@@ -36,6 +36,7 @@ from agents.evaluation.rules import candidate_rules, choose_rule, format_rules, 
 from agents.evaluation.variants import Variant
 from agents.models.agent import Agent
 from agents.models.composition import Composition
+from agents.models.outcomes import choose_among
 from agents.training.trainer import config_of
 
 Evaluated = tuple[EpisodeSource, dict[str, Any], list[Evaluation]]
@@ -73,6 +74,8 @@ class Evaluate:
     by default the agent's own."""
     foreground: Foreground = "none"
     """Foreground to which all label maps are cut: "none", or the "official" one that the data set gives."""
+    episodes: int | None = None
+    """Number of episodes that the agent chooses from, if it does so; by default its own."""
     out: Path | None = None
     """Folder of the report; by default `evaluation-<split>` in the run's."""
     device: str = "cpu"
@@ -109,6 +112,7 @@ class Evaluate:
 
     def _evaluate_run(self) -> Evaluated:
         agent = Agent.load(self.run_folder, self.device)
+        agent.outcomes = choose_among(agent.outcomes, self.episodes, self.run_folder)
         config = config_of(agent)
         if agent.folder is None or not (agent.folder / "config.json").is_file():
             self._check_named()
@@ -123,9 +127,14 @@ class Evaluate:
         segmenters["agent"] = agent_segmenter(agent)
         training = partial(config.env.make_evaluation, "train", weights=agent.pretrained, device=self.device)
         rule = self._rule(agent.composition, segmenters["agent"], training)
-        return core.source, {**_about(core.arguments), "config": asdict(config)}, self._compare(segmenters, core, rule)
+        about = {**_about(core.arguments), "config": asdict(config)}
+        if agent.outcomes is not None:
+            about["episodes"] = agent.outcomes.config.episodes
+        return core.source, about, self._compare(segmenters, core, rule)
 
     def _evaluate_policy(self) -> Evaluated:
+        if self.episodes is not None:
+            raise ValueError(f"--episodes is for agents of acis train, and {self.run_folder} is of another library")
         policy, arguments = load_policy(self.run_folder, self.device, trust=self.trust)
         if not all(isinstance(arguments.get(name), str) for name in ("scenes", "weights")):
             raise ValueError(f"{self.run_folder / CARD}: arguments must name scenes and weights, got {arguments}")

@@ -21,6 +21,7 @@ from acis_env.networks import check_device
 from acis_env.pictures import FORMATS, Reading
 from acis_env.rendering import overlay
 from agents.models.agent import Agent
+from agents.models.outcomes import choose_among
 from agents.models.segmentation import Segmentation
 
 LABEL, OVERLAY, MASKS = "_label.png", "_overlay.png", "_masks.npz"
@@ -60,6 +61,9 @@ class Segment:
     is given, else the agent's own."""
     max_steps: int | None = None
     """Largest number of instances per image, or per window if there are several; by default the agent's."""
+    episodes: int | None = None
+    """Number of episodes to choose from, for agents that do so: the more, the better and the slower; by default the
+    agent's."""
     device: str = "cpu"
     """Device to run on: "cpu" or "cuda"."""
 
@@ -84,6 +88,7 @@ class Segment:
             reading.size(path)
             self._check_free(path, given)
         agent = Agent.load(self.agent, self.device)
+        agent.outcomes = choose_among(agent.outcomes, self.episodes, self.agent)
         for path in tqdm(images, desc="segmenting", disable=None):  # no bar where nobody sees it
             picture = reading.picture(path)
             try:

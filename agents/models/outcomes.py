@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,10 +47,18 @@ class OutcomeChoice:
 
     def __init__(self, critic: OutcomeCritic, decoder: Decoder, config: OutcomeChoiceConfig) -> None:
         """Take a trained critic, and the decoder of the actions."""
-        self.critic, self.config = critic, config
+        self.critic, self.decoder, self.config = critic, decoder, config
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(config.episodes - 1, OFFSETS, decoder.latent_size, generator=generator)
         self.offsets = [None, *(config.spread * noise)]
+
+    def among(self, episodes: int) -> OutcomeChoice:
+        """This choice among another number of episodes: the more, the better and the slower.
+
+        Raises:
+            ValueError: there would be none.
+        """
+        return OutcomeChoice(self.critic, self.decoder, replace(self.config, episodes=episodes))
 
     @torch.no_grad()
     def predict(
@@ -105,3 +113,19 @@ def _better(new: tuple[Tensor, Prediction], old: tuple[Tensor, Prediction]) -> t
         torch.where(is_better, getattr(new[1], name), getattr(old[1], name)) for name in ("num_masks", "stopped")
     )
     return torch.maximum(new[0], old[0]), Prediction(masks, number, stopped)
+
+
+def choose_among(outcomes: OutcomeChoice | None, episodes: int | None, agent: object) -> OutcomeChoice | None:
+    """What an agent chooses from if `episodes` are asked for; None leaves that to the agent, which errors name.
+
+    Raises:
+        ValueError: the agent does not choose among outcomes, or there would be none.
+    """
+    if episodes is None:
+        return outcomes
+    if outcomes is None:
+        raise ValueError(
+            f"{agent} plays one episode: episodes can be given for agents that choose among several, such as those of "
+            f"the preset best-outcomes; got {episodes}"
+        )
+    return outcomes.among(episodes)

@@ -14,6 +14,8 @@ from acis_env.datasets.preprocessing import Tile
 from agents.evaluation.classical import is_available
 from agents.models.agent import Agent
 from agents.models.bundled import BUNDLED
+from agents.models.outcome_critic import OutcomeCritic, OutcomeCriticConfig
+from agents.models.outcomes import OutcomeChoice, OutcomeChoiceConfig
 
 CLASSICAL = ["watershed"] if is_available() else []
 
@@ -58,6 +60,19 @@ def test_label_maps_are_filled_in_all_rows_and_by_the_rule_chosen_on_training_sc
 @pytest.mark.parametrize(("value", "named"), [("-1", "fill must be"), ("nan", "fill must be")])
 def test_a_distance_of_filling_that_is_none_is_named(mistake, run, value, named):
     assert named in mistake("evaluate", run.folder, "--fill", value)
+
+
+def test_an_agent_that_chooses_among_episodes_can_be_measured_with_another_number_of_them(acis, mistake, run, tmp_path):
+    assert "plays one episode" in mistake("evaluate", run.folder, "--episodes", 2, "--out", tmp_path / "none")
+    agent = Agent.load(run.folder)
+    critic = OutcomeCritic(OutcomeCriticConfig(max_count=3, widths=(4, 6), hidden=(8, 8)))
+    agent.outcomes = OutcomeChoice(critic, agent.decoder, OutcomeChoiceConfig(episodes=2))
+    shutil.copytree(run.folder, tmp_path / "run")
+    agent.save(tmp_path / "run" / "agent.pt")
+    for number, options in ((2, ()), (1, ("--episodes", 1))):
+        out = tmp_path / str(number)
+        acis("evaluate", tmp_path / "run", "--split", "test", "--num-scenes", 2, "--out", out, *options)
+        assert json.loads((out / "evaluation.json").read_text())["about"]["episodes"] == number
 
 
 def test_the_environment_of_a_run_is_made_again_with_the_scenes_and_options_that_it_had(acis, run, tmp_path):

@@ -174,3 +174,11 @@ def test_a_picture_is_segmented_in_windows_at_the_scale_that_is_given(acis, mist
         "segment", picture, *options, "--scale", 0
     )
     assert "overlap needs windows" in mistake("segment", picture, *options, "--overlap", 0.5)
+
+
+def test_an_agent_that_plays_one_episode_cannot_choose_among_several(mistake, agent_folder, picture, tmp_path):
+    message = mistake(
+        "segment", picture, "--agent", agent_folder, "--out", tmp_path / "out", "--max-steps", 3, "--episodes", 2
+    )
+    assert f"{agent_folder} plays one episode" in message
+    assert not (tmp_path / "out").exists()

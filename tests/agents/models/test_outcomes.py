@@ -8,7 +8,7 @@ from agents.models.agent import Agent
 from agents.models.composition import compose_label_map
 from agents.models.measures import mask_measures
 from agents.models.outcome_critic import OutcomeContext, OutcomeCritic, OutcomeCriticConfig, label_measures
-from agents.models.outcomes import OutcomeChoice, OutcomeChoiceConfig
+from agents.models.outcomes import OutcomeChoice, OutcomeChoiceConfig, choose_among
 from agents.models.visits import predict
 
 SIZES = OutcomeCriticConfig(max_count=4, widths=(4, 6), count_hidden=6, hidden=(8, 8))
@@ -208,3 +208,17 @@ def test_pictures_are_segmented_by_the_chosen_outcome(choosing):
         assert len(segmentation) == len(masks)
         assert (segmentation.label_map == compose_label_map(masks)).mean() > 0.99
     assert len({len(masks) for masks in expected}) > 1
+
+
+def test_the_number_of_episodes_can_be_changed(choosing, choice, begin, tiny):
+    one = choose_among(choice, 1, "agent")
+    assert (len(one.offsets), one.critic, one.config.spread) == (1, choice.critic, choice.config.spread)
+    assert choose_among(choice, None, "agent") is choice
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        choose_among(choice, 0, "agent")
+    with pytest.raises(ValueError, match=r"leaves-64 plays one episode: .* got 2"):
+        choose_among(None, 2, "leaves-64")
+    state = begin(tiny)
+    four = Agent(choosing.actor, tiny, max_steps=4, outcomes=choose_among(choice, 4, "agent"))
+    first = Agent(choosing.actor, tiny, max_steps=4, outcomes=one).predict_masks(state).num_masks
+    assert not torch.equal(four.predict_masks(state).num_masks, first)
