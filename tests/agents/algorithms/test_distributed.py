@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import agents
 from acis_env.weights import save_weights
-from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingConfig
+from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingConfig, OutcomeJudgingConfig
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup, join_group
 from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.models.critic import CriticConfig
@@ -32,10 +32,14 @@ SCORE, CROSS_ENTROPY = BaselineConfig(decay=()), BaselineConfig(decay=(), object
 CRITIC = CriticConfig(hidden=(8, 8))
 ACTOR_CRITIC = ActorCriticConfig(critic=CRITIC, critic_batch_size=8, critic_warmup=1, replay_size=2, decay=())
 RANKING = CriticRankingConfig(critic=RankingCriticConfig(hidden=(8, 8)), critic_batch_size=8, replay_size=2, decay=())
+OUTCOMES = OutcomeJudgingConfig(
+    hidden=(8, 8), widths=(4, 6), scene_batches=2, updates=2, update_scenes=4, update_labels=8, decay=()
+)
 STAGES = {
     "baselines": (Stage("score", SCORE, 2), Stage("cross-entropy", CROSS_ENTROPY, 1, sequence_length=2)),
     "actor-critic": (Stage("main", ACTOR_CRITIC, 3),),
     "ranking": (Stage("main", RANKING, 2),),
+    "outcomes": (Stage("main", OUTCOMES, 2),),
 }
 LONGER = (*STAGES["baselines"][:1], Stage("cross-entropy", CROSS_ENTROPY, 3, sequence_length=2))
 
@@ -143,7 +147,7 @@ def test_two_processes_take_the_steps_of_one_that_has_the_scenes_of_both(two, na
     assert not torch.equal(first["scenes"], second["scenes"])  # each has its own
 
 
-@pytest.mark.parametrize("name", ["actor-critic", "ranking", "resumed-critic"])
+@pytest.mark.parametrize("name", ["actor-critic", "ranking", "outcomes", "resumed-critic"])
 def test_processes_keep_experience_of_their_own_and_have_one_actor_and_one_critic(two, name):
     first, second = load(two, name)
     for part in ("actor", "critic"):

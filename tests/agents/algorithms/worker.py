@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from acis_env import meter
-from agents.algorithms import CriticRanking
+from agents.algorithms import CriticRanking, OutcomeJudging
 from agents.algorithms.distributed import join_group
 from agents.training.config import train_config_from_dict
 from agents.training.trainer import Trainer
@@ -29,7 +29,8 @@ def run(jobs, folder):
             result = {"actor": trainer.learner.actor.state_dict(), "scenes": trainer.core.state.context}
             result["gradients"] = gradients
             if hasattr(trainer.algorithm, "critic"):
-                result["critic"] = trainer.algorithm.critic.critic.state_dict()
+                critic = trainer.algorithm.critic
+                result["critic"] = getattr(critic, "critic", critic).state_dict()
                 result["returns"] = kept_returns(trainer.algorithm)
             torch.save(result, folder / f"{name}-{group.rank}.pt")
 
@@ -49,6 +50,8 @@ def kept_returns(algorithm):
     """What the experience of this process was worth."""
     if isinstance(algorithm, CriticRanking):
         return torch.cat([kept.values for kept in algorithm.critic.replay])
+    if isinstance(algorithm, OutcomeJudging):
+        return torch.cat([qualities for _, qualities in algorithm.state_dict()["replay"]])
     return algorithm.replay.sample(100, torch.Generator().manual_seed(0)).returns
 
 
