@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from acis_env.dynamics import EnvState
@@ -32,9 +31,8 @@ class FollowUp(Algorithm):
         """Number of instances of the fullest scene."""
         return self.learner.core.source.own_scenes.max_instances
 
-    @torch.no_grad()
     def play_out(self, state: EnvState, offsets: Tensor | None = None) -> Iterator[Visit]:
-        """The state after each of `capacity` masks in every scene of `state`, and before the first one.
+        """The state after each of `capacity` masks in every scene of `state`, and before the first one; no gradients.
 
         Args:
             state: fresh episodes.
