@@ -96,7 +96,7 @@ class CriticRanking(Algorithm):
         self.critic = RankingLearner(learner, config.critic, config.replay_size, config.clip_norm)
         if isinstance(previous, CriticRanking) and self._learns_as(previous):
             # Only what has been learnt: the settings are those of this stage.
-            self.critic.load_state_dict([previous.critic.state_dict()])
+            self.critic.load_state_dict([previous.critic.state_dict()] * learner.group.world_size)
         self._has_learnt = False
 
     def _learns_as(self, other: CriticRanking) -> bool:

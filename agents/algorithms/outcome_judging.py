@@ -94,7 +94,7 @@ class OutcomeJudging(FollowUp):
         self.optimizer = learner.adam(list(self.critic.parameters()))
         self._replay: deque[Labels] = deque(maxlen=config.replay_size)
         if isinstance(previous, OutcomeJudging) and previous.critic.config == sizes:
-            self._load_learnt([previous.state_dict()])
+            self._load_learnt([previous.state_dict()] * learner.group.world_size)  # that of this process is its own
 
     def train_iteration(self, progress: Progress) -> Losses:
         """Play a batch of episodes, look at further scenes, and update the critic on both."""

@@ -8,6 +8,7 @@ import torch
 from acis_env.metrics import best_dice, segmentation_metrics
 from acis_env.ops.labels import IGNORED
 from agents.algorithms import CriticRankingConfig, MetricStoppingConfig, OutcomeJudgingConfig
+from agents.algorithms.distributed import ProcessGroup
 from agents.algorithms.outcome_judging import Labels, turned
 from agents.models.agent import Agent
 from agents.models.composition import compose_label_map
@@ -128,6 +129,22 @@ def test_a_stage_after_it_goes_on_with_what_was_learnt(make_algorithm, at):
     assert other.outcomes is None
     stopping = MetricStoppingConfig().make(first.learner, first)
     assert stopping.outcomes.critic is first.critic
+
+
+@pytest.mark.parametrize("config", [JUDGING, CriticRankingConfig(decay=())])
+def test_the_next_stage_of_one_process_of_several_keeps_all_that_this_process_has(make_algorithm, at, config):
+    first = make_algorithm(config)
+    first.train_iteration(at())
+    first.learner.group = ProcessGroup(1, 2)
+    kept, again = (replay_of(algorithm) for algorithm in (first, config.make(first.learner, first)))
+    assert len(kept) == len(again) > 0
+    for one, other in zip(kept, again, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def replay_of(algorithm):
+    state = algorithm.state_dict()
+    return state["replay"] if "replay" in state else state["critic"]["replay"]
 
 
 def test_parts_of_episodes_are_refused(make_algorithm, make_env):
