@@ -155,10 +155,10 @@ def test_an_iteration_of_training_follows_the_gradients_that_ours_follows(scenes
     iterate(trainer)()
     found = dict(learner.actor.named_parameters())
     for name in ("head.2.weight", "skip.weight", "termination.0.weight", "trunk.linear.weight"):
-        # Their gradients: Adam takes steps of one length, also along what is nothing but rounding.
+        # Their gradients: Adam takes steps of one length, also along what is nothing but rounding. That is up to 0.004
+        # of the norm here, on processors without AVX-512; the KL term, a hundredth of the loss, is 0.02 to 0.03 of it.
         assert expected[name].norm() > 1e-5
-        tolerance = 1e-3 * float(expected[name].norm())
-        torch.testing.assert_close(found[name].grad, expected[name], rtol=0, atol=tolerance)
+        assert (found[name].grad - expected[name]).norm() < 0.01 * expected[name].norm()
 
 
 def test_images_are_segmented_as_by_our_agent(scenes, pretrained, contexts):
