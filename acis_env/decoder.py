@@ -143,10 +143,13 @@ class StatePyramid(nn.Module):
     def __init__(self, levels: int, channels: int = CONTEXT_CHANNELS) -> None:
         super().__init__()
         self.levels = levels
-        positions = torch.arange(4, dtype=torch.float32) - 1.5
+        # On the CPU: on the device "meta", where weights are checked, this arithmetic would import torch._dynamo, which
+        # takes seconds.
+        positions = torch.arange(4, dtype=torch.float32, device="cpu") - 1.5
         profile = torch.exp(-(positions**2) / (2 * (2 / 3) ** 2))
         kernel = torch.outer(profile, profile)
-        self.register_buffer("kernel", (kernel / kernel.sum()).expand(channels, 1, 4, 4).contiguous())
+        kernel = (kernel / kernel.sum()).to(torch.get_default_device())
+        self.register_buffer("kernel", kernel.expand(channels, 1, 4, 4).contiguous())
 
     def forward(self, context: Tensor) -> list[Tensor]:
         """Levels `[B, C, H / 2^k, W / 2^k]` for k = 0..levels, finest first, of at most so many `channels`."""
