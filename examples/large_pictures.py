@@ -103,7 +103,8 @@ def main(args: Args) -> None:
     data, weights = args.out / "data", args.out / "weights"
     write_pairs(data / "train", range(100, 120), args.side)
     write_pairs(data / "val", range(200, 204), args.side)
-    options, val_options = ({"crops_per_image": number, **CROPS} for number in (100, 25))
+    numbers = (4, 2) if args.quick else (100, 25)
+    options, val_options = ({"crops_per_image": number, **CROPS} for number in numbers)
     config = PretrainConfig(args.pretrain_iterations, seed=args.seed)
     for network in ("context", "decoder"):
         Pretrain(network, weights, config, str(data), scene_options=options, val_options=val_options).run()

@@ -39,7 +39,7 @@ def without_times(report):
 
 
 def test_a_benchmark_that_was_killed_goes_on_to_the_report_of_one_that_was_not(pairs, tiny_weights, tmp_path):
-    names = ("foreground-components", "BL-Trunc", "random-codes")
+    names = ("foreground-components", "BL-Trunc")
     options = ["--agents", *names, "--seeds", "0", "1", "--budget", "smoke", "--reference", "BL-Trunc"]
     places = ["--sets", str(pairs), "--weights", f"plants={tiny_weights}"]
     launch = [sys.executable, "-m", "agents.commands", "benchmark", *places, *options, "--out"]
