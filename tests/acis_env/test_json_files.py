@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from acis_env.json_files import MAX_BYTES, MAX_DEPTH, parse_json, read_json
 
-VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=10)
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=10)
 
 
 @given(st.dictionaries(st.text(), VALUES))
