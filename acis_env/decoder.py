@@ -144,7 +144,7 @@ class StatePyramid(nn.Module):
         super().__init__()
         self.levels = levels
         # On the CPU: on the device "meta", where weights are checked, this arithmetic would import torch._dynamo, which
-        # takes seconds.
+        # takes over a second.
         positions = torch.arange(4, dtype=torch.float32, device="cpu") - 1.5
         profile = torch.exp(-(positions**2) / (2 * (2 / 3) ** 2))
         kernel = torch.outer(profile, profile)

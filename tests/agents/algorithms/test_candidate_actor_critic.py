@@ -62,8 +62,11 @@ def rounded_dice(masks, label_maps, areas):
     return agreement(torch.cat([background, sums], 1), areas, "dice")
 
 
-def test_actor_and_critic_learn_on_a_few_plants_from_a_reward_without_a_gradient(make_algorithm, make_env, learned, at):
-    env = make_env(pretrained=learned.pretrained, scenes=learned.scenes.dataset, score=rounded_dice)
+@pytest.mark.parametrize("score", ["dice", rounded_dice], ids=["soft", "rounded"])
+def test_actor_and_critic_learn_on_a_few_plants_also_from_a_reward_without_a_gradient(
+    make_algorithm, make_env, learned, at, score
+):
+    env = make_env(pretrained=learned.pretrained, scenes=learned.scenes.dataset, score=score)
     algorithm = make_algorithm(replace(CONFIG, learning_rate=3e-3, kl_weight=0.0), env, learned.pretrained)
     losses = [algorithm.train_iteration(at(seed)) for seed in range(60)]
     returns = torch.stack([step["rollout/return"] for step in losses])
