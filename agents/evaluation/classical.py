@@ -6,7 +6,6 @@ import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from scipy import ndimage
 
 from acis_env.dynamics import EnvState
 from acis_env.episode_source import EpisodeSource
-from acis_env.metrics import segmentation_metrics
+from acis_env.metrics import batch_metrics
 from acis_env.networks import FOREGROUND
 from agents.evaluation.segmenters import Segmenter
 from agents.evaluation.whole_pictures import iterate
@@ -32,15 +31,15 @@ SIDE = 64
 
 Numbers = dict[str, float]
 """Numbers by name; all are lengths in pixels, but for "area"."""
-Split = Callable[[NDArray[np.bool_], Numbers], NDArray[np.int32]]
-"""From a foreground `[H, W]` and numbers to labels `[H, W]`, 0 for background."""
+Split = Callable[[NDArray[np.float64], Numbers], NDArray[np.int32]]
+"""From the distance of every pixel to the background `[H, W]`, and numbers, to labels `[H, W]`, 0 for background."""
 
 
 @dataclass(frozen=True)
 class Example:
     """A training scene, as a classical method sees it."""
 
-    foreground: NDArray[np.bool_]  # [H, W], predicted
+    depth: NDArray[np.float64]  # [H, W], distance to the predicted background
     label_map: NDArray[np.int32]  # [H, W], true
 
 
@@ -97,7 +96,7 @@ def training_examples(source: EpisodeSource, number: int = NUM_SCENES) -> list[E
     examples = []
     for state, _ in iterate(source, indices):
         label_maps = state.label_map.numpy(force=True).astype(np.int32)
-        examples += [Example(f, labels) for f, labels in zip(_foregrounds(state), label_maps, strict=True)]
+        examples += [Example(depth, labels) for depth, labels in zip(_depths(state), label_maps, strict=True)]
     return examples
 
 
@@ -109,33 +108,39 @@ def best_numbers(
     Returns:
         The numbers, and their mean SBD on `examples`.
     """
+    known: dict[tuple[float, ...], float] = {}
+
+    def score_of(numbers: Numbers) -> float:
+        key = tuple(numbers.values())
+        if key not in known:
+            known[key] = mean_sbd(split, numbers, examples)
+        return known[key]
+
     best = dict(start)
-    score = mean_sbd(split, best, examples)
     for _ in range(ROUNDS):
         for name, values in grid.items():
             for value in values:
                 candidate = {**best, name: value}
-                found = mean_sbd(split, candidate, examples) if candidate != best else score
-                if found > score:
-                    best, score = candidate, found
-    return best, score
+                if score_of(candidate) > score_of(best):
+                    best = candidate
+    return best, score_of(best)
 
 
 def mean_sbd(split: Split, numbers: Numbers, examples: Sequence[Example]) -> float:
-    """Mean SBD of a method over `examples`."""
-    measured: list[dict[str, Any]] = [segmentation_metrics(split(e.foreground, numbers), e.label_map) for e in examples]
-    return float(np.mean([measures["sbd"] for measures in measured]))
+    """Mean SBD of a method over `examples`, which have one size."""
+    found = torch.from_numpy(np.stack([split(example.depth, numbers) for example in examples]))
+    label_maps = torch.from_numpy(np.stack([example.label_map for example in examples]))
+    return float(batch_metrics(found, label_maps, int(found.max()), int(label_maps.max()))["sbd"].double().mean())
 
 
 def split_segmenter(split: Split, numbers: Numbers) -> Segmenter:
     """A classical method as a segmenter: its segments are masks, the largest first."""
 
     def segment(state: EnvState) -> Prediction:
-        foregrounds = _foregrounds(state)
-        scenes = [_masks(split(foreground, numbers)) for foreground in foregrounds]
+        scenes = [_masks(split(depth, numbers)) for depth in _depths(state)]
         counts = torch.tensor([len(masks) for masks in scenes], device=state.context.device)
         longest = max(int(counts.max()), int(state.num_instances.max()))
-        found = state.context.new_zeros(len(scenes), longest, *foregrounds.shape[1:])
+        found = state.context.new_zeros(len(scenes), longest, *state.context.shape[2:])
         for index, masks in enumerate(scenes):
             found[index, : len(masks)] = torch.from_numpy(masks).to(found)
         return Prediction(found, counts, torch.ones_like(counts, dtype=torch.bool))
@@ -143,10 +148,10 @@ def split_segmenter(split: Split, numbers: Numbers) -> Segmenter:
     return segment
 
 
-def _foregrounds(state: EnvState) -> NDArray[np.bool_]:
-    """`[B, H, W]`."""
-    found: NDArray[np.bool_] = (state.context[:, FOREGROUND] >= THRESHOLD).numpy(force=True)
-    return found
+def _depths(state: EnvState) -> list[NDArray[np.float64]]:
+    """Of every scene, the distance to the background `[H, W]` that the context network predicts."""
+    foregrounds = (state.context[:, FOREGROUND] >= THRESHOLD).numpy(force=True)
+    return [depth_of(foreground) for foreground in foregrounds]
 
 
 def _masks(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -157,13 +162,18 @@ def _masks(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     return np.stack([labels == label for label in order]) if order else np.zeros((0, *labels.shape), dtype=bool)
 
 
-def components(foreground: NDArray[np.bool_], numbers: Numbers) -> NDArray[np.int32]:
+def depth_of(foreground: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance `[H, W]` of every pixel to the background, 0 there."""
+    return np.asarray(ndimage.distance_transform_edt(foreground))
+
+
+def components(depth: NDArray[np.float64], numbers: Numbers) -> NDArray[np.int32]:
     """Connected components of the foreground, with diagonal neighbours, of at least `area` pixels."""
-    labels, _ = ndimage.label(foreground, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(depth > 0, structure=np.ones((3, 3)))
     return without_small(labels.astype(np.int32), numbers["area"])
 
 
-def watershed(foreground: NDArray[np.bool_], numbers: Numbers) -> NDArray[np.int32]:
+def watershed(depth: NDArray[np.float64], numbers: Numbers) -> NDArray[np.int32]:
     """Watershed of the distance to the background.
 
     The distance is smoothed by a Gaussian of `sigma` pixels; its peaks, at least `distance` pixels apart and `height`
@@ -172,17 +182,16 @@ def watershed(foreground: NDArray[np.bool_], numbers: Numbers) -> NDArray[np.int
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed as flood
 
-    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(foreground), numbers["sigma"])
+    smooth = ndimage.gaussian_filter(depth, numbers["sigma"])
     peaks = peak_local_max(
-        depth,
+        np.where(depth > 0, smooth, 0),  # the argument `labels` does the same, more slowly
         min_distance=max(round(numbers["distance"]), 1),
         threshold_abs=numbers["height"],
-        labels=foreground.astype(np.int32),
         exclude_border=False,
     )
-    markers = np.zeros(foreground.shape, np.int32)
+    markers = np.zeros(depth.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return without_small(flood(-depth, markers, mask=foreground).astype(np.int32), numbers["area"])
+    return without_small(flood(-smooth, markers, mask=depth > 0).astype(np.int32), numbers["area"])
 
 
 def without_small(labels: NDArray[np.int32], area: float) -> NDArray[np.int32]:

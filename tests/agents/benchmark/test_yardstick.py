@@ -13,6 +13,7 @@ from agents.evaluation.classical import (
     Example,
     best_numbers,
     components,
+    depth_of,
     mean_sbd,
     watershed,
     without_small,
@@ -30,18 +31,19 @@ def disc(row, column, radius, size=48):
 def test_watershed_parts_two_discs_that_touch_and_components_do_not():
     left, right = disc(24, 13, 10), disc(24, 33, 10)
     numbers = {"sigma": 1, "distance": 3, "height": 1, "area": 4}
-    labels = watershed(left | right, numbers)
+    depth = depth_of(left | right)
+    labels = watershed(depth, numbers)
     assert labels.max() == 2
     assert (labels > 0).sum() == (left | right).sum()
     for mask in (left, right):
         found = np.bincount(labels[mask])[1:]
         assert found.max() / mask.sum() > 0.95
-    assert components(left | right, numbers).max() == 1
+    assert components(depth, numbers).max() == 1
 
 
 def test_components_are_those_of_a_flood_from_every_pixel():
     foreground = np.random.default_rng(0).random((12, 12)) < 0.4
-    labels = components(foreground, {"area": 0})
+    labels = components(depth_of(foreground), {"area": 0})
     for start in zip(*np.nonzero(foreground), strict=True):
         reached, waiting = {start}, [start]
         while waiting:
@@ -64,7 +66,7 @@ def test_segments_below_the_least_area_become_background():
 
 def test_tuning_takes_the_best_of_the_grid_and_the_first_of_equals():
     big, small = disc(10, 10, 6), disc(30, 30, 2)
-    examples = [Example(big | small, big.astype(np.int32))]
+    examples = [Example(depth_of(big | small), big.astype(np.int32))]
     areas = (0, 4, 20, 40, 10**6)
     numbers, score = best_numbers(components, {"area": areas}, {"area": 0}, examples)
     scores = {area: mean_sbd(components, {"area": area}, examples) for area in areas}
