@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import spearmanr
 
 from acis_env.datasets.scene import Scene
 from acis_env.episode_source import EpisodeSource
@@ -180,6 +179,8 @@ def order_correlations(
     steps, instances = steps[found], instances[found]
     if len(steps) < 3 or len(set(areas[instances])) == 1:
         return {}
+    from scipy.stats import spearmanr  # half a second, which only an evaluation has to spend
+
     values = {"size": areas[instances], "label": instances}
     return {name: float(spearmanr(steps, value).statistic) for name, value in values.items()}
 
