@@ -46,7 +46,6 @@ AGENTS: dict[str, Contender] = {
         sb3_td3.ENV,
     ),
     **{name: MethodAgent(method=name) for name in METHODS},
-    "best": MethodAgent(method="Critic-Search"),
     "reconstruction": Reference(
         "the decoder's reconstruction of every true instance", reconstruction, "true count", "bound", is_seeded=False
     ),
@@ -61,7 +60,8 @@ LEADERBOARD = (
     "BL-Trunc-Dice",
     "AC-Dice",
     "Candidate-AC",
-    "best",
+    "Critic-Search",
+    "Critic-Search-Outcomes",
     "sb3-ppo",
     "sb3-td3",
     "reconstruction",

@@ -203,7 +203,7 @@ def _add_your_own() -> list[Block]:
             " `save_program` of `agents.evaluation` (or train a run with `acis train`), and name its folder. `--trust`"
             " lets the files of other libraries be loaded, which can hold code."
         ),
-        Code("acis benchmark --sets leaves --agents watershed best mine=runs/my_policy --trust", "bash"),
+        Code("acis benchmark --sets leaves --agents watershed Critic-Search mine=runs/my_policy --trust", "bash"),
         Text(
             "To have it trained within the benchmark, with seeds and at an equal budget, write a class with the members"
             " of `Contender` (`agents/benchmark/contender.py`) in a file of its own, and add one line to `AGENTS` in"

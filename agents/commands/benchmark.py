@@ -48,7 +48,7 @@ class Benchmark:
     """Folders of the same benchmark on other machines, whose results are copied to OUT first."""
     report_only: bool = False
     """Run nothing, and write the report of the results that there are."""
-    reference: str = "best"
+    reference: str = "Critic-Search"
     """Agent that the others are compared with, paired by seed."""
     leaderboard: Path | None = None
     """Markdown file to write the report to once more, such as docs/leaderboard.md."""

@@ -126,6 +126,6 @@ def choose_among(outcomes: OutcomeChoice | None, episodes: int | None, agent: ob
     if outcomes is None:
         raise ValueError(
             f"{agent} plays one episode: episodes can be given for agents that choose among several, such as those of "
-            f"the preset best-outcomes; got {episodes}"
+            f"the preset best; got {episodes}"
         )
     return outcomes.among(episodes)

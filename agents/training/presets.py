@@ -138,8 +138,7 @@ def _paper(
 
 PRESETS: dict[str, TrainConfig] = {
     "quick": _refined(search_schedule(104)),
-    "best": _refined(search_schedule(3306)),
-    "best-outcomes": _refined(search_schedule(2850, outcomes=True)),
+    "best": _refined(search_schedule(2850, outcomes=True)),
     "small": _refined(search_schedule(3577, ranking=False)),
     "candidate-actor-critic": TrainConfig(
         stages=search_schedule(130, CandidateActorCriticConfig(), ranking=False), learner=LearnerConfig(COMPACT_ACTOR)
@@ -154,9 +153,9 @@ PRESETS: dict[str, TrainConfig] = {
 """Starting points by name.
 
 quick: minutes on a CPU: a policy, a critic that searches for better actions than its own, and when to stop. best: the
-same for a quarter of an hour. best-outcomes: in that time, with another critic that chooses among whole episodes at
-inference. small: in that time a policy that acts alone, with refined masks, and so has no search to
-wait for at inference. candidate-actor-critic: actor and critic without any gradient of the reward.
+same for a quarter of an hour, with another critic that chooses among whole episodes at inference. small: in that time a
+policy that acts alone, with refined masks, and so has no search to wait for at inference. candidate-actor-critic: actor
+and critic without any gradient of the reward.
 paper-cvppp, paper-kitti: the published schedule, for the data in the folder that is named (--root) and networks of the
 published sizes in weights/cvppp or weights/kitti, unless others are named; `acis paper` makes all of it.
 The rest: one method each, a few CPU minutes.

@@ -46,7 +46,7 @@ def test_evaluation_measures_empty_scenes_by_the_definitions_of_the_measures(age
     write_report(tmp_path, rows, source, {})
 
 
-@pytest.mark.parametrize("preset", ["bl-trunc", "ac-dice", "value-expansion", "best-outcomes"])
+@pytest.mark.parametrize("preset", ["bl-trunc", "ac-dice", "value-expansion", "best"])
 def test_every_algorithm_trains_where_some_or_all_scenes_of_a_batch_are_empty(preset, data, agent, tmp_path):
     options = {"scenes": data, "weights": agent.pretrained, "autoreset_mode": "Disabled"}
     stages = tuple(replace(stage, iterations=2) for stage in PRESETS[preset].stages)

@@ -110,7 +110,7 @@ def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
         ("--merge", tmp_path): "expected the folder of a benchmark",
         ("--report-only",): "no finished run to report",
         ("--slurm", "partition=gpu"): "--slurm needs --executor slurm, got 'local'",
-        ("--agents", f"best={tmp_path}"): "'best' must be a new name without slashes",
+        ("--agents", f"AC-Dice={tmp_path}"): "'AC-Dice' must be a new name without slashes",
     }
     for arguments, message in cases.items():
         assert message in mistake("benchmark", "--out", tmp_path / "out", *arguments)
@@ -126,7 +126,7 @@ def test_results_of_another_budget_are_refused(mistake, tmp_path):
 
 
 def test_the_leaderboard_has_chance_in_two_forms_yardsticks_the_papers_agents_and_those_of_another_library():
-    ours = {"BL-Trunc", "BL-Trunc-Dice", "AC-Dice", "Candidate-AC", "best"}
+    ours = {"BL-Trunc", "BL-Trunc-Dice", "AC-Dice", "Candidate-AC", "Critic-Search", "Critic-Search-Outcomes"}
     references = {"random-actions", "random-codes", "foreground-components", "watershed", "reconstruction"}
     assert ours | references | {"sb3-ppo", "sb3-td3"} == set(LEADERBOARD)
     assert set(LEADERBOARD) <= set(AGENTS)

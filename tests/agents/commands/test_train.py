@@ -247,7 +247,7 @@ def test_the_number_of_iterations_is_that_of_the_main_stage_and_later_ones_are_n
         acis("train", preset, "--iterations", 160, "--out", tmp_path / preset)
     acis("train", "quick", "--iterations", 1, "--out", tmp_path / "least")
     lengths = [[stage.iterations for stage in config.stages] for config in made]
-    assert lengths == [[60, 160, 13, 4], [60, 160, 20, 20], [60, 1, 1, 1]]
+    assert lengths == [[60, 160, 13, 4], [60, 160, 20, 20, 20], [60, 1, 1, 1]]
 
 
 def test_a_finished_run_is_extended_by_so_many_iterations(acis, mistake, run, tmp_path):

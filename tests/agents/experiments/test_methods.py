@@ -72,8 +72,7 @@ def environment_of(config):
     ("preset", "name"),
     [
         ("small", "BL-Trunc-Dice-Refined-Stop"),
-        ("best", "Critic-Search"),
-        ("best-outcomes", "Critic-Search-Outcomes"),
+        ("best", "Critic-Search-Outcomes"),
     ],
 )
 def test_the_long_presets_are_what_is_reported_at_the_scale_small(preset, name):

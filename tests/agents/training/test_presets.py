@@ -23,7 +23,7 @@ def test_every_preset_survives_being_written_and_read(name, tmp_path):
 def test_every_preset_but_the_published_ones_can_be_trained_with_what_is_bundled(name, tmp_path):
     trainer = Trainer(PRESETS[name], tmp_path)
     assert trainer.core.num_envs == 16
-    assert trainer.agent().refine == (name in ("quick", "best", "best-outcomes", "small"))
+    assert trainer.agent().refine == (name in ("quick", "best", "small"))
 
 
 @pytest.mark.parametrize(("name", "steps"), [("paper-cvppp", 21), ("paper-kitti", 16)])
