@@ -8,6 +8,7 @@ import pytest
 from acis_env import Cars, Leaves, SegmentationVectorEnv
 from acis_env.augment import Augmentation
 from acis_env.dynamics import Rules
+from acis_env.weights import load_pretrained
 
 HOSTILE = (None, True, -1, 0, 2.5, 10**30, float("nan"), "", "x", [], [1], {}, {"a": 1}, b"x", object())
 
@@ -20,10 +21,13 @@ ARGUMENTS = [*names_of(SegmentationVectorEnv.__init__, {"self", "rules", "compil
 LEAVES, CARS = (names_of(drawn.__init__, {"self", "split", "size"}) for drawn in (Leaves, Cars))
 
 
+WEIGHTS = load_pretrained("leaves-64")
+
+
 def assert_explained(**options):
     problem = None
     try:
-        SegmentationVectorEnv(**{"scenes": "leaves", "weights": "leaves-64", "scene_options": {"length": 2}, **options})
+        SegmentationVectorEnv(**{"scenes": "leaves", "weights": WEIGHTS, "scene_options": {"length": 2}, **options})
     except (ValueError, FileNotFoundError) as error:
         problem = str(error)
     assert problem is None or "\n" not in problem

@@ -32,10 +32,26 @@ def tree(request, tmp_path_factory):
     return root, write_cvppp(root, **SMALL, **FORMS[request.param])
 
 
+@pytest.fixture(scope="module")
+def copy_tree(tmp_path_factory):
+    """A function that copies a small tree of a form, which is drawn once, to a folder, and returns its scenes."""
+    drawn = {}
+
+    def copy(folder, form="png"):
+        if form not in drawn:
+            root = tmp_path_factory.mktemp(form)
+            drawn[form] = root, write_cvppp(root, form, **SMALL)
+        root, written = drawn[form]
+        shutil.copytree(root, folder, dirs_exist_ok=True)
+        return written
+
+    return copy
+
+
 @pytest.fixture
-def small(tmp_path):
+def small(copy_tree, tmp_path):
     """A small PNG tree that may be spoiled, and its scenes."""
-    return tmp_path, write_cvppp(tmp_path, **SMALL)
+    return tmp_path, copy_tree(tmp_path)
 
 
 def load(root, split="trainval", subsets=("A1",), **options):
@@ -176,8 +192,8 @@ def test_sizes_that_differ_are_both_named(small, what):
         load(small[0])[0]
 
 
-def test_sizes_that_differ_in_hdf5_are_both_named(tmp_path):
-    write_cvppp(tmp_path, "hdf5", **SMALL)
+def test_sizes_that_differ_in_hdf5_are_both_named(copy_tree, tmp_path):
+    copy_tree(tmp_path, "hdf5")
     with h5py.File(tmp_path / "CVPPP2017_training_truth.h5", "r+") as file:
         del file["A1/plant001/label"]
         file["A1/plant001/label"] = np.ones((5, 4), np.uint8)
@@ -187,8 +203,8 @@ def test_sizes_that_differ_in_hdf5_are_both_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["images", "truth"])
 @pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
-def test_a_truncated_hdf5_file_is_named(name, kept, tmp_path):
-    write_cvppp(tmp_path, "hdf5", **SMALL)
+def test_a_truncated_hdf5_file_is_named(copy_tree, name, kept, tmp_path):
+    copy_tree(tmp_path, "hdf5")
     path = tmp_path / f"CVPPP2017_training_{name}.h5"
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
@@ -196,8 +212,8 @@ def test_a_truncated_hdf5_file_is_named(name, kept, tmp_path):
         list(load(tmp_path))
 
 
-def test_a_damaged_picture_in_hdf5_is_named(tmp_path):
-    write_cvppp(tmp_path, "hdf5", **SMALL)
+def test_a_damaged_picture_in_hdf5_is_named(copy_tree, tmp_path):
+    copy_tree(tmp_path, "hdf5")
     path = tmp_path / "CVPPP2017_training_images.h5"
     with h5py.File(path) as file:
         chunk = file["A1/plant001/rgb"].id.get_chunk_info(0)
@@ -215,15 +231,15 @@ def test_a_damaged_picture_in_hdf5_is_named(tmp_path):
         ("CVPPP2017_training_images.h5", r"no training images of CVPPP; expected training/A1 .*, found CVPPP2017_test"),
     ],
 )
-def test_a_missing_file_of_hdf5_is_named(lost, message, tmp_path):
-    write_cvppp(tmp_path, "hdf5", **SMALL)
+def test_a_missing_file_of_hdf5_is_named(copy_tree, lost, message, tmp_path):
+    copy_tree(tmp_path, "hdf5")
     (tmp_path / lost).unlink()
     with pytest.raises(FileNotFoundError, match=message):
         load(tmp_path)
 
 
-def test_labels_that_hdf5_lacks_are_named(tmp_path):
-    write_cvppp(tmp_path, "hdf5", **SMALL)
+def test_labels_that_hdf5_lacks_are_named(copy_tree, tmp_path):
+    copy_tree(tmp_path, "hdf5")
     with h5py.File(tmp_path / "CVPPP2017_training_truth.h5", "r+") as file:
         del file["A1/plant005"], file["A2"]
     with pytest.raises(FileNotFoundError, match=r"truth\.h5 has no labels of 1 plants of A1 .*: plant005; expected"):
@@ -232,8 +248,8 @@ def test_labels_that_hdf5_lacks_are_named(tmp_path):
         load(tmp_path, subsets=("A2",))
 
 
-def test_without_h5py_the_error_names_the_extra(tmp_path, monkeypatch):
-    write_cvppp(tmp_path, "hdf5", **SMALL)
+def test_without_h5py_the_error_names_the_extra(copy_tree, tmp_path, monkeypatch):
+    copy_tree(tmp_path, "hdf5")
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(ValueError, match=r"HDF5 needs h5py: pip install 'acis-env\[data\]'"):
         load(tmp_path)
@@ -245,8 +261,8 @@ def test_a_folder_without_cvppp_is_named_with_what_is_in_it(tmp_path):
         load(tmp_path)
 
 
-def test_training_images_without_their_level_are_not_taken_for_test_images(tmp_path):
-    write_cvppp(tmp_path, "png-flat", **SMALL)
+def test_training_images_without_their_level_are_not_taken_for_test_images(copy_tree, tmp_path):
+    copy_tree(tmp_path, "png-flat")
     shutil.rmtree(tmp_path / "testing")
     with pytest.raises(FileNotFoundError, match=r"no testing images of CVPPP"):
         load(tmp_path, "test")
@@ -308,8 +324,8 @@ def test_without_a_root_the_error_says_where_the_data_come_from(monkeypatch):
 @pytest.mark.parametrize(
     ("form", "changed"), [("png", "training/A1/plant001_fg.png"), ("hdf5", "CVPPP2017_training_truth.h5")]
 )
-def test_the_fingerprint_changes_with_the_files(form, changed, tmp_path):
-    write_cvppp(tmp_path, form, **SMALL)
+def test_the_fingerprint_changes_with_the_files(copy_tree, form, changed, tmp_path):
+    copy_tree(tmp_path, form)
     first = load(tmp_path).fingerprint
     assert load(tmp_path).fingerprint == first != load(tmp_path, subsets=("A2",)).fingerprint
     with (tmp_path / changed).open("ab") as file:
