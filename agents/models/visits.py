@@ -54,7 +54,7 @@ def visits(
         state: fresh episodes in `B` scenes.
         selection: chooses the actions; None takes the policy's mean.
         precision: precision of the networks.
-        offsets: `[T, L]`, added to the means of the steps, cyclically.
+        offsets: added to the means of the steps, cyclically: `[T, L]`, or `[T, B, L]` where every scene has its own.
 
     Yields:
         The first state, and then the one after each mask.
@@ -74,6 +74,8 @@ def visits(
         if keep is not None:
             shares = (latent, memory, conditioning, for_critic)
             latent, memory, conditioning, for_critic = tree.map_tensors(itemgetter(keep), shares)
+            if offsets is not None and offsets.dim() == 3:
+                offsets = offsets[:, keep]
             state = state.select(keep)
         with autocast(context.device, precision):
             if selection is not None and for_critic is not None:

@@ -1,9 +1,11 @@
 """Whole outcomes: what a critic reads of label maps, its arithmetic, and the choice of the best outcome."""
 
+import numpy as np
 import pytest
 import torch
 
 from acis_env.metrics import segmentation_metrics
+from agents.models import outcomes
 from agents.models.agent import Agent
 from agents.models.composition import compose_label_map
 from agents.models.measures import mask_measures
@@ -127,6 +129,27 @@ def test_the_first_episode_is_that_of_the_policy_and_the_others_differ(agent, be
     )
     assert torch.equal(plain, agent.predict_masks(state, 4, 4).masks)
     assert all((other - plain).abs().amax() > 1e-3 for other in others)
+
+
+@pytest.mark.parametrize(("together", "expected_sizes"), [(1, [2, 2, 2]), (4, [4, 2]), (8, [6])])
+def test_episodes_that_are_played_at_once_are_those_that_are_played_one_after_the_other(
+    choosing, begin, tiny, monkeypatch, together, expected_sizes
+):
+    played = []
+
+    def note(actor, decoder, state, *others):
+        played.append(len(state))
+        return predict(actor, decoder, state, *others)
+
+    state = begin(tiny, [0, 2])
+    expected = choosing.predict_masks(state)
+    monkeypatch.setattr(outcomes, "predict", note)
+    monkeypatch.setattr(outcomes, "TOGETHER", together)
+    found = choosing.predict_masks(state)
+    assert played == expected_sizes
+    assert torch.equal(found.num_masks, expected.num_masks)
+    for some, others in zip(found.counted(), expected.counted(), strict=True):
+        np.testing.assert_allclose(some, others, atol=1e-4)
 
 
 def test_a_choice_depends_on_the_picture_alone(choosing, begin, tiny):
