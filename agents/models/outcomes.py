@@ -90,14 +90,14 @@ class OutcomeChoice:
         known = self.critic.condition(state.context)
         beyond = 1 - known.chances.cumsum(1)  # [B, n]: chance of more than n instances
         beyond[:, -1] = known.chances[:, -1]  # which stands for that many or more
-        size = len(state)
+        size, device = len(state), known.chances.device
 
         def ends(t: int, visit: Visit, left: Tensor) -> Tensor:
             return beyond[left % size, min(t, beyond.shape[1] - 1)] < UNLIKELY
 
         best: tuple[Tensor, Prediction] | None = None
-        for offsets in self.offsets.split(max(TOGETHER // size, 1)):
-            scenes = torch.arange(size, device=known.chances.device).repeat(len(offsets))
+        for offsets in self.offsets.to(device).split(max(TOGETHER // size, 1)):
+            scenes = torch.arange(size, device=device).repeat(len(offsets))
             every = offsets.transpose(0, 1).repeat_interleave(size, dim=1)  # [OFFSETS, E * B, L]
             played = predict(actor, decoder, state.select(scenes), selection, cap, min_steps, ends, every)
             episodes = (part.split(size) for part in (played.masks, played.num_masks, played.stopped))

@@ -154,19 +154,24 @@ def _segment_windows(agent: Agent, windows: Tensor, is_part: Tensor, max_steps: 
         max_steps: cap on the number of masks in each window.
     """
     foregrounds: dict[int, NDArray[np.float32]] = {}
-    for batch in is_part.nonzero()[:, 0].split(MAX_WINDOWS):
+    for batch in _batches(is_part.nonzero()[:, 0]):
         context = agent.pretrained.context_network.context(windows[batch].to(agent.device))
         foregrounds |= zip(batch.tolist(), context[:, FOREGROUND].numpy(force=True), strict=True)
     empty = {k for k, foreground in foregrounds.items() if foreground.max() < FOREGROUND_LEVEL}
     nothing = np.zeros((0, *agent.pretrained.size), np.float32)
     found = {k: Segmented(nothing, foregrounds[k], True) for k in empty}
-    for batch in torch.tensor([k for k in range(len(windows)) if k not in empty], dtype=torch.int64).split(MAX_WINDOWS):
+    for batch in _batches(torch.tensor([k for k in range(len(windows)) if k not in empty], dtype=torch.int64)):
         state = agent.source.begin_images(windows[batch].to(agent.device), max_steps)
         prediction = agent.predict_masks(state, max_steps)
         shown = state.context[:, FOREGROUND].numpy(force=True)
         answers = zip(prediction.counted(), shown, prediction.stopped.tolist(), strict=True)
         found |= zip(batch.tolist(), (Segmented(*answer) for answer in answers), strict=True)
     return [found[k] for k in range(len(windows))]
+
+
+def _batches(indices: Tensor) -> tuple[Tensor, ...]:
+    """The indices `[K]` of windows, `MAX_WINDOWS` at a time; no batch is empty."""
+    return indices.split(MAX_WINDOWS) if len(indices) else ()
 
 
 def _warn_if_far(agent: Agent, foregrounds: Sequence[NDArray[np.float32]], size: tuple[int, int]) -> None:

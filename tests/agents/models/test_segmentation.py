@@ -114,6 +114,8 @@ def test_the_agent_is_not_asked_about_windows_without_foreground_but_about_a_who
     assert (asked, len(result), result.stopped) == ([1], 1, True)
     assert len(stand_in.segment(np.zeros((32, 32, 3), np.uint8))) == 0
     assert asked == [1, 1]
+    nothing = stand_in.segment(np.zeros((100, 100, 3), np.uint8), scale=1.0)
+    assert (asked, len(nothing), nothing.label_map.max(), nothing.stopped) == ([1, 1], 0, 0, True)
 
 
 def test_the_cap_is_that_of_a_window(stand_in):
