@@ -17,7 +17,7 @@ from acis_env.episode_source import EpisodeSource
 from acis_env.metrics import batch_metrics
 from acis_env.networks import FOREGROUND
 from agents.evaluation.segmenters import Segmenter
-from agents.evaluation.whole_pictures import iterate
+from agents.evaluation.whole_pictures import BATCH, iterate
 from agents.models.prediction import Prediction
 
 THRESHOLD = 0.5
@@ -90,7 +90,7 @@ def tune(method: ClassicalMethod, source: EpisodeSource) -> Tuned:
 
 
 def training_examples(source: EpisodeSource, number: int = NUM_SCENES) -> list[Example]:
-    """Scenes of `source` with the foreground that the context network predicts there."""
+    """Scenes of `source`, with the distance to the background that the context network predicts there."""
     total = len(source.own_scenes)
     indices = np.unique(np.linspace(0, total - 1, min(number, total)).round().astype(int)).tolist()
     examples = []
@@ -108,10 +108,10 @@ def best_numbers(
     Returns:
         The numbers, and their mean SBD on `examples`.
     """
-    known: dict[tuple[float, ...], float] = {}
+    known: dict[tuple[tuple[str, float], ...], float] = {}
 
     def score_of(numbers: Numbers) -> float:
-        key = tuple(numbers.values())
+        key = tuple(sorted(numbers.items()))
         if key not in known:
             known[key] = mean_sbd(split, numbers, examples)
         return known[key]
@@ -128,9 +128,13 @@ def best_numbers(
 
 def mean_sbd(split: Split, numbers: Numbers, examples: Sequence[Example]) -> float:
     """Mean SBD of a method over `examples`, which have one size."""
-    found = torch.from_numpy(np.stack([split(example.depth, numbers) for example in examples]))
-    label_maps = torch.from_numpy(np.stack([example.label_map for example in examples]))
-    return float(batch_metrics(found, label_maps, int(found.max()), int(label_maps.max()))["sbd"].double().mean())
+    scores = []
+    for start in range(0, len(examples), BATCH):
+        some = examples[start : start + BATCH]
+        found = torch.from_numpy(np.stack([split(example.depth, numbers) for example in some]))
+        label_maps = torch.from_numpy(np.stack([example.label_map for example in some]))
+        scores.append(batch_metrics(found, label_maps, int(found.max()), int(label_maps.max()))["sbd"])
+    return float(torch.cat(scores).double().mean())
 
 
 def split_segmenter(split: Split, numbers: Numbers) -> Segmenter:
@@ -149,7 +153,7 @@ def split_segmenter(split: Split, numbers: Numbers) -> Segmenter:
 
 
 def _depths(state: EnvState) -> list[NDArray[np.float64]]:
-    """Of every scene, the distance to the background `[H, W]` that the context network predicts."""
+    """Distance `[H, W]` of every pixel to the predicted background, for every scene."""
     foregrounds = (state.context[:, FOREGROUND] >= THRESHOLD).numpy(force=True)
     return [depth_of(foreground) for foreground in foregrounds]
 

@@ -25,7 +25,10 @@ OFFSETS = 32
 """Number of offsets of an episode; after so many steps they repeat."""
 
 TOGETHER = 16
-"""Number of episodes up to which those of a picture are played at once: on a CPU, more are no faster."""
+"""Largest number of episodes, of all pictures together, in a batch that holds more than one episode per picture.
+
+On a CPU, larger batches are no faster.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class OutcomeChoice:
             return beyond[left % size, min(t, beyond.shape[1] - 1)] < UNLIKELY
 
         best: tuple[Tensor, Prediction] | None = None
-        for offsets in self.offsets.to(device).split(max(TOGETHER // size, 1)):
+        for offsets in self.offsets.to(device).split(max(TOGETHER // max(size, 1), 1)):
             scenes = torch.arange(size, device=device).repeat(len(offsets))
             every = offsets.transpose(0, 1).repeat_interleave(size, dim=1)  # [OFFSETS, E * B, L]
             played = predict(actor, decoder, state.select(scenes), selection, cap, min_steps, ends, every)

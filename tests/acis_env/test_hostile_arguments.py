@@ -1,5 +1,6 @@
 """Whatever an argument is given, an environment is made or one line names what is wrong."""
 
+import functools
 import inspect
 from dataclasses import fields
 
@@ -21,13 +22,14 @@ ARGUMENTS = [*names_of(SegmentationVectorEnv.__init__, {"self", "rules", "compil
 LEAVES, CARS = (names_of(drawn.__init__, {"self", "split", "size"}) for drawn in (Leaves, Cars))
 
 
-WEIGHTS = load_pretrained("leaves-64")
+networks = functools.cache(load_pretrained)
 
 
 def assert_explained(**options):
     problem = None
+    given = {"scenes": "leaves", "weights": networks("leaves-64"), "scene_options": {"length": 2}, **options}
     try:
-        SegmentationVectorEnv(**{"scenes": "leaves", "weights": WEIGHTS, "scene_options": {"length": 2}, **options})
+        SegmentationVectorEnv(**given)
     except (ValueError, FileNotFoundError) as error:
         problem = str(error)
     assert problem is None or "\n" not in problem

@@ -7,6 +7,7 @@ import pytest
 
 from acis_env.datasets import registry as datasets
 from acis_env.datasets.leaves import Leaves
+from acis_env.metrics import segmentation_metrics
 from agents.benchmark.registry import AGENTS
 from agents.evaluation.classical import (
     WATERSHED,
@@ -72,6 +73,32 @@ def test_tuning_takes_the_best_of_the_grid_and_the_first_of_equals():
     scores = {area: mean_sbd(components, {"area": area}, examples) for area in areas}
     assert score == max(scores.values()) == 1.0
     assert numbers == {"area": next(area for area in areas if scores[area] == score)} == {"area": 20}
+
+
+def test_no_setting_is_tried_twice():
+    tried = []
+
+    def split(depth, numbers):
+        tried.append(tuple(numbers.values()))
+        return (depth > numbers["a"] + numbers["b"]).astype(np.int32)
+
+    examples = [Example(depth_of(disc(20, 20, 12)), disc(20, 20, 8).astype(np.int32))]
+    numbers, _ = best_numbers(split, {"a": (0, 1, 2), "b": (0, 1, 2)}, {"a": 0, "b": 0}, examples)
+    assert numbers == {"a": 2, "b": 2}
+    assert len(tried) == len({*tried}) > 3
+
+
+def test_the_mean_is_that_of_all_scenes_with_ignored_pixels_and_without_a_segment():
+    generator = np.random.default_rng(0)
+    examples = [
+        Example(depth_of(disc(24, 24, radius)), generator.integers(-1, 4, (48, 48), dtype=np.int32))
+        for radius in (0, *range(3, 40))
+    ]
+    examples[0].depth[:] = 0
+    numbers = {"area": 4}
+    expected = [segmentation_metrics(components(e.depth, numbers), e.label_map)["sbd"] for e in examples]
+    assert expected[0] == 0 < min(expected[1:])
+    assert mean_sbd(components, numbers, examples) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
 def test_the_grid_grows_with_the_pictures():

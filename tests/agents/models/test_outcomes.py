@@ -131,25 +131,34 @@ def test_the_first_episode_is_that_of_the_policy_and_the_others_differ(agent, be
     assert all((other - plain).abs().amax() > 1e-3 for other in others)
 
 
-@pytest.mark.parametrize(("together", "expected_sizes"), [(1, [2, 2, 2]), (4, [4, 2]), (8, [6])])
+@pytest.mark.parametrize(("together", "expected_sizes"), [(4, [4, 2]), (8, [6])])
 def test_episodes_that_are_played_at_once_are_those_that_are_played_one_after_the_other(
     choosing, begin, tiny, monkeypatch, together, expected_sizes
 ):
-    played = []
+    played, condition = [], choosing.outcomes.critic.condition
 
     def note(actor, decoder, state, *others):
         played.append(len(state))
         return predict(actor, decoder, state, *others)
 
-    state = begin(tiny, [0, 2])
-    expected = choosing.predict_masks(state)
+    # One scene surely has one instance and the other three, so that their episodes do not end together.
+    counts = torch.eye(5)[[1, 3]]
+    monkeypatch.setattr(
+        choosing.outcomes.critic, "condition", lambda context: condition(context)._replace(chances=counts)
+    )
     monkeypatch.setattr(outcomes, "predict", note)
-    monkeypatch.setattr(outcomes, "TOGETHER", together)
-    found = choosing.predict_masks(state)
-    assert played == expected_sizes
-    assert torch.equal(found.num_masks, expected.num_masks)
-    for some, others in zip(found.counted(), expected.counted(), strict=True):
-        np.testing.assert_allclose(some, others, atol=1e-4)
+    state, found = begin(tiny, [0, 2]), []
+    for number in (1, together):
+        monkeypatch.setattr(outcomes, "TOGETHER", number)
+        found.append(choosing.predict_masks(state))
+    assert played == [2, 2, 2, *expected_sizes]
+    alone, at_once = found
+    assert torch.equal(alone.num_masks, at_once.num_masks)
+    for one, other in zip(alone.counted(), at_once.counted(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    choosing.outcomes = choosing.outcomes.among(1)
+    first = choosing.predict_masks(state).masks[:, :1]
+    assert (first - alone.masks[:, :1]).abs().max() > 1e-3  # some scene's best episode is not the first
 
 
 def test_a_choice_depends_on_the_picture_alone(choosing, begin, tiny):
