@@ -1,9 +1,13 @@
 """Tiny networks with random weights from a fixed seed, and scenes drawn by hand, for all tests."""
 
 import os
+import signal
 from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores, and a thread each
+# A shell lets what it starts in the background ignore Ctrl-C, and so would whatever tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

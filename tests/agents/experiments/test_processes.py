@@ -124,9 +124,12 @@ def test_ctrl_c_on_a_terminal_leaves_a_checkpoint_of_every_run(make_cell, tmp_pa
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    wait_until((endless.folder / "initial.pt").exists)
-    os.killpg(parent.pid, signal.SIGINT)  # as the terminal does: to the whole group
-    assert parent.wait(60) != 0
+    try:
+        wait_until((endless.folder / "initial.pt").exists)
+        os.killpg(parent.pid, signal.SIGINT)  # as the terminal does: to the whole group
+        assert parent.wait(60) != 0
+    finally:
+        parent.kill()
     assert "KeyboardInterrupt" in parent.stderr.read()
     assert (endless.folder / "checkpoint.pt").exists()
     assert "SIGTERM after iteration" in (endless.folder / "log.txt").read_text()
