@@ -179,7 +179,7 @@ def order_correlations(
     steps, instances = steps[found], instances[found]
     if len(steps) < 3 or len(set(areas[instances])) == 1:
         return {}
-    from scipy.stats import spearmanr  # half a second, which only an evaluation has to spend
+    from scipy.stats import spearmanr  # slow to import, and needed by evaluations alone
 
     values = {"size": areas[instances], "label": instances}
     return {name: float(spearmanr(steps, value).statistic) for name, value in values.items()}
