@@ -46,7 +46,7 @@ class LearnerConfig:
     accumulate: int = 1
     """Number of micro-batches per update, for small GPUs: each process goes through its scenes in so many parts."""
     compile: bool = False
-    """Compile actor and critic (`torch.compile`), which takes a minute and pays on GPUs."""
+    """Compile actor and critic (`torch.compile`), which takes a minute or two; whether it pays was not measured."""
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "accumulate", "termination_updates")

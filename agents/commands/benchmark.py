@@ -38,7 +38,8 @@ class Benchmark:
     weights: tuple[str, ...] = ()
     """Pre-trained networks of sets, as SET=NAME or SET=FOLDER; by default the bundled ones, or networks are trained."""
     splits: tuple[str, ...] = ()
-    """Splits to evaluate on, as SET=SPLIT; by default "test" of leaves and "val" of everything else."""
+    """Splits to evaluate on, as SET=SPLIT; by default "test" of drawn leaves and streets and "val" of
+    everything else."""
     fill: tuple[str, ...] = ()
     """Distances of filling of sets, as SET=PIXELS at the size of the networks, the same for every row of a set; see
     `acis evaluate --fill chosen`."""

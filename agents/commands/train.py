@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ else:
     Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
 
 
+logger = logging.getLogger(__name__)
+
 LENGTHS = ("iterations", "minutes")
 """Arguments that say how long to train."""
 
@@ -48,15 +51,16 @@ class Train:
     """Folder of the data of a registered data set, such as CVPPP; by default that in its environment variable, such as
     ACIS_CVPPP_ROOT. With --resume, where the data of the run are now."""
     weights: str | None = None
-    """Pre-trained networks: a bundled name or a folder. With --resume, where those of the run are now."""
+    """Pre-trained networks: a bundled name or a folder. Without it, those of the preset; where --scenes are given,
+    "leaves-64". With --resume, where those of the run are now."""
     accept_weak_weights: bool = False
     """Train on networks whose score on held-out scenes, by their cards, is below 0.5."""
     env_options: JsonObject | None = None
     """Further keyword arguments of the environment, added to those of the preset, such as '{"score": "iou"}'."""
     iterations: int | None = None
     """Number of iterations of the stage "main", in which the policy learns, the warm-up of its critic included. Stages
-    before it keep theirs, and those after it, in which a critic learns to search and the agent to stop, keep their
-    proportion to it. None: as in the preset."""
+    before it keep theirs, and so do those after it, in which a critic learns to search and the agent to stop, but for
+    no more than an eighth of it each. None: as in the preset."""
     out: Path | None = None
     """Folder of the run; by default a new one, runs/TIME-ALGORITHM-seed-SEED."""
     start_from: str | None = None
@@ -168,6 +172,12 @@ class Train:
         changes = {name: value for name, value in named.items() if value is not None} | (self.env_options or {})
         env: EnvConfig = self.config.env.having(**changes)
         if self.scenes is not None and env.id == EnvConfig.id:
+            if self.scenes != "leaves" and "weights" not in env.kwargs:
+                logger.warning(
+                    "--scenes %s: without --weights the networks are leaves-64, which know bundled leaves alone; "
+                    "`acis pretrain` makes networks of other scenes",
+                    self.scenes,
+                )
             env = replace(env, id="ACIS/Scenes-v0", kwargs={"weights": "leaves-64", **env.kwargs})
         config = replace(self.config, env=env.absolute())
         if self.iterations is not None:

@@ -135,16 +135,22 @@ def test_options_of_the_environment_are_added_to_those_of_the_preset():
     assert config.env.id == "ACIS/Leaves-v0"
 
 
-def test_other_scenes_are_shown_by_the_environment_for_any_with_the_weights_that_are_named_or_the_bundled_ones():
+def test_other_scenes_are_shown_by_the_environment_for_any_with_the_weights_that_are_named_or_the_bundled_ones(
+    caplog,
+):
+    assert Train(PRESETS["quick"], scenes="leaves").resolved().env.kwargs["weights"] == "leaves-64"
+    assert Train(PRESETS["quick"], scenes="data/plants", weights="mine").resolved().env.kwargs["weights"] == "mine"
+    paper = Train(PRESETS["paper-kitti"], scenes="elsewhere").resolved().env
+    assert (paper.kwargs["scenes"], paper.kwargs["weights"]) == ("elsewhere", "weights/kitti")
+    assert not caplog.records
     folder = Train(PRESETS["quick"], scenes="data/plants").resolved().env
     assert (folder.id, folder.kwargs["scenes"], folder.kwargs["weights"]) == (
         "ACIS/Scenes-v0",
         "data/plants",
         "leaves-64",
     )
-    assert Train(PRESETS["quick"], scenes="data/plants", weights="mine").resolved().env.kwargs["weights"] == "mine"
-    paper = Train(PRESETS["paper-kitti"], scenes="elsewhere").resolved().env
-    assert (paper.kwargs["scenes"], paper.kwargs["weights"]) == ("elsewhere", "weights/kitti")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("--scenes data/plants: without --weights the networks are leaves-64")
 
 
 def test_the_folder_of_the_data_is_kept_as_an_absolute_path(tmp_path, monkeypatch):
