@@ -121,7 +121,7 @@ class SegmentationVectorEnv(SlotAttributes):
             action_scale: standard deviations of the latent prior that an action of 1 stands for.
             decoder: takes the place of that of the weights.
             refine: pass each mask through the autoencoder once more, by which it becomes more of an instance (see
-                `RefiningDecoder`); a step then takes two to four times as long.
+                `RefiningDecoder`); a step then decodes twice and encodes once.
             preprocessing: how scenes become pictures of the networks' size: "squeeze", "shorter-side", "halve-crop" or
                 "tile" (see `parse_preprocessing`); None is that of the data set's protocol, or "squeeze".
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
