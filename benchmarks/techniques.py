@@ -17,6 +17,7 @@ from acis_env.ops.planes import lazy_copy, to_uint8
 from acis_env.ops.sums import KnownRuns
 from acis_env.reward import overlap
 from acis_env.weights import Pretrained
+from agents.models.measures import RIM, widened
 from benchmarks.arguments import Arguments
 from benchmarks.cases import (
     KITTI,
@@ -41,7 +42,12 @@ def techniques(args: Arguments) -> list[Row]:
     rows = [
         row
         for pretrained, *_ in cases(args, SIZES)
-        for row in (*_decoder(args, pretrained), *_pixels(args, pretrained), *_reset(args, pretrained))
+        for row in (
+            *_decoder(args, pretrained),
+            *_pixels(args, pretrained),
+            _rim(args, pretrained),
+            *_reset(args, pretrained),
+        )
     ]
     return rows if args.quick else [*rows, _linear(args)]
 
@@ -54,6 +60,21 @@ def _linear(args: Arguments) -> Row:
     weights = (expand.weight, expand.weight.contiguous())  # frozen decoders have them by columns
     ours, other = (partial(F.linear, x, weight, expand.bias) for weight in weights)
     return _row(args, "linear map by columns", shape, ours, other, "by rows")
+
+
+def _rim(args: Arguments, pretrained: Pretrained, batch: int = 8) -> Row:
+    """The surroundings of masks, which a critic that searches measures of every candidate."""
+    size = pretrained.size
+    masks, reach = torch.rand(batch, *size, device=args.device), max(round(RIM * min(size)), 1)
+    width = 2 * reach + 1
+
+    def pool() -> Tensor:
+        along_rows = F.max_pool2d(masks[:, None], (1, width), stride=1, padding=(0, reach))
+        return F.max_pool2d(along_rows, (width, 1), stride=1, padding=(reach, 0))
+
+    return _row(
+        args, "rim by doubled windows", shape_of(size, batch), lambda: widened(masks, reach), pool, "max_pool2d"
+    )
 
 
 def _row(

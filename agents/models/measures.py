@@ -62,7 +62,7 @@ def mask_measures(mask: Tensor, accumulated_mask: Tensor, foreground: Tensor, ve
         m, covered, f = (to_float32(x)[:, 0] for x in (mask, accumulated_mask, foreground))
         height, width = m.shape[1:]
         reach = max(round(RIM * min(height, width)), 1)
-        rim = _widened(m, reach) - m
+        rim = widened(m, reach) - m
         rounded = m + ((m >= 0.5).to(m) - m).detach()  # its gradient is that of the mask
         uncovered = f * (1 - covered)
         area = _total(m)
@@ -85,11 +85,21 @@ def mask_measures(mask: Tensor, accumulated_mask: Tensor, foreground: Tensor, ve
         return torch.stack(measures, dim=1)
 
 
-def _widened(m: Tensor, reach: int) -> Tensor:
-    """The largest value within `reach` rows and columns, `[B, H, W]`: first along columns, then along rows."""
-    width = 2 * reach + 1
-    along_rows = F.max_pool2d(m[:, None], (1, width), stride=1, padding=(0, reach))
-    return F.max_pool2d(along_rows, (width, 1), stride=1, padding=(reach, 0))[:, 0]
+def widened(m: Tensor, reach: int) -> Tensor:
+    """The largest value of `m` `[B, H, W]`, which is not negative, within `reach` rows and columns of every pixel."""
+    return _widened_along(_widened_along(m, reach, dim=2), reach, dim=1)
+
+
+def _widened_along(m: Tensor, reach: int, dim: int) -> Tensor:
+    """By windows that double: a few large operations, where `max_pool2d` looks at every pixel of every window."""
+    padding = (reach, reach) if dim == 2 else (0, 0, reach, reach)
+    largest, length = F.pad(m, padding), 1  # of windows of this length
+    while length < 2 * reach + 1:
+        step = min(length, 2 * reach + 1 - length)
+        number = largest.shape[dim] - step
+        largest = torch.maximum(largest.narrow(dim, 0, number), largest.narrow(dim, step, number))
+        length += step
+    return largest
 
 
 def _total(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from acis_env.context import oracle_context
 from acis_env.networks import CONTEXT_CHANNELS, FOREGROUND
-from agents.models.measures import MEASURES, mask_measures, pointing
+from agents.models.measures import MEASURES, mask_measures, pointing, widened
 from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
 
 SIZE = (32, 64)
@@ -87,6 +87,16 @@ def test_measures_are_those_computed_pixel_by_pixel():
     for scene in range(2):
         slow = slow_measures(*(x[scene].squeeze(0).double().numpy() for x in (mask, covered, context)))
         np.testing.assert_allclose(found[scene], slow, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (224, 160), (352, 352)])
+def test_the_rim_is_as_wide_as_the_picture_asks_for(size):
+    reach = min(size) // 32
+    mask = torch.rand(2, *size, generator=torch.Generator().manual_seed(1)) ** 8
+    padded = np.pad(mask.numpy(), ((0, 0), (reach, reach), (reach, reach)))
+    window = (2 * reach + 1, 2 * reach + 1)
+    expected = np.lib.stride_tricks.sliding_window_view(padded, window, axis=(1, 2)).max((3, 4))
+    assert np.array_equal(widened(mask, reach).numpy(), expected)
 
 
 def test_an_empty_mask_has_measures_of_zero_and_finite_gradients():
