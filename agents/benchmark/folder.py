@@ -16,7 +16,7 @@ from agents.evaluation.policy_files import CARD, load_policy
 from agents.experiments.methods import SceneSet
 from agents.models.agent import Agent
 from agents.models.bundled import FILE
-from agents.training.trainer import config_of
+from agents.training.warm_start import config_of
 
 FILES = (FILE, "model.zip", "policy.pt2")
 """Files of which one holds the weights of what is in a folder."""

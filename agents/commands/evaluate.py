@@ -37,7 +37,7 @@ from agents.evaluation.variants import Variant
 from agents.models.agent import Agent
 from agents.models.composition import Composition
 from agents.models.outcomes import choose_among
-from agents.training.trainer import config_of
+from agents.training.warm_start import config_of
 
 Evaluated = tuple[EpisodeSource, dict[str, Any], list[Evaluation]]
 """Scenes, what the report says about them and the agent, and the rows of the table."""

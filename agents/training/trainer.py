@@ -23,7 +23,6 @@ from agents.algorithms import Algorithm, Learner, Progress
 from agents.algorithms.actor_critic import ActorCritic
 from agents.algorithms.base import Losses, VectorEnv, core_of
 from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup
-from agents.environment import EnvConfig
 from agents.evaluation.critics import explained_variance_per_step
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.segmenters import agent_segmenter
@@ -222,7 +221,7 @@ class Trainer:
                 if log is not None:
                     metrics = log.write(self.iteration - 1, self.stage, losses, self.history, schedule.done)
                     if is_last or self.iteration % self.config.eval_every == 0:
-                        metrics |= self.evaluate(log)
+                        metrics |= self._evaluate_or_save(log)
                     is_enough = ask_to_stop(self.callbacks, self.iteration, metrics)
                 is_last = is_last or bool(self.group.largest(int(is_enough)))
                 stopped_by = self.group.largest(signals.number)
@@ -285,6 +284,14 @@ class Trainer:
         self.history.append({"iteration": self.iteration, **evaluation.mean})
         write_json(self.folder / "history.json", {"history": self.history})
         return metrics
+
+    def _evaluate_or_save(self, log: TrainingLog) -> dict[str, float]:
+        try:
+            return self.evaluate(log)
+        except Exception:  # scenes that are gone, say: what was learnt must not go with them
+            if self.group.world_size == 1:  # the others wait elsewhere
+                self.save()
+            raise
 
     def agent(self) -> Agent:
         """The agent as it is now; it shares the weights that are being trained."""
@@ -382,14 +389,6 @@ def load_config(folder: Path) -> TrainConfig:
         raise ValueError(f"{path}: {EARLIER_VERSION}: train it again with this one, or use that version")
     check_format(values, FORMAT, str(path))
     return train_config_from_dict({name: value for name, value in values.items() if name != "format"}, str(path))
-
-
-def config_of(agent: Agent) -> TrainConfig:
-    """The configuration of the run that `agent` was loaded from; without one, what its file says of its environment."""
-    if agent.folder is not None and (agent.folder / "config.json").is_file():
-        return load_config(agent.folder)
-    kwargs = {"refine": agent.refine, "preprocessing": agent.preprocessing.name}
-    return TrainConfig(EnvConfig("ACIS/Scenes-v0", kwargs))
 
 
 def _names(**arguments: object) -> list[str]:

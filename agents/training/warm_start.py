@@ -1,4 +1,4 @@
-"""A training that begins with the actor of an agent, to go on with other scenes or with another schedule."""
+"""What a trained agent hands on: actor and networks to a training that begins with them, and its configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 
 from agents.algorithms import Learner
+from agents.environment import EnvConfig
 from agents.models.agent import Agent
+from agents.training.config import TrainConfig
 from agents.training.trainer import load_config
 
 
@@ -51,3 +53,11 @@ def start_from(learner: Learner, agent: str) -> None:
             "one; leave --weights out, or name those that it was trained with"
         )
     learner.actor.load_state_dict(begun.actor.state_dict())
+
+
+def config_of(agent: Agent) -> TrainConfig:
+    """The configuration of the run that `agent` was loaded from; without one, what its file says of its environment."""
+    if agent.folder is not None and (agent.folder / "config.json").is_file():
+        return load_config(agent.folder)
+    kwargs = {"refine": agent.refine, "preprocessing": agent.preprocessing.name}
+    return TrainConfig(EnvConfig("ACIS/Scenes-v0", kwargs))

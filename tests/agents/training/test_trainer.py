@@ -225,6 +225,22 @@ def test_only_the_first_validation_scenes_are_evaluated_and_no_more_than_there_a
         assert {name: history[-1][name] for name in expected.mean} == expected.mean
 
 
+def test_what_was_learnt_is_kept_where_the_validation_scenes_cannot_be_read(run_config, tmp_path, monkeypatch):
+    def gone(*args, **kwargs):
+        raise FileNotFoundError("val/00_rgb.png: no such image")
+
+    config = replace(run_config, stages=(Stage("main", MYOPIC, 3),), eval_every=2, checkpoint_every=100)
+    trainer = Trainer(config, tmp_path / "run")
+    monkeypatch.setattr("agents.training.trainer.evaluate", gone)
+    with pytest.raises(FileNotFoundError, match="no such image"):
+        trainer.run()
+    assert same_bits(Agent.load(tmp_path / "run").actor.state_dict(), trainer.learner.actor.state_dict())
+    monkeypatch.undo()
+    resumed = Trainer.resume(tmp_path / "run")
+    assert resumed.iteration == 2
+    assert same_bits(resumed.run().actor.state_dict(), trained_actor(config, tmp_path / "whole"))
+
+
 def test_a_schedule_without_stages_is_refused(run_config, tmp_path):
     with pytest.raises(ValueError, match="stages must hold at least one stage, got none"):
         Trainer(run_config, tmp_path / "run")
