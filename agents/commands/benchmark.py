@@ -24,8 +24,8 @@ class Benchmark:
     """Compare agents, classical yardsticks, chance and the decoder's bound on data sets, and write a report."""
 
     sets: tuple[str, ...] = ("leaves",)
-    """Data sets: "leaves", "leaves-crowded", "leaves-224", "cars", "bbbc038" or "bbbc038-224" (see --roots), another
-    registered one, or a folder."""
+    """Data sets: "leaves", "leaves-crowded", "leaves-224", "cars", "cars-256x768", "bbbc038" or "bbbc038-224" (see
+    --roots), another registered one, or a folder."""
     agents: tuple[str, ...] = LEADERBOARD
     """Agents: names as in docs/benchmark.md, "preset:NAME" of `acis train`, or [NAME=]FOLDER of a run or a policy."""
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -312,7 +312,10 @@ def scene_sets(bbbc038: Path | None = None, scenes: Path | None = None) -> dict[
         latent_size=32,
         is_upright=True,
     )
-    sets = [leaves, crowded, large, cars]
+    large_cars = replace(
+        cars, name="cars-256x768", weights={"standard": "cars-256x768"}, size=(256, 768), latent_size=64
+    )
+    sets = [leaves, crowded, large, cars, large_cars]
     if bbbc038 is not None:
         train, val = ({**CROPS, "crops_per_image": CROPS_PER_IMAGE[split]} for split in SPLITS)
         sets.append(SceneSet("bbbc038", str(bbbc038), train, val))

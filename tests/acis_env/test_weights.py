@@ -20,6 +20,7 @@ from acis_env.weights import (
 )
 
 BUNDLED = {
+    "cars-256x768": (256, 768),
     "cars-64x192": (64, 192),
     "leaves-224": (224, 224),
     "leaves-64": (64, 64),
