@@ -225,7 +225,17 @@ def _fit(
     state = Unfinished(folder / f".{type(network).__name__}.pt", settings)
     first = state.load(network, optimizer)
     early = config.iterations // 10
-    scores: dict[str, Any] = {}
+
+    def measure(iteration: int) -> dict[str, float]:
+        """Evaluate the network and write its weights."""
+        found = evaluate()
+        done = {"iteration": iteration, "minutes": round((time.monotonic() - started) / 60, 1)}
+        save_weights(folder, network, {**asdict(config), **done, "held_out": found}, config.half)
+        return found
+
+    if first == config.iterations:  # all but the last evaluation was done
+        measure(first)
+    scores: dict[str, float] = {}
     with deferred_signals() as signals, Meter(type(network).__name__, config.iterations, first) as meter:
         for iteration in range(first, config.iterations):
             decay = (1.0, 0.3, 0.1)[sum(iteration >= m for m in milestones)]
@@ -243,11 +253,8 @@ def _fit(
             nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             optimizer.step()
             if (iteration + 1) % config.eval_every == 0 or iteration + 1 in (early, config.iterations):
-                scores = evaluate()
-                done = {"iteration": iteration + 1, "minutes": round((time.monotonic() - started) / 60, 1)}
-                save_weights(folder, network, {**asdict(config), **done, "held_out": scores}, config.half)
-                if iteration + 1 < config.iterations:
-                    state.save(network, optimizer, iteration + 1)
+                state.save(network, optimizer, iteration + 1)  # first: scenes that are gone must not take it along
+                scores = measure(iteration + 1)
                 if iteration + 1 == early:
                     _warn_early(weakness(stem_of(network), scores), early, config.iterations)
             meter.advance(iteration + 1, loss=f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()})

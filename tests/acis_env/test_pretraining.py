@@ -284,3 +284,30 @@ def test_a_signal_ends_a_pre_training_with_its_state_from_which_it_goes_on_to_th
     assert info.value.number == number
     assert same(pretrain_context(packed, packed, CONTEXT, config, tmp_path / "stopped"), whole)
     assert len(drawn) == 8
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_what_was_learnt_before_an_evaluation_failed_is_kept(packed, tmp_path, monkeypatch, failing):
+    whole = pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "whole")
+    drawn, measured, draw, evaluate = [], [], pretraining.draw_batch, pretraining.evaluate_context
+
+    def count_and_draw(*arguments):
+        drawn.append(1)
+        return draw(*arguments)
+
+    def fail_once(*arguments):
+        measured.append(1)
+        if len(measured) == failing:
+            raise FileNotFoundError("val/00_rgb.png: no such image")
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(pretraining, "draw_batch", count_and_draw)
+    monkeypatch.setattr(pretraining, "evaluate_context", fail_once)
+    with pytest.raises(FileNotFoundError, match="no such image"):
+        pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "failed")
+    assert len(drawn) == (3 if failing == 1 else 4)
+    assert same(pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "failed"), whole)
+    assert len(drawn) == 4
+    first, second = (json.loads((tmp_path / n / "context.json").read_text()) for n in ("whole", "failed"))
+    assert first["training"]["held_out"] == second["training"]["held_out"]
+    assert not list((tmp_path / "failed").glob(".*.pt"))
