@@ -290,7 +290,8 @@ def test_a_pruned_trial_stops_at_the_first_evaluation_with_its_settings_and_can_
 
 
 @pytest.mark.parametrize(
-    "name", ["bbbc038", "cars_weights", "leaves_weights", "leaves_224_weights", "nuclei_224_weights"]
+    "name",
+    ["bbbc038", "cars_weights", "cars_256_weights", "leaves_weights", "leaves_224_weights", "nuclei_224_weights"],
 )
 def test_a_shell_script_calls_acis_with_arguments_that_it_understands(name, tmp_path, monkeypatch):
     recorder, calls = tmp_path / "acis", tmp_path / "calls"
@@ -322,5 +323,5 @@ def test_every_example_is_run():
     }
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*QUICK, *others}
     assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == {
-        *("bbbc038", "cars_weights", "leaves_224_weights", "leaves_weights", "nuclei_224_weights"),
+        *("bbbc038", "cars_weights", "cars_256_weights", "leaves_224_weights", "leaves_weights", "nuclei_224_weights"),
     }
