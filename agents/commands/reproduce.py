@@ -21,8 +21,8 @@ class Reproduce:
     """Run the paper's experiments on sets of scenes, and write a report of each."""
 
     sets: tuple[str, ...] = ("leaves",)
-    """Sets of scenes: "leaves", "leaves-crowded", "leaves-224", "cars", "bbbc038" or "bbbc038-224" (see --bbbc038),
-    or the name of the folder --scenes."""
+    """Sets of scenes: "leaves", "leaves-crowded", "leaves-224", "cars", "cars-256x768", "bbbc038" or "bbbc038-224"
+    (see --bbbc038), or the name of the folder --scenes."""
     methods: tuple[str, ...] = ()
     """Methods to run, by their names in the tables; by default those of the paper. agents/experiments/methods.py
     lists all."""
