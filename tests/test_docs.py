@@ -131,7 +131,7 @@ def commands(line):
             yield COMMANDS[words[before + 1]], words[before + 2 :]
         elif word == "benchmarks":
             yield Arguments, words[before + 1 :]
-        elif word.startswith("examples/") and word.endswith(".py"):
+        elif word.startswith(("examples/", "docs/")) and word.endswith(".py"):
             yield module_of(ROOT / word).Args, words[before + 1 :]
 
 
