@@ -76,6 +76,12 @@ def test_runs_are_paired_by_seed_and_scenes_by_their_number(compare, tmp_path, c
     assert "| x | b | 0, 1, 2 | 0.567 ± 0.259 | 0.900 ± 0.000 | 1.000 ± 2.151 |" in capsys.readouterr().out
 
 
-def test_methods_without_a_seed_in_common_have_no_row(compare, tmp_path):
+def test_what_cannot_be_compared_is_named(compare, tmp_path):
     path = write_runs(tmp_path / "runs.json", [("a", 0, [1, 1], [0, 0]), ("b", 1, [1, 1], [0, 0])])
     assert list(compare.differences(compare.read(path), "a", "b")) == []
+    with pytest.raises(
+        SystemExit, match=r"runs of a and b with the same seed on one set; its methods are \['a', 'b'\]"
+    ):
+        compare.main(compare.Args(path, ("a", "b")))
+    with pytest.raises(SystemExit, match=r"none\.json is not there"):
+        compare.main(compare.Args(tmp_path / "none.json"))

@@ -7,6 +7,7 @@ python docs/results/compare.py docs/results/small/runs.json --pair Critic-Search
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +100,14 @@ def _told(interval: Interval) -> str:
 
 
 def main(args: Args) -> None:
+    if not args.runs.is_file():
+        sys.exit(f"{args.runs} is not there: expected a runs.json, as acis reproduce writes it")
     runs = read(args.runs)
-    head, rows = (MEANS, means(runs)) if args.pair is None else (DIFFERENCES, differences(runs, *args.pair))
+    head, found = (MEANS, means(runs)) if args.pair is None else (DIFFERENCES, differences(runs, *args.pair))
+    rows = list(found)
+    if not rows:
+        wanted = "a run" if args.pair is None else "runs of {} and {} with the same seed on one set".format(*args.pair)
+        sys.exit(f"{args.runs} must have {wanted}; its methods are {sorted({method for _, method in runs})}")
     print(head, "| --- " * (head.replace(r"\|", "").count("|") - 1) + "|", *rows, sep="\n")
 
 
