@@ -1,11 +1,9 @@
 """The programs in the documentation run, and its commands have the options that they are given."""
 
-import importlib.util
 import json
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -30,6 +28,7 @@ from agents.commands.submit import Submit
 from agents.commands.train import Train
 from agents.commands.watch import Watch
 from benchmarks.arguments import Arguments
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plugging_in.md"
@@ -132,15 +131,7 @@ def commands(line):
         elif word == "benchmarks":
             yield Arguments, words[before + 1 :]
         elif word.startswith(("examples/", "docs/")) and word.endswith(".py"):
-            yield module_of(ROOT / word).Args, words[before + 1 :]
-
-
-def module_of(path):
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+            yield load_script(ROOT / word).Args, words[before + 1 :]
 
 
 @pytest.mark.parametrize("section", LIBRARIES)
@@ -241,7 +232,7 @@ def test_a_notebook_has_the_programs_of_its_page_in_order_and_links_to_the_same_
     page.write_text(
         "# Title\n\n![x](../x.png)\n\n```python\na = [len]\n\nb = a[0]('ab')\n```\n\n[y](https://y)\n```bash\nls\n```\n"
     )
-    notebooks = module_of(ROOT / "docs" / "notebooks.py")
+    notebooks = load_script(ROOT / "docs" / "notebooks.py")
     notebooks.main(notebooks.Args(pages=(page,), out=tmp_path / "out"))
     found = json.loads((tmp_path / "out" / "page.ipynb").read_text())
     assert (found["nbformat"], found["nbformat_minor"]) == (4, 5)
@@ -254,7 +245,7 @@ def test_a_notebook_has_the_programs_of_its_page_in_order_and_links_to_the_same_
 
 
 def test_every_tutorial_becomes_a_notebook_of_its_programs(tmp_path):
-    notebooks = module_of(ROOT / "docs" / "notebooks.py")
+    notebooks = load_script(ROOT / "docs" / "notebooks.py")
     notebooks.main(notebooks.Args(out=tmp_path))
     pages = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
     assert [path.stem for path in sorted(tmp_path.iterdir())] == [page.stem for page in pages] != []

@@ -1,6 +1,5 @@
 """What a newcomer copies: the README's first program, and the shortest example."""
 
-import importlib.util
 import json
 import math
 import re
@@ -26,17 +25,9 @@ from agents.evaluation import agent_segmenter, evaluate
 from agents.models.agent import Agent
 from agents.training.presets import PRESETS
 from agents.training.trainer import Trainer, load_config
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
-
-
-def load(path):
-    """Import a script by its path."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_programs_of_the_readme_run_finish_episodes_and_segment_a_picture(capsys):
@@ -51,7 +42,7 @@ def test_the_programs_of_the_readme_run_finish_episodes_and_segment_a_picture(ca
 
 
 def test_the_random_agent_earns_less_than_half_of_what_there_is(capsys):
-    module = load(ROOT / "examples" / "random_agent.py")
+    module = load_script(ROOT / "examples" / "random_agent.py")
     torch.manual_seed(0)
     module.main(module.Args(num_envs=4, quick=True))
     episodes, dice, sbd = re.fullmatch(
@@ -86,7 +77,7 @@ QUICK = {
 @pytest.mark.parametrize("name", QUICK)
 def test_an_example_runs_in_its_quick_setting(name, tmp_path, capsys):
     pytest.importorskip(QUICK[name])
-    module = load(ROOT / "examples" / f"{name}.py")
+    module = load_script(ROOT / "examples" / f"{name}.py")
     fields = module.Args.__dataclass_fields__
     folder = {key: tmp_path for key in ("run_dir", "out") if key in fields}
     module.main(module.Args(quick=True, **folder))
@@ -101,7 +92,7 @@ def test_an_example_runs_in_its_quick_setting(name, tmp_path, capsys):
 
 
 def test_large_pictures_are_segmented_in_windows_counted_and_shown(tmp_path, capsys):
-    module = load(ROOT / "examples" / "large_pictures.py")
+    module = load_script(ROOT / "examples" / "large_pictures.py")
     module.main(module.Args(quick=True, out=tmp_path))
     row = capsys.readouterr().out.splitlines()[-1]
     seed, sbd, coins = re.fullmatch(r"(\d+) \| ([\d.]+) \| \d+ of (\d+) \| \d+ \| [\d.]+", row).groups()
@@ -114,7 +105,7 @@ def test_large_pictures_are_segmented_in_windows_counted_and_shown(tmp_path, cap
 
 
 def test_sac_without_its_decisions_is_another_experiment_with_a_curve_and_a_table_of_its_own(tmp_path, capsys):
-    module = load(ROOT / "examples" / "cleanrl_sac.py")
+    module = load_script(ROOT / "examples" / "cleanrl_sac.py")
     args = module.Args(quick=True, run_dir=tmp_path, **dict.fromkeys(module.DECISIONS, False))
     assert module.Args().name == "cleanrl_sac"
     assert args.name == "-".join(["cleanrl_sac", *(f"no-{name.replace('_', '-')}" for name in module.DECISIONS)])
@@ -132,7 +123,7 @@ def test_sac_without_its_decisions_is_another_experiment_with_a_curve_and_a_tabl
 
 
 def test_sac_knows_the_density_of_what_it_draws():
-    module = load(ROOT / "examples" / "cleanrl_sac.py")
+    module = load_script(ROOT / "examples" / "cleanrl_sac.py")
     torch.manual_seed(0)
     actor = module.Actor(3, 1)
     torch.nn.init.constant_(actor.body[-1].bias, 0.3)
@@ -150,7 +141,7 @@ def test_sac_knows_the_density_of_what_it_draws():
 
 def test_the_ellipse_is_where_its_five_numbers_say():
     pytest.importorskip("stable_baselines3")
-    module = load(ROOT / "examples" / "custom_decoder.py")
+    module = load_script(ROOT / "examples" / "custom_decoder.py")
     decoder = module.EllipseDecoder(size=(64, 96), sharpness=50.0)
     everywhere = torch.ones(1, 1, 64, 96)
 
@@ -170,7 +161,7 @@ def test_the_ellipse_is_where_its_five_numbers_say():
 
 def test_the_ellipse_is_differentiable_and_stays_on_the_foreground():
     pytest.importorskip("stable_baselines3")
-    module = load(ROOT / "examples" / "custom_decoder.py")
+    module = load_script(ROOT / "examples" / "custom_decoder.py")
     decoder = module.EllipseDecoder(size=(8, 8))
     foreground = decoder.condition(torch.rand(3, 12, 8, 8, dtype=torch.float64).round())
     latent = (torch.rand(3, 5, dtype=torch.float64) * 2 - 1).requires_grad_()
@@ -196,7 +187,7 @@ def tiny_preset(monkeypatch):
 def test_training_by_a_preset_ends_in_a_report_that_begins_with_what_training_began_with(
     tiny_preset, tmp_path, capsys, monkeypatch
 ):
-    module = load(ROOT / "examples" / "train.py")
+    module = load_script(ROOT / "examples" / "train.py")
     monkeypatch.setattr(sys, "argv", ["train.py", "quick", "--seed", "1", "--stages.1.algorithm.learning-rate", "0.01"])
     config = module.parse()
     assert (config.seed, config.stages[1].algorithm.learning_rate) == (1, 0.01)
@@ -211,7 +202,7 @@ def test_training_by_a_preset_ends_in_a_report_that_begins_with_what_training_be
 def test_the_table_of_the_quickstart_has_two_lines_per_seed_and_is_not_measured_again(
     tiny_preset, tmp_path, capsys, monkeypatch
 ):
-    module = load(ROOT / "examples" / "quickstart_seeds.py")
+    module = load_script(ROOT / "examples" / "quickstart_seeds.py")
     args = module.Args(seeds=(0, 1), out=tmp_path, table=tmp_path / "table.md", test_scenes=2, iterations=1)
     module.main(args)
     table = (tmp_path / "table.md").read_text()
@@ -227,7 +218,7 @@ def test_the_table_of_the_quickstart_has_two_lines_per_seed_and_is_not_measured_
 
 def test_a_bundled_agent_has_the_scores_that_its_card_says(tiny_preset, tmp_path, capsys):
     Trainer(tiny_preset, tmp_path / "run").run()
-    module = load(ROOT / "examples" / "bundle_agent.py")
+    module = load_script(ROOT / "examples" / "bundle_agent.py")
     module.main(module.Args(run=tmp_path / "run", name="plants-32", out=tmp_path / "agents", num_scenes=3, fill=3.0))
     card = json.loads((tmp_path / "agents" / "plants-32" / "card.json").read_text())
     agent = Agent.load(tmp_path / "agents" / "plants-32")
@@ -241,7 +232,7 @@ def test_a_bundled_agent_has_the_scores_that_its_card_says(tiny_preset, tmp_path
 
 
 def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path, capsys):
-    module = load(ROOT / "examples" / "compare_libraries.py")
+    module = load_script(ROOT / "examples" / "compare_libraries.py")
     for seed, begun, sbd in ((1, 10, 0.9), (1, 20, 0.5), (2, 15, 0.6)):
         folder = tmp_path / f"ACIS-Leaves-v0__some_ppo__{seed}__{begun}"
         means = {"policy": {"return": 3.0, "sbd": sbd}, "random actions": {"return": 2.0, "sbd": 0.4}}
@@ -258,7 +249,7 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
 
 def test_a_sweep_ends_with_the_trial_whose_agent_scored_best_and_whose_folder_holds_it(tmp_path, capsys):
     pytest.importorskip("optuna")
-    module = load(ROOT / "examples" / "optuna_sweep.py")
+    module = load_script(ROOT / "examples" / "optuna_sweep.py")
     args = module.Args(quick=True, out=tmp_path)
     study = module.main(args)
     scores = {trial.number: trial.value for trial in study.trials if trial.state.name == "COMPLETE"}
@@ -278,7 +269,7 @@ def test_a_sweep_ends_with_the_trial_whose_agent_scored_best_and_whose_folder_ho
 
 def test_a_pruned_trial_stops_at_the_first_evaluation_with_its_settings_and_can_be_resumed(tmp_path):
     optuna = pytest.importorskip("optuna")
-    module = load(ROOT / "examples" / "optuna_sweep.py")
+    module = load_script(ROOT / "examples" / "optuna_sweep.py")
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=1.1))
     study.optimize(lambda trial: module.objective(trial, module.Args(out=tmp_path).in_short()), n_trials=1)
     (trial,) = study.trials

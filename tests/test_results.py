@@ -1,11 +1,11 @@
 """The tables of docs/results are those of the runs beside them."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.scripts import load_script
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
 PAGE = (FOLDER / "README.md").read_text()
@@ -22,11 +22,7 @@ PAIRS = [
 @pytest.fixture(scope="module")
 def compare():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("compare", FOLDER / "compare.py")
-    sys.modules["compare"] = module = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["compare"]
+    return load_script(FOLDER / "compare.py")
 
 
 def write_runs(path, runs):

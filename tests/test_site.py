@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import re
@@ -13,18 +12,11 @@ import pytest
 
 import acis_env
 import agents
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = sorted((ROOT / "docs" / "api").glob("*.md"))
 ADAPTERS = "acis_env.adapters."
-
-
-def docs_module(name):
-    """A module of docs/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def documented():
@@ -161,17 +153,17 @@ def test_every_page_begins_with_what_its_reader_can_do_afterwards():
     ],
 )
 def test_links_that_leave_docs_lead_to_the_site_or_the_repository_or_become_text(source, text, repository, expected):
-    assert docs_module("hooks").rewritten(text, source, ROOT, repository) == expected
+    assert load_script(ROOT / "docs" / "hooks.py").rewritten(text, source, ROOT, repository) == expected
 
 
 def test_a_link_to_a_file_that_is_not_there_is_a_warning(caplog):
-    docs_module("hooks").rewritten("[x](../acis_env/nowhere.py)", "docs/a.md", ROOT, "")
+    load_script(ROOT / "docs" / "hooks.py").rewritten("[x](../acis_env/nowhere.py)", "docs/a.md", ROOT, "")
     assert "docs/a.md links to acis_env/nowhere.py, which is not there" in caplog.text
 
 
 def test_the_comment_behind_a_field_is_what_the_reference_says_of_it():
     pytest.importorskip("griffe")
-    comment = docs_module("field_comments").trailing_comment
+    comment = load_script(ROOT / "docs" / "field_comments.py").trailing_comment
     assert comment("    mask: Tensor  # [B, H, W] in [0, 1]") == "[B, H, W] in [0, 1]"
     assert comment('    name: str = "#"  # noqa: F401') == ""
     assert comment("    size: int = 3") == ""
