@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.configs import is_count, is_number, nearest_first
+from acis_env.configs import is_count, nearest_first
 from acis_env.datasets.listed import Listed, ListedScenes
 from acis_env.datasets.roots import MissingSplit, find_root, named
 from acis_env.datasets.run_lengths import decode_runs
@@ -60,8 +60,9 @@ def open_coco(
 
     Where objects overlap, the smaller one is on top. Crowds are ignored where no object is. Objects of other
     categories are background. Instances are counted by the annotations, without decoding anything: an object that
-    others cover entirely counts for `min_instances` and `max_instances`. Images that have fewer than `min_instances`,
-    which is 1 by default, are left out.
+    others cover entirely counts for `min_instances` and `max_instances`. With `min_area` above 1 the shapes are drawn
+    and their pixels counted, since the field `area` is that of the whole shape in the original picture. Images that
+    have fewer than `min_instances`, which is 1 by default, are left out.
 
     Args:
         split: "train" or "val", or whatever stands behind `instances_` in the name of the file.
@@ -228,7 +229,6 @@ def _listed(
     place: Path, path: Path, image: Mapping[str, Any], objects: Sequence[Mapping[str, Any]], variant: str
 ) -> Listed:
     singles = [entry for entry in objects if not entry.get("iscrowd")]
-    areas: list[Any] = [entry.get("area") for entry in singles]
     annotations = tuple(
         _Annotation(entry.get("id"), _compact(entry["segmentation"]), bool(entry.get("iscrowd"))) for entry in objects
     )
@@ -239,7 +239,6 @@ def _listed(
         labels=partial(_paint, path, (image["height"], image["width"]), annotations),
         variant=variant,
         count=len(singles),
-        areas=areas if all(map(is_number, areas)) else None,
         may_be_empty=True,
     )
 

@@ -42,8 +42,6 @@ class Listed:
     """Options by which the labels are read, where the same files can be read in several ways."""
     count: int | None = None
     """Number of instances, or a bound on it, where it is known without reading the labels."""
-    areas: Sequence[float] | None = None
-    """Areas of the instances in px, where they are."""
     may_be_empty: bool = False
     """Whether a picture without instances is nothing unusual."""
     reading: Reading = Reading()
@@ -171,8 +169,6 @@ class ListedScenes:
 
     def _known_count(self, picture: Listed) -> int | None:
         """Number of instances of the whole picture, or a bound on it, as far as that is known without its labels."""
-        if picture.areas is not None:
-            return sum(area * self._choice.scale**2 >= self._choice.min_area for area in picture.areas)
         return picture.count if self._choice.min_area == 1 else None
 
     def _label_map(self, picture: Listed) -> NDArray[np.int32]:

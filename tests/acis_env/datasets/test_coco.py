@@ -75,9 +75,19 @@ def test_categories_are_chosen_by_name_or_id_and_others_are_background(tree, cat
 
 def test_opening_counts_by_the_annotations_and_draws_nothing(tree, monkeypatch):
     monkeypatch.setattr("acis_env.datasets.coco._mask", lambda *_: pytest.fail("drawn"))
-    assert len(open_coco(tree, min_area=121)) == 2
-    assert open_coco(tree, min_area=121).max_instances < 5
+    assert len(open_coco(tree)) == 2
+    assert open_coco(tree, scale=0.5).max_instances == 5
     assert len(open_coco(tree, max_instances=3)) == 1
+
+
+@pytest.mark.parametrize("area", [0, 19.5, 1e9])
+def test_the_instances_of_a_scene_are_no_more_than_promised_whatever_the_field_area_says(tree, area):
+    pytest.importorskip("pycocotools")
+    change(tree, lambda content: [entry.update(area=area) for entry in content["annotations"]])
+    for options in ({}, {"min_area": 121}, {"min_area": 30, "scale": 0.5}, {"max_instances": 3}):
+        scenes = open_coco(tree, **options)
+        assert 0 < max(scene.num_instances for scene in scenes) <= scenes.max_instances
+    assert open_coco(tree, min_area=121).max_instances < 5
 
 
 def test_annotations_and_images_may_lie_elsewhere(tree, tmp_path, assert_same_scenes):

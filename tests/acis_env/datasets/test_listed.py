@@ -80,12 +80,6 @@ def test_where_the_number_is_known_no_label_is_read(folder):
         ListedScenes(folder, pictures, min_instances=4)
 
 
-def test_known_areas_count_as_far_as_they_are_large_enough_after_scaling(folder):
-    pictures = [replace(p, labels=None, areas=(400, 100.0, 99)) for p in list_pairs(folder, Reading())]
-    assert ListedScenes(folder, pictures, min_area=100).max_instances == 2
-    assert ListedScenes(folder, pictures, min_area=100, scale=0.5).max_instances == 1
-
-
 def test_labels_are_read_once_per_process(folder):
     reads = []
 
