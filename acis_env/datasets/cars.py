@@ -63,6 +63,8 @@ class Cars:
         ValueError: an argument is outside of these ranges.
     """
 
+    is_thread_safe = True
+
     def __init__(
         self,
         split: str = "train",

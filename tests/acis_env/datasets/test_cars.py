@@ -320,3 +320,10 @@ def test_distances_are_those_of_the_nearest_corners() -> None:
     for camera, cars in streets(5, 2):
         expected = [min(float(corner[2]) for corner in footprints([car], camera.bend)[0]) for car in cars]
         assert np.allclose(distances(cars, camera.bend), expected)
+
+
+def test_streets_drawn_by_several_threads_are_those_drawn_in_turn(assert_same_scenes):
+    cars = Cars(length=8)
+    assert cars.is_thread_safe
+    with ThreadPoolExecutor(4) as threads:
+        assert_same_scenes(list(threads.map(cars.__getitem__, range(8))), list(cars))
