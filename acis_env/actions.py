@@ -25,8 +25,12 @@ class ActionReader:
         self._entries = "l + 1" if stops else "l"
         self._is_finite = torch.ones(num_envs, dtype=torch.bool, device=device)  # since the last check
 
-    def read(self, actions: Tensor | NDArray[np.float32]) -> Tensor:
+    def read(self, actions: Tensor | NDArray[np.float32], ignored: NDArray[np.bool_]) -> Tensor:
         """`actions` as float32 in [-1, 1], without a gradient.
+
+        Args:
+            actions: `[num_envs, length]`.
+            ignored: `[num_envs]` bool, slots whose actions count for nothing and may be anything.
 
         Raises:
             ValueError: they have another shape.
@@ -39,7 +43,10 @@ class ActionReader:
             )
         if self.device.type == "cpu" and math.isfinite(tensor.sum()):  # cheaper than to look at each
             return tensor.clamp(-1, 1)
-        self._is_finite &= torch.isfinite(tensor).all(1)
+        is_fine = torch.isfinite(tensor).all(1)
+        if ignored.any():
+            is_fine |= torch.from_numpy(ignored).to(self.device)
+        self._is_finite &= is_fine
         return tensor.nan_to_num(0, 0, 0).clamp_(-1, 1)
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from numbers import Integral
 from pathlib import Path
@@ -76,6 +76,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     ]
     for name in ("scene_options", "augmentation"):
         checks.append((name, isinstance(arguments[name], Mapping | None), "None or a mapping of names to values"))
+    if not isinstance(arguments["scenes"], str | Path):
+        for name, default in (("split", "train"), ("scene_options", None), ("root", None)):
+            checks.append((name, arguments[name] == default, "left out where scenes is a data set, which has its own"))
     for name in ("refine", "compile"):
         checks.append((name, isinstance(arguments[name], bool), "True or False"))
     for name, holds, expected in checks:
@@ -129,10 +132,12 @@ def deal_out(value: Any, num_envs: int) -> tuple[Any, ...]:
 
 def parse_env_ids(env_ids: Sequence[int] | None, num_envs: int) -> list[int]:
     """The slots meant; None means all."""
-    slots = list(range(num_envs) if env_ids is None else env_ids)
-    if not all(0 <= slot < num_envs for slot in slots):
-        raise ValueError(f"env_ids must be slots from 0 to {num_envs - 1}, got {slots}")
-    return slots
+    if env_ids is None:
+        return list(range(num_envs))
+    slots = list(env_ids) if isinstance(env_ids, Iterable) else [None]
+    if not all(isinstance(s, Integral) and not isinstance(s, bool) and 0 <= int(s) < num_envs for s in slots):
+        raise ValueError(f"env_ids must be slots, ints from 0 to {num_envs - 1}, got {env_ids!r}")
+    return [int(slot) for slot in slots]
 
 
 def parse_seed(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:

@@ -110,7 +110,8 @@ class SegmentationVectorEnv(SlotAttributes):
             weights: a bundled name, a folder made by `acis pretrain`, or the loaded networks; None where `decoder`
                 and `context` are given.
             split: "train", "val" or "test"; of a folder, the subfolder of that name (see `open_scenes`).
-            scene_options: further keyword arguments of the data set.
+            scene_options: further keyword arguments of the data set; like `split` and `root`, not of one that is given
+                itself.
             root: folder of a data set that is not in the package; by default that of its environment variable.
             sampler: order of the scenes of a slot: "random", "shuffle" or "sequential" (see `SceneSampler`).
             augmentation: keyword arguments of `Augmentation`, applied at every reset; None for none.
@@ -258,7 +259,7 @@ class SegmentationVectorEnv(SlotAttributes):
                 automatic or not, or `close` raises for them: until then no device is asked.
             RuntimeError: with automatic resets disabled, an episode is over.
         """
-        actions = self._actions.read(actions)
+        actions = self._actions.read(actions, ignored=self._autoreset.is_over)
         fresh = self._begin_after_end()
         rewards, terminated, truncated = self._advance(actions, fresh)
         done = terminated | truncated
@@ -303,8 +304,8 @@ class SegmentationVectorEnv(SlotAttributes):
         """Go on from `snapshot` in the slots `env_ids` (None for all), bit by bit as the slots did that gave it.
 
         Raises:
-            ValueError: `env_ids` are not as many slots as the snapshot has, or the environment has other sizes or
-                another decoder.
+            ValueError: `env_ids` are not as many slots as the snapshot has, or the environment has other sizes,
+                another number or order of scenes, or another decoder.
             RuntimeError: the environment was never reset, and a slot would stay without an episode.
         """
         sizes = (self._max_steps, self.scenes.max_instances, *self.scenes.size)

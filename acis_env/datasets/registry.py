@@ -93,6 +93,10 @@ def open_scenes(
     options = dict(options or {})
     name = scenes.removeprefix(PREFIX)
     if is_folder(scenes):
+        if "root" in options:
+            raise ValueError(
+                f"root must be left out where scenes is a folder, got root={str(options['root'])!r} with {scenes!r}"
+            )
         name, options = "folder", {"root": scenes, **options}
     elif name not in DATASETS:
         known = ", ".join(map(repr, nearest_first(name, DATASETS)))

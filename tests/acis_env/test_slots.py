@@ -174,6 +174,20 @@ def test_what_is_no_number_counts_as_zero_and_the_next_reset_names_its_slots(
     assert_same(envs.step(action), same.step(action))  # the episodes had begun before the error was raised
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_action_of_a_slot_that_is_reset_in_place_of_a_step_may_be_anything(
+    make_vec, random_actions, assert_same, device
+):
+    envs, same = (make_vec(2, autoreset_mode="NextStep", device=device) for _ in range(2))
+    for each in (envs, same):
+        each.reset(seed=0, options={"scene_index": [2, 3]})  # one instance and four
+        each.step(random_actions(1, 2)[0])
+    assert envs.is_over.tolist() == [True, False]
+    wrong, right = spoilt(random_actions(1, 2, seed=1)[0], 0, np.nan)
+    assert_same(envs.step(wrong), same.step(right))
+    envs.reset()  # tells of bad actions since
+
+
 @pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
 def test_an_automatic_reset_tells_of_bad_actions_too(make_vec, random_actions, mode):
     envs = make_vec(2, autoreset_mode=mode)

@@ -62,6 +62,11 @@ def test_a_path_is_the_root_of_the_data_set_named_folder(folder):
     assert named[0].image.shape == (3, 4, 4)
 
 
+def test_a_folder_has_no_other_root(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"root must be left out where scenes is a folder, got root=.*elsewhere"):
+        open_scenes(str(folder), "train", (64, 64), {"root": tmp_path / "elsewhere"})
+
+
 def test_a_folder_without_the_split_is_refused(folder):
     with pytest.raises(FileNotFoundError, match="expected a subfolder 'test'"):
         open_scenes(str(folder), "test", (32, 32))
