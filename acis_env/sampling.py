@@ -102,6 +102,11 @@ class SceneSampler:
         order: list[int] = self.generator.permutation(self.num_scenes).tolist()
         return order
 
+    @property
+    def kind(self) -> tuple[int, str]:
+        """Number of scenes and their order: states of one sampler are for another only where these are equal."""
+        return self.num_scenes, self.name
+
     def get_state(self) -> dict[str, Any]:
         """Everything that decides what comes next."""
         state = {"generator": self.generator.bit_generator.state, "queue": self._queue, "following": self._following}

@@ -24,6 +24,7 @@ class Snapshot:
     scene_index: Tensor  # [K] int64
     augmentation: Tensor  # [K, P]
     samplers: tuple[dict[str, Any], ...]
+    scenes: tuple[int, str]  # how many there are, and in which order they are shown
 
 
 def take(slots: Slots, chosen: Sequence[int]) -> Snapshot:
@@ -35,6 +36,7 @@ def take(slots: Slots, chosen: Sequence[int]) -> Snapshot:
         scene_index=slots.scene_index[index],
         augmentation=slots.augmentation[index],
         samplers=tuple(slots.samplers[slot].get_state() for slot in chosen),
+        scenes=slots.samplers[0].kind,
     )
 
 
@@ -51,7 +53,7 @@ def put_back(
         decoder: of the environment.
 
     Raises:
-        ValueError: the snapshot does not fit the slots, the sizes or the decoder.
+        ValueError: the snapshot does not fit the slots, the sizes, the scenes or the decoder.
         RuntimeError: a slot would stay without an episode.
     """
     if len(chosen) != len(snapshot.samplers):
@@ -63,6 +65,8 @@ def put_back(
     theirs = (*snapshot.state.scores.shape[1:], *snapshot.state.context.shape[2:])
     if sizes != theirs:
         raise ValueError(f"snapshot must be of (steps, instances, height, width) = {sizes}, got {theirs}")
+    if snapshot.scenes != (own := slots.samplers[0].kind):
+        raise ValueError("snapshot must be of {} scenes in {} order, got {} in {} order".format(*own, *snapshot.scenes))
     state = snapshot.state.map(lambda x: x.to(slots.device, copy=True))  # the next reset writes into it
     _check_conditioning(state, slots.state, decoder)
     slots.put(chosen, state, snapshot.scene_index, snapshot.augmentation)

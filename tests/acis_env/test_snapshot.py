@@ -1,5 +1,7 @@
 """A snapshot of some slots, put back, replays what followed it."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,14 @@ def test_a_snapshot_of_another_number_of_slots_is_refused(make_vec):
         envs.set_state(envs.get_state(), [0])
 
 
+@pytest.mark.parametrize("env_ids", [[True, False], [0.5], ["a"], 0, [2], [-1]])
+def test_what_is_no_list_of_slots_is_named(make_vec, env_ids):
+    envs = make_vec(2)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=re.escape(f"env_ids must be slots, ints from 0 to 1, got {env_ids!r}")):
+        envs.get_state(env_ids)
+
+
 def test_there_is_no_snapshot_before_the_first_episode(make_vec):
     with pytest.raises(RuntimeError, match=r"call reset\(\)"):
         make_vec().get_state()
@@ -129,6 +139,18 @@ def test_a_snapshot_of_other_sizes_is_refused(make_vec, make_scenes, scenes, is_
         smaller.reset(seed=0)
     with pytest.raises(ValueError, match="snapshot"):
         smaller.set_state(envs.get_state())
+
+
+def test_a_snapshot_of_other_scenes_or_of_another_order_is_refused(make_vec, make_scenes, scenes):
+    envs = make_vec(2, sampler="shuffle")
+    envs.reset(seed=0)
+    fuller = make_scenes(sorted(scenes, key=lambda scene: scene.num_instances)[1:])  # as many steps and instances
+    for other, found in ((make_vec(2, sampler="shuffle", scenes=fuller), "scenes in shuffle"), (make_vec(2), "random")):
+        other.reset(seed=0)
+        before = other.get_state()
+        with pytest.raises(ValueError, match=rf"snapshot must be of .*{found}.* got {len(scenes)} in shuffle order"):
+            other.set_state(envs.get_state())
+        assert other.get_state().samplers == before.samplers
 
 
 def test_a_snapshot_fits_into_no_slot_twice(make_vec):
