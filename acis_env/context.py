@@ -118,6 +118,9 @@ class ContextConfig:
             raise ValueError("widths must hold at least one number of channels, got none")
         check_sizes(self, "widths")
         check_positive(self, "image_std")
+        shrink = 2 ** len(self.widths)
+        if self.architecture == "unet" and any(side % shrink for side in self.size):
+            raise ValueError(f"{len(self.widths)} widths of a U-Net need sides divisible by {shrink}, got {self.size}")
 
     @classmethod
     def compact(cls, size: tuple[int, int], **others: Any) -> ContextConfig:

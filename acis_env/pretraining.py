@@ -242,6 +242,8 @@ def _fit(
             optimizer.param_groups[0]["lr"] = config.learning_rate * decay
             network.train()
             generator = iteration_generator(config.seed, iteration)
+            # What dropout draws is then the same where the training goes on after an interruption.
+            torch.manual_seed(int(iteration_generator(config.seed, iteration, stream=2).integers(2**63)))
             batch = draw_batch(train, config.batch_size, config.augmentation, generator, usable)
             following = iteration_generator(config.seed, iteration + 1)
             train.expect(draw_indices(len(train), config.batch_size, following, usable))
@@ -258,7 +260,7 @@ def _fit(
                 if iteration + 1 == early:
                     _warn_early(weakness(stem_of(network), scores), early, config.iterations)
             meter.advance(iteration + 1, loss=f"{value.item():.3g}", **{k: f"{v:.3f}" for k, v in scores.items()})
-            if signals.number and iteration + 1 < config.iterations:
+            if signals.number:
                 state.save(network, optimizer, iteration + 1)
                 raise Interrupted(
                     signals.number,

@@ -178,3 +178,10 @@ def test_the_fcn8s_of_the_paper_has_its_widths_and_full_resolution():
 def test_a_size_that_is_no_multiple_of_32_is_refused():
     with pytest.raises(ValueError, match=r"two positive multiples of 32, got \(32, 40\)"):
         ContextNetwork(ContextConfig(size=(32, 40)))
+
+
+@pytest.mark.parametrize(("levels", "size"), [(6, (32, 32)), (6, (96, 96)), (7, (64, 128))])
+def test_a_u_net_too_deep_for_its_size_is_refused(levels, size):
+    with pytest.raises(ValueError, match=rf"{levels} widths of a U-Net need sides divisible by {2**levels}, got"):
+        ContextConfig(widths=(4,) * levels, size=size)
+    assert ContextConfig("fcn8s", (4,) * levels, size).size == size

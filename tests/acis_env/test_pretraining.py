@@ -12,7 +12,7 @@ from torch import nn
 from acis_env import pretraining
 from acis_env.augment import NO_AUGMENTATION
 from acis_env.autoencoder import MaskAutoencoder
-from acis_env.context import ContextConfig, oracle_context, quantise_angles
+from acis_env.context import ContextConfig, UNet, oracle_context, quantise_angles
 from acis_env.datasets import PackedScenes, Scene
 from acis_env.decoder import AutoencoderConfig
 from acis_env.interruption import Interrupted
@@ -284,6 +284,47 @@ def test_a_signal_ends_a_pre_training_with_its_state_from_which_it_goes_on_to_th
     assert info.value.number == number
     assert same(pretrain_context(packed, packed, CONTEXT, config, tmp_path / "stopped"), whole)
     assert len(drawn) == 8
+
+
+def test_a_signal_during_the_last_evaluation_ends_a_pre_training_that_then_has_nothing_left_to_learn(
+    packed, tmp_path, monkeypatch
+):
+    whole = pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "whole")
+    evaluate, measured = pretraining.evaluate_context, []
+
+    def evaluate_and_kill(*arguments):
+        measured.append(1)
+        if len(measured) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(pretraining, "evaluate_context", evaluate_and_kill)
+    with pytest.raises(Interrupted, match="SIGINT after iteration 4 of 4"):
+        pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped")
+    monkeypatch.setattr(pretraining, "draw_batch", lambda *_: pytest.fail("goes on learning"))
+    assert same(pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped"), whole)
+    assert not list((tmp_path / "stopped").glob(".*.pt"))
+
+
+def test_dropout_draws_the_same_where_a_pre_training_goes_on(packed, tmp_path, monkeypatch):
+    class Dropping(UNet):
+        def forward(self, images):
+            return nn.functional.dropout(super().forward(images), 0.5, self.training)
+
+    monkeypatch.setattr("acis_env.context.UNet", Dropping)
+    whole = pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "whole")
+    drawn, draw = [], pretraining.draw_batch
+
+    def draw_and_kill(*arguments):
+        drawn.append(1)
+        if len(drawn) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*arguments)
+
+    monkeypatch.setattr(pretraining, "draw_batch", draw_and_kill)
+    with pytest.raises(Interrupted):
+        pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped")
+    assert same(pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped"), whole)
 
 
 @pytest.mark.parametrize("failing", [1, 2])
