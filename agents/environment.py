@@ -58,6 +58,12 @@ class EnvConfig:
         """Copy the recipe with further keyword arguments."""
         return replace(self, kwargs={**self.kwargs, **kwargs})
 
+    @property
+    def weights(self) -> object:
+        """The networks that the environment has: those of `kwargs`, or else of its registration; None if unknown."""
+        registered = gym.registry.get(self.id.rpartition(":")[2])
+        return {**(registered.kwargs if registered else {}), **self.kwargs}.get("weights")
+
     def check_weights(self) -> None:
         """Make sure that the networks are good enough to train an agent on, if they are named.
 

@@ -92,7 +92,7 @@ class Train:
         for name in ("allow-changes", "no-allow-changes", "help"):
             parser.add_argument(f"--{name}", action="store_true")
         parser.add_argument("-h", action="store_true", dest="help")
-        known, others = parser.parse_known_args([argument.replace("_", "-", 2) for argument in arguments])
+        known, others = parser.parse_known_args(list(map(_with_dashes, arguments)))
         if known.help:
             return
         given = [f"--{name} {getattr(known, name)}" for name in LENGTHS if getattr(known, name) is not None]
@@ -186,6 +186,12 @@ class Train:
             config = with_length(config, self.iterations)
         _check_warmup(config)
         return config
+
+
+def _with_dashes(argument: str) -> str:
+    """An argument, the name of an option with dashes in place of underscores."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if argument.startswith("--") else argument
 
 
 def _check_warmup(config: TrainConfig) -> None:

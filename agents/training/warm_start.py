@@ -20,13 +20,15 @@ def weights_of(agent: str) -> str:
         agent: the folder of a run, or the name of an agent that comes with the package, whose networks do, too.
 
     Raises:
-        ValueError: the agent is neither; then the networks have to be named.
+        ValueError: the agent is neither, or its run does not name them; then they have to be named.
     """
     if not Path(agent).exists():
         return agent
     if not (Path(agent) / "config.json").exists():
         raise ValueError(f"--start-from {agent} is not the folder of a run: name the networks of its agent, --weights")
-    weights: str = load_config(Path(agent)).env.kwargs["weights"]
+    weights = load_config(Path(agent)).env.weights
+    if not isinstance(weights, str):
+        raise ValueError(f"--start-from {agent}: its run does not say which networks it had: name them, --weights")
     return weights
 
 

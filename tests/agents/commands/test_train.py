@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ import torch
 from PIL import Image
 
 from acis_env.context import ContextConfig, ContextNetwork
+from acis_env.files import write_json
 from acis_env.folders import claimed
 from acis_env.weights import load_pretrained, save_weights
 from agents.commands.train import Train
-from agents.environment import TRAINING
+from agents.environment import TRAINING, EnvConfig
 from agents.models.checkpoints import load_checkpoint
 from agents.training.presets import PRESETS
-from agents.training.trainer import Trainer, load_config
+from agents.training.trainer import FORMAT, Trainer, load_config
+from agents.training.warm_start import weights_of
 
 WEAK_FLAG = "--accept-weak-weights"
 
@@ -65,6 +68,23 @@ def test_a_training_starts_from_the_actor_of_an_agent_and_its_networks(train_arg
     assert load_config(tmp_path / "other").env.kwargs["weights"] == str(run.weights)
     one, other = (load_checkpoint(folder / "agent.pt")["actor"] for folder in (run.folder, tmp_path / "other"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("name", ["quick", "bl-trunc"])
+def test_the_networks_of_a_run_are_those_of_its_environment_where_it_names_none(tmp_path, name):
+    write_json(tmp_path / "config.json", {"format": FORMAT, **asdict(PRESETS[name])}, checksum=True)
+    assert "weights" not in PRESETS[name].env.kwargs
+    assert weights_of(str(tmp_path)) == "leaves-64"
+    unknown = replace(PRESETS[name], env=EnvConfig("elsewhere:Mine-v0"))
+    write_json(tmp_path / "config.json", {"format": FORMAT, **asdict(unknown)}, checksum=True)
+    with pytest.raises(ValueError, match="its run does not say which networks it had: name them, --weights"):
+        weights_of(str(tmp_path))
+
+
+def test_the_error_of_an_option_without_effect_names_the_folder_as_it_was_given(mistake):
+    assert "the run in runs/my_first_run, where --minutes 5 would" in mistake(
+        "train", "--resume", "runs/my_first_run", "--minutes", 5
+    )
 
 
 def test_a_training_cannot_start_from_an_agent_of_another_kind(train_arguments, mistake, run, tmp_path):
