@@ -120,12 +120,12 @@ class Evaluate:
         if self.preprocessing is None and "preprocessing" not in config.env.val_kwargs:
             changes["preprocessing"] = agent.preprocessing.name  # whatever the protocol of other scenes says
         core = core_of(config.env.make_evaluation(self.split, weights=agent.pretrained, **changes))
-        segmenters = _watershed(partial(config.env.make_evaluation, "train", weights=agent.pretrained, **changes))
+        training = partial(config.env.make_evaluation, "train", weights=agent.pretrained, **changes)
+        segmenters = _watershed(training)
         initial = self.run_folder / "initial.pt"
         if initial.exists():
             segmenters["initialised"] = agent_segmenter(Agent.load(initial, self.device))
         segmenters["agent"] = agent_segmenter(agent)
-        training = partial(config.env.make_evaluation, "train", weights=agent.pretrained, device=self.device)
         rule = self._rule(agent.composition, segmenters["agent"], training)
         about = {**_about(core.arguments), "config": asdict(config)}
         if agent.outcomes is not None:
@@ -143,9 +143,9 @@ class Evaluate:
         recipe = EnvConfig("ACIS/Scenes-v0", {**kept, "weights": pretrained, "render_mode": None})
         changes = self._changes(kept.get("scenes"))
         core = core_of(recipe.make_evaluation(self.split, **changes))
-        segmenters = _watershed(partial(recipe.make_evaluation, "train", **changes))
+        training = partial(recipe.make_evaluation, "train", **changes)
+        segmenters = _watershed(training)
         segmenters["agent"] = policy_segmenter(policy, core)
-        training = partial(recipe.make_evaluation, "train", device=self.device)
         rule = self._rule(Composition(core.threshold), segmenters["agent"], training)
         rows = self._compare(segmenters, core, rule)
         return core.source, {**_about(core.arguments), "arguments": arguments}, rows

@@ -12,6 +12,8 @@ from PIL import Image
 from acis_env import SegmentationVectorEnv
 from acis_env.datasets.preprocessing import Tile
 from agents.evaluation.classical import is_available
+from agents.evaluation.rules import measure_rules
+from agents.evaluation.whole_pictures import WholePictures
 from agents.models.agent import Agent
 from agents.models.bundled import BUNDLED
 from agents.models.outcome_critic import OutcomeCritic, OutcomeCriticConfig
@@ -55,6 +57,27 @@ def test_label_maps_are_filled_in_all_rows_and_by_the_rule_chosen_on_training_sc
     best = max(scores, key=lambda row: float(row[2]))
     assert {(row["overlaps"], row["fill"]) for row in chosen.values()} == {(best[0], float(best[1]))}
     assert len(scores) == 12
+
+
+def test_the_rule_of_an_agent_without_a_run_is_chosen_on_the_scenes_that_are_named(acis, agent_folder, tmp_path):
+    few = ["--scenes", "leaves", "--scene-options", json.dumps({"length": 3, "max_leaves": 3})]
+    printed = acis("evaluate", agent_folder, *few, "--fill", "chosen", "--out", tmp_path / "report")
+    chosen = printed.split("chosen: overlaps ")[1].split(", fill ")
+    rows = json.loads((tmp_path / "report" / "evaluation.json").read_text())["rows"]
+    assert rows["agent"]["overlaps"] == chosen[0]
+    assert rows["agent"]["fill"] == float(chosen[1].split()[0])
+
+
+def test_the_rule_is_chosen_on_pictures_that_are_cut_as_those_that_are_evaluated(acis, run, tmp_path, monkeypatch):
+    seen = []
+
+    def watch(segmenters, source, rules):
+        seen.append(WholePictures(source).preprocessing.name)
+        return measure_rules(segmenters, source, rules)
+
+    monkeypatch.setattr("agents.commands.evaluate.measure_rules", watch)
+    acis("evaluate", run.folder, "--num-scenes", 2, "--preprocessing", "tile", "--fill", "chosen", "--out", tmp_path)
+    assert seen == ["tile"]
 
 
 @pytest.mark.parametrize(("value", "named"), [("-1", "fill must be"), ("nan", "fill must be")])
