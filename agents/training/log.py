@@ -50,7 +50,7 @@ class TrainingLog:
         threading.excepthook = self._without_disk  # TensorBoard writes in a thread, and raises its errors here as well
         try:
             with self._writing():
-                self.writer = SummaryWriter(str(folder), purge_step=iteration)
+                self.writer = SummaryWriter(str(folder), purge_step=iteration + 1)
         except OSError:
             threading.excepthook = self._hook
             raise
@@ -82,7 +82,14 @@ class TrainingLog:
         history: Sequence[Mapping[str, float]],
         done: int | None = None,
     ) -> dict[str, float]:
-        """Write the losses of an iteration, for which the host waits once; by then `done` units are done.
+        """Write the losses of the `iteration`-th iteration, counted from 1, for which the host waits once.
+
+        Args:
+            iteration: number of iterations done.
+            stage: name of the stage.
+            losses: by tag.
+            history: of validation scores.
+            done: how much is done, in units; None: `iteration`.
 
         Returns:
             What was written, by tag.
@@ -98,7 +105,7 @@ class TrainingLog:
         )
         if history:
             shown |= {f"val_{key}": f"{history[-1][key]:.3f}" for key in ("sbd", "abs_dic")}
-        self.meter.advance(iteration + 1 if done is None else done, stage, **shown)
+        self.meter.advance(iteration if done is None else done, stage, **shown)
         return values
 
     def write_evaluation(

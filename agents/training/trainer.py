@@ -219,7 +219,7 @@ class Trainer:
                 is_last: bool = schedule.is_over
                 is_enough = False
                 if log is not None:
-                    metrics = log.write(self.iteration - 1, self.stage, losses, self.history, schedule.done)
+                    metrics = log.write(self.iteration, self.stage, losses, self.history, schedule.done)
                     if is_last or self.iteration % self.config.eval_every == 0:
                         metrics |= self._evaluate_or_save(log)
                     is_enough = ask_to_stop(self.callbacks, self.iteration, metrics)

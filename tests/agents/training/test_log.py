@@ -22,12 +22,12 @@ def losses_of(value):
 
 def test_losses_scores_curves_and_pictures_are_written_at_their_iteration(tmp_path):
     with TrainingLog(tmp_path, 0, 3) as log:
-        for iteration in range(3):
+        for iteration in (1, 2, 3):
             log.write(iteration, "main", losses_of(float(iteration)), HISTORY)
         picture = np.zeros((4, 6, 3), np.uint8)
         log.write_evaluation(3, {"sbd": 0.5}, {"dice_per_step": [0.25, 0.75]}, picture)
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("critic/loss")] == [(0, 0), (1, 1), (2, 2)]
+    assert [(event.step, event.value) for event in events.Scalars("critic/loss")] == [(1, 1), (2, 2), (3, 3)]
     assert [(event.step, event.value) for event in events.Scalars("val/sbd")] == [(3, 0.5)]
     assert [events.Scalars(f"val_dice_per_step/0{t}")[0].value for t in (1, 2)] == [0.25, 0.75]
     (image,) = events.Images("val/scenes")
@@ -37,7 +37,7 @@ def test_losses_scores_curves_and_pictures_are_written_at_their_iteration(tmp_pa
 def test_the_progress_shows_the_stage_its_score_and_the_last_evaluation(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(meter, "INTERVAL", 0)
     with TrainingLog(tmp_path, 4, 8) as log:
-        log.write(4, "curriculum", losses_of(0.125), HISTORY)
+        log.write(5, "curriculum", losses_of(0.125), HISTORY)
     (shown,) = capsys.readouterr().err.splitlines()
     for part in ("curriculum: 5 of 8 it", "score 0.250", "val_sbd 0.250", "val_abs_dic 1.500"):
         assert part in shown
@@ -45,12 +45,15 @@ def test_the_progress_shows_the_stage_its_score_and_the_last_evaluation(tmp_path
 
 def test_what_an_interrupted_run_wrote_after_its_checkpoint_goes(tmp_path):
     with TrainingLog(tmp_path, 0, 4) as log:
-        for iteration in range(4):
+        for iteration in (1, 2, 3, 4):
             log.write(iteration, "main", losses_of(1.0), [])
+            log.write_evaluation(iteration, {"sbd": 0.1 * iteration}, {}, np.zeros((4, 6, 3), np.uint8))
     with TrainingLog(tmp_path, 2, 4) as log:
-        log.write(2, "main", losses_of(5.0), [])
+        log.write(3, "main", losses_of(5.0), [])
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("critic/loss")] == [(0, 1), (1, 1), (2, 5)]
+    assert [(event.step, event.value) for event in events.Scalars("critic/loss")] == [(1, 1), (2, 1), (3, 5)]
+    assert [event.step for event in events.Scalars("val/sbd")] == [1, 2]
+    assert [image.step for image in events.Images("val/scenes")] == [1, 2]
 
 
 @pytest.fixture
