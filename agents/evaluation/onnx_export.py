@@ -20,6 +20,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,7 +75,7 @@ def export_onnx(agent: Agent, folder: Path) -> list[Path]:
         "latent_size": agent.decoder.latent_size,
         "memory_size": list(actor.initial_memory(1).shape[1:]),
         "max_steps": agent.max_steps,
-        "threshold": agent.composition.threshold,
+        **asdict(agent.composition),
         "preprocessing": agent.preprocessing.name,
         "refine": agent.refine,
         "candidates": 1 if agent.selection is None else 1 + len(agent.selection.offsets.flatten(0, 1)),

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from agents.evaluation import onnx_export
 from agents.evaluation.onnx_export import CARD, export_onnx
 from agents.models.actor import Actor
 from agents.models.agent import Agent
+from agents.models.composition import DEFAULT, Composition
 from agents.models.outcome_critic import OutcomeCritic, OutcomeCriticConfig
 from agents.models.outcomes import OutcomeChoice, OutcomeChoiceConfig
 from agents.models.ranking_critic import RankingCritic, RankingCriticConfig
@@ -113,8 +115,13 @@ def test_the_termination_unit_and_the_memory_are_those_of_torch(exported, pictur
         mask, memory = torch.maximum(mask, torch.from_numpy(found["predicted_mask"][t])), out.memory
 
 
-@pytest.mark.parametrize("stops", [False, True])
-def test_the_program_in_the_documentation_segments_a_picture_without_torch(exported, tmp_path, monkeypatch, stops):
+@pytest.mark.parametrize(
+    ("stops", "rule"),
+    [(False, DEFAULT), (True, DEFAULT), (True, Composition(0.5, "first-predicted")), (True, Composition(0.5, fill=5))],
+)
+def test_the_program_in_the_documentation_segments_a_picture_without_torch(
+    exported, tmp_path, monkeypatch, stops, rule
+):
     agent, folder = exported
     picture = np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8).repeat(9, 0).repeat(8, 1)
     Image.fromarray(picture).save(tmp_path / "picture.png")
@@ -122,18 +129,21 @@ def test_the_program_in_the_documentation_segments_a_picture_without_torch(expor
         shutil.copy(path, tmp_path)
     most = 2 if stops else 6
     card = json.loads((tmp_path / CARD).read_text())
-    (tmp_path / CARD).write_text(json.dumps({**card, "max_steps": most}))
+    (tmp_path / CARD).write_text(json.dumps({**card, "max_steps": most, **asdict(rule)}))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "torch", None)  # an import of it fails
     program = PROGRAM.replace('"exported"', '"."')
     found = {"__name__": "program"}
     exec(compile(program, "export.md", "exec"), found)
     monkeypatch.undo()
+    monkeypatch.setattr(agent, "composition", rule)
     expected = agent.segment(picture, most, soft=True)
     assert len(found["masks"]) == len(expected.masks) == most
     assert expected.label_map.max() > 0
     labels = np.asarray(Image.open(tmp_path / "labels.png"))
     assert (labels == expected.label_map).mean() > 0.99
+    if rule != DEFAULT:
+        return
     # Where it is another label, its probability is as high: masks here are often 1 to the last digit.
     worth = np.concatenate([np.full((1, *labels.shape), agent.composition.threshold, np.float32), expected.masks])
     chosen, best = (np.take_along_axis(worth, own[None].astype(int), 0) for own in (labels, expected.label_map))
@@ -145,6 +155,7 @@ def test_the_card_says_what_the_loop_needs(exported):
     card = json.loads((folder / "exported" / CARD).read_text())
     assert (card["size"], card["latent_size"], card["memory_size"]) == ([32, 32], 4, [4, 6])
     assert (card["max_steps"], card["threshold"], card["preprocessing"]) == (6, 0.5, "squeeze")
+    assert (card["overlaps"], card["fill"]) == ("most-probable", 0)
     assert (card["refine"], card["candidates"]) == (agent.refine, 5 if agent.selection else 1)
 
 
