@@ -188,21 +188,22 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
     @torch.no_grad()
     def segment(state: EnvState) -> Prediction:
         limit = env.max_episode_steps if stops_itself and env.max_episode_steps else 0
-        max_steps = max(limit, int(state.num_instances.max()))
-        counts = torch.full_like(state.num_instances, max_steps) if stops_itself else state.num_instances
+        max_steps = max(limit, int(state.num_instances.max()))  # measures with the true count need so many masks
+        has_stopped = torch.full_like(state.num_instances, not stops_itself, dtype=torch.bool)
+        counts = torch.full_like(state.num_instances, limit) if stops_itself else state.num_instances
         memory, is_start, masks = None, np.ones(len(state), dtype=bool), []
         for step in range(max_steps):
             chosen, memory = policy.predict(_to_numpy(env.observer(state)), memory, is_start, deterministic=True)
             actions = torch.as_tensor(chosen, dtype=torch.float32, device=env.device).clamp(-1, 1)
-            if stops_itself:
-                stops = (actions[:, latent_size] > 0) & (counts == max_steps)
-                counts = torch.where(stops, step, counts)
+            if stops_itself and step < limit:
+                stops = (actions[:, latent_size] > 0) & ~has_stopped
+                counts, has_stopped = torch.where(stops, step, counts), has_stopped | stops
             with autocast(env.device, env.precision):
                 state = dynamics.transition(state, actions[:, :latent_size] * env.action_scale, env.decoder)
             masks.append(state.predicted_mask[:, 0])
             is_start = np.zeros(len(state), dtype=bool)
         found = torch.stack(masks, dim=1) if masks else state.accumulated_mask[:, :0]
-        return Prediction(found, counts, counts < max_steps, "own" if stops_itself else "true count")
+        return Prediction(found, counts, has_stopped, "own" if stops_itself else "true count")
 
     return segment
 

@@ -18,7 +18,7 @@ class Prediction:
     """Masks of `B` scenes at the size of the network."""
 
     masks: Tensor  # [B, T, H, W] in [0, 1], soft, in the order of prediction
-    num_masks: Tensor  # [B] int64, masks to keep, by who says so; T where nobody did
+    num_masks: Tensor  # [B] int64, masks to keep, by who says so; the most that may be where nobody did
     stopped: Tensor  # [B] bool
     stopping: Stopping = "own"  # whose the number of masks is
 

@@ -113,6 +113,18 @@ def test_the_segmenter_counts_masks_up_to_the_agents_stop():
     assert all(-n <= row["dic"] <= 2 - n for row, n in zip(batch_prediction.scenes, truth, strict=True))
 
 
+def test_an_agent_that_never_stops_is_stopped_where_its_environment_does_whatever_the_truth_is():
+    env = SegmentationVectorEnv(split="test", stop="agent", max_episode_steps=2, **LEAVES)
+    segment = policy_segmenter(Constant(-np.ones(17)), env)
+    together, _ = env.source.begin(range(5))
+    alone = [segment(env.source.begin([index])[0]) for index in range(5)]
+    found = segment(together)
+    assert found.num_masks.tolist() == [2] * 5
+    assert [int(each.num_masks[0]) for each in alone] == [2] * 5
+    assert found.masks.shape[1] == int(together.num_instances.max()) > 2  # for measures with the true count
+    assert not found.stopped.any()
+
+
 def test_a_program_clips_its_actions():
     class Large(nn.Module):
         def forward(self, observation):
