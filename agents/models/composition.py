@@ -137,8 +137,8 @@ class PictureMasks:
     ) -> NDArray[np.int32]:
         """Hard label map `[h, w]`; label t is the t-th mask.
 
-        Of several windows, masks that would keep less than half of the pixels that they hold are left out of it: they
-        repeat what another window shows.
+        Of several windows, masks that would keep less than half of the pixels that they hold are left out of it where
+        others hold more than half of them: they repeat what another window shows.
 
         Args:
             rule: how masks share the pixels.
@@ -150,9 +150,10 @@ class PictureMasks:
         label_map, held = self._owners(rule, set())
         if len(self.preprocessing.windows(self.size)) > 1:
             owned = np.bincount(label_map.ravel(), minlength=len(held))
-            repeated = np.flatnonzero(owned < LEAST_OWNED * held)
-            if len(repeated):
-                label_map, _ = self._owners(rule, set(repeated.tolist()))
+            doubtful = np.flatnonzero(owned < LEAST_OWNED * held)
+            least_first = doubtful[np.argsort(owned[doubtful] / held[doubtful], kind="stable")]
+            if repeated := self._repeated(least_first.tolist(), rule.threshold):
+                label_map, _ = self._owners(rule, repeated)
         if rule.fill == 0:
             return label_map
         if foregrounds is None:
@@ -177,6 +178,22 @@ class PictureMasks:
             there[wins] = mask[wins]
         owner[best < rule.threshold] = 0
         return owner.astype(np.int32), held
+
+    def _repeated(self, doubtful: Sequence[int], threshold: float) -> set[int]:
+        """Those of `doubtful` that can go, one after the other: masks that stay hold more than half of each."""
+        if not doubtful:
+            return set()
+        holders = np.zeros(self.size, np.int32)
+        for window, mask in map(self._back, self.parts):
+            window.cut(holders)[...] += mask >= threshold
+        repeated = set()
+        for number in doubtful:
+            window, mask = self._back(self.parts[number - 1])
+            there, holds = window.cut(holders), mask >= threshold
+            if (there[holds] > 1).mean() > 1 - LEAST_OWNED:
+                repeated.add(number)
+                there[holds] -= 1
+        return repeated
 
     def hard(self, threshold: float = DEFAULT.threshold) -> NDArray[np.bool_]:
         """Where each mask reaches `threshold`: `[T, h, w]` bool, overlaps included and nothing filled."""

@@ -96,6 +96,20 @@ def test_where_windows_overlap_the_larger_probability_of_an_instance_counts():
     )
 
 
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_of_masks_of_one_instance_that_share_its_pixels_one_stays(number):
+    preprocessing = Tile((32, 32), 1.0, 0.5)
+    rows, columns = np.mgrid[:32, :32]
+    disc = (rows - 16) ** 2 + (columns - 12) ** 2 < 36
+    masks = disc * np.where((rows + columns) % number == np.arange(number)[:, None, None], 0.9, 0.8).astype(np.float32)
+    nothing = np.zeros((0, 32, 32), np.float32)
+    label_map, found = compose_windows([masks, nothing], (32, 48), preprocessing)
+    assert len(found) == number
+    expected = np.pad(disc, ((0, 0), (0, 16)))
+    np.testing.assert_array_equal(label_map > 0, expected)
+    assert len(np.unique(label_map[expected])) == 1
+
+
 def test_no_more_masks_are_kept_than_asked_for():
     masks = np.eye(3, dtype=np.float32)[:, :, None].repeat(3, 2)
     for most, expected in ((2, [1, 2, 0]), (0, [0, 0, 0]), (None, [1, 2, 3]), (9, [1, 2, 3])):
