@@ -35,19 +35,47 @@ def find_set(
         ValueError: there is no such set, its folder is not named, or a distance is none.
     """
     found = _find(name, roots)
-    if found.name in weights:
-        found = replace(found, weights={"standard": weights[found.name]})
-    return replace(found, split=splits.get(found.name, found.split), fill=_distance(found.name, fill or {}, found.fill))
+    own_weights, split, distance = (_of_set(name, found.name, values) for values in (weights, splits, fill or {}))
+    if own_weights is not None:
+        found = replace(found, weights={"standard": own_weights})
+    return replace(
+        found,
+        split=found.split if split is None else split,
+        fill=found.fill if distance is None else _distance(found.name, distance),
+    )
 
 
-def _distance(name: str, fill: Mapping[str, str], default: float) -> float:
+def check_named(sets: Mapping[str, str], option: str, values: Mapping[str, str]) -> None:
+    """Make sure that `values` of an option are for sets that are compared.
+
+    Args:
+        sets: their names, by what stands for them.
+        option: name of the option, for the error.
+        values: by the name of the set, or by what stands for it.
+
+    Raises:
+        ValueError: one is for another set; names the nearest.
+    """
+    known = {*sets, *sets.values()}
+    for name in values:
+        if name not in known:
+            raise ValueError(
+                f"--{option} {name}=... must be for one of the sets {', '.join(nearest_first(name, known))}: it would "
+                "have no effect"
+            )
+
+
+def _of_set(given: str, name: str, values: Mapping[str, str]) -> str | None:
+    """The value for a set, by its name or by what was given for it."""
+    return values.get(name, values.get(given))
+
+
+def _distance(name: str, text: str) -> float:
     """The distance of filling of the set `name`."""
-    if name not in fill:
-        return default
     try:
-        return Composition(fill=float(fill[name])).fill
+        return Composition(fill=float(text)).fill
     except ValueError as error:
-        raise ValueError(f"--fill {name} must be a number of pixels, at least 0, got {fill[name]!r}") from error
+        raise ValueError(f"--fill {name} must be a number of pixels, at least 0, got {text!r}") from error
 
 
 def _find(name: str, roots: Mapping[str, str]) -> SceneSet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from acis_env.configs import check_at_least
+from acis_env.configs import check_at_least, nearest_first
 from acis_env.interruption import naming
 from acis_env.networks import check_device
 from agents.benchmark.cell import Cell
@@ -14,7 +14,7 @@ from agents.benchmark.merge import merge
 from agents.benchmark.plan import describe, plan_cells, stages
 from agents.benchmark.registry import LEADERBOARD, find_agent
 from agents.benchmark.report import write_report
-from agents.benchmark.sets import find_set, named_values
+from agents.benchmark.sets import check_named, find_set, named_values
 from agents.experiments.jobs import check_recorded
 from agents.experiments.running import FailedRunsError, run_stages
 
@@ -74,7 +74,7 @@ class Benchmark:
         """Print the plan, run what is missing, write the report.
 
         Raises:
-            ValueError: an unknown name, or a result in OUT that has another configuration.
+            ValueError: an unknown name, an option for another set, or a result in OUT that has another configuration.
             FileNotFoundError: a folder to merge holds no results, or there is nothing to report.
             FailedRunsError: some failed; the others are finished and reported.
         """
@@ -83,6 +83,7 @@ class Benchmark:
         check_at_least(1, self, "jobs", "gpus_per_cell")
         cells = self._cells()
         check_recorded(cells)
+        self._check_reference()
         for folder in self.merge:
             print(f"{merge(folder, self.out)} results copied from {folder}")
         print(describe(cells, self.jobs), flush=True)
@@ -92,6 +93,14 @@ class Benchmark:
         self._report(cells)
         if failed:
             raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
+
+    def _check_reference(self) -> None:
+        """Make sure that there will be an agent to compare with, if one is asked for."""
+        known = {find_agent(text, self.trust)[0] for text in self.agents}
+        known |= {path.name for folder in (self.out, *self.merge) for path in folder.glob("*/*") if path.is_dir()}
+        if self.reference not in {*known, type(self).reference}:
+            names = ", ".join(nearest_first(self.reference, known))
+            raise ValueError(f"--reference must be one of the agents {names}, got {self.reference!r}")
 
     def _run(self, cells: list[Cell]) -> list[str]:
         """Run what is missing; returns the names of those that failed."""
@@ -121,8 +130,9 @@ class Benchmark:
         return f"acis benchmark {text}" + (f" --roots {' '.join(places)}" if places else "")
 
     def _cells(self) -> list[Cell]:
-        named = (named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits", "fill"))
-        options = list(named)
-        sets = [find_set(name, *options) for name in self.sets]
+        options = {name: named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits", "fill")}
+        sets = [find_set(name, *options.values()) for name in self.sets]
+        for option, values in options.items():
+            check_named({text: found.name for text, found in zip(self.sets, sets, strict=True)}, option, values)
         agents = dict(find_agent(text, self.trust) for text in self.agents)
         return plan_cells(sets, agents, self.budget, self.seeds, self.out, self.device, self.gpus_per_cell)

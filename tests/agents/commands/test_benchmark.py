@@ -109,6 +109,9 @@ def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
         ("--budget", "huge"): "unknown budget 'huge': expected one of ",
         ("--roots", "cvppp"): "--roots must be NAME=VALUE, got 'cvppp'",
         ("--jobs", 0): "jobs must be at least 1, got 0",
+        ("--fill", "leafs=8"): "--fill leafs=... must be for one of the sets leaves: it would have no effect",
+        ("--splits", "cars=val"): "--splits cars=... must be for one of the sets leaves",
+        ("--reference", "Critic-Serch"): "--reference must be one of the agents Critic-Search, ",
         ("--merge", tmp_path): "expected the folder of a benchmark",
         ("--report-only",): "no finished run to report",
         ("--slurm", "partition=gpu"): "--slurm needs --executor slurm, got 'local'",
@@ -116,6 +119,14 @@ def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
     }
     for arguments, message in cases.items():
         assert message in mistake("benchmark", "--out", tmp_path / "out", *arguments)
+
+
+def test_options_of_a_folder_are_given_by_its_name_or_as_the_folder_is(pairs, tiny_weights, tmp_path):
+    for name in ("plants", str(pairs)):
+        options = {"weights": (f"{name}={tiny_weights}",), "splits": (f"{name}=train",), "fill": (f"{name}=3",)}
+        (cell,) = Benchmark((str(pairs),), ("BL-Trunc",), (0,), "smoke", **options, out=tmp_path)._cells()
+        assert (cell.scene_set.split, cell.scene_set.fill) == ("train", 3)
+        assert cell.scene_set.weights == {"standard": str(tiny_weights)}
 
 
 def test_results_of_another_budget_are_refused(mistake, tmp_path):
