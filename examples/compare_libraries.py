@@ -56,12 +56,16 @@ def row(name: str, reports: list[dict[str, Any]]) -> str:
 
 def main(args: Args) -> None:
     """Print the table and draw the curves."""
-    groups: dict[str, dict[int, Path]] = {}
-    for path in sorted(
-        args.runs.glob("*__*__*__*/evaluation.json")
-    ):  # a later run of the same seed replaces an earlier
-        _, name, seed, _ = path.parent.name.split("__")
-        groups.setdefault(name, {})[int(seed)] = path.parent
+    runs: dict[tuple[str, str], dict[int, Path]] = {}
+    for path in sorted(args.runs.glob("*__*__*__*/evaluation.json")):
+        environment, name, seed, _ = path.parent.name.split("__")
+        if "policy" in json.loads(path.read_text()):  # the examples of one page report other things
+            runs.setdefault((name, environment), {})[int(seed)] = path.parent  # a later run replaces an earlier
+    names = [name for name, _ in runs]
+    groups = {
+        name if names.count(name) == 1 else f"{name}, {environment}": folders
+        for (name, environment), folders in runs.items()
+    }
     if not groups:
         raise SystemExit(f"--runs {args.runs} holds no finished run of an example")
     print("| example | steps | minutes | return | of random | SBD of each seed | of random |")

@@ -240,9 +240,16 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
         with SummaryWriter(str(folder)) as writer:
             for step in (10, 100):
                 writer.add_scalar("charts/episodic_return", step / 100, step)
+    write_json(tmp_path / "ACIS-Leaves-v0__algorithm1__1__5" / "evaluation.json", {"before": {}, "after": {}})
     module.main(module.Args(runs=tmp_path, picture=tmp_path / "curves.png"))
     assert "| `some_ppo` | 100 | 2 | 3.00 | 2.00 | 0.500, 0.600 | 0.400 |" in capsys.readouterr().out
     assert (tmp_path / "curves.png").stat().st_size > 0
+    folder = tmp_path / "ACIS-Leaves-v0__some_ppo__2__15"
+    folder.rename(tmp_path / "ellipses__some_ppo__2__15")
+    module.main(module.Args(runs=tmp_path, picture=tmp_path / "curves.png"))
+    printed = capsys.readouterr().out
+    assert "| `some_ppo, ACIS-Leaves-v0` | 100 | 2 | 3.00 | 2.00 | 0.500 | 0.400 |" in printed
+    assert "| `some_ppo, ellipses` | 100 | 2 | 3.00 | 2.00 | 0.600 | 0.400 |" in printed
     with pytest.raises(SystemExit, match="no finished run"):
         module.main(module.Args(runs=tmp_path / "none"))
 
