@@ -184,7 +184,8 @@ class AlgorithmConfig(ABC):
     learning_rate: float = 3e-4
     """Learning rate of the actor."""
     decay: tuple[tuple[float, float], ...] = ((0.7, 0.3), (0.9, 0.1))
-    """Pairs (share, factor): from this share of the stage on, learning rates are multiplied by this factor."""
+    """Pairs (share, factor): from this share of the stage on, learning rates are multiplied by this factor; that of the
+    critic of masks (`ActorCriticConfig`) stays as it is."""
     kl_weight: float = 0.0
     """Weight of the KL divergence of the policy from the latent prior."""
     clip_norm: float = 1.0
@@ -197,6 +198,9 @@ class AlgorithmConfig(ABC):
         for pair in self.decay:
             if not all(number >= 0 for number in pair):
                 raise ValueError(f"decay must be pairs (share, factor), none negative, got {self.decay}")
+        shares = [share for share, _ in self.decay]
+        if shares != sorted(shares) or any(share > 1 for share in shares):
+            raise ValueError(f"decay must have rising shares of at most 1, got {self.decay}")
 
     @abstractmethod
     def make(self, learner: Learner, previous: Algorithm | None = None) -> Algorithm:

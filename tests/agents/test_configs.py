@@ -34,6 +34,8 @@ def test_every_algorithm_refuses_them(kind, name, value):
         (LearnerConfig, "termination_learning_rate", -1.0),
         (BaselineConfig, "bptt_steps", 0),
         (BaselineConfig, "decay", ((0.5, -1.0),)),
+        (BaselineConfig, "decay", ((0.9, 0.1), (0.7, 0.3))),
+        (BaselineConfig, "decay", ((1.5, 0.1),)),
         (ActorCriticConfig, "critic_batch_size", 0),
         (ActorCriticConfig, "critic_warmup", -1),
         (ActorCriticConfig, "replay_size", 0),
