@@ -43,8 +43,9 @@ class Pretrain:
     ACIS_CVPPP_ROOT."""
     scene_options: JsonObject = field(default_factory=dict)
     """Further arguments of the training scenes (of `Leaves`, `Cars` or `FolderScenes`)."""
-    val_options: JsonObject = field(default_factory=dict)
-    """Further arguments of the validation scenes (of `Leaves`, `Cars` or `FolderScenes`)."""
+    val_options: JsonObject | None = None
+    """Further arguments of the validation scenes (of `Leaves`, `Cars` or `FolderScenes`); by default those of the
+    training scenes."""
     size: tuple[int, int] = (64, 64)
     """Height and width of images and masks, multiples of 32."""
     preprocessing: str | None = None
@@ -72,7 +73,8 @@ class Pretrain:
                 "and have no effect on the context network: leave them out"
             )
         check_device(self.device)
-        train, val = self._open("train", self.scene_options), self._open("val", self.val_options)
+        val_options = self.scene_options if self.val_options is None else self.val_options
+        train, val = self._open("train", self.scene_options), self._open("val", val_options)
         with claimed(self.out):
             if self.network == "context":
                 self._pretrain_context(train, val)

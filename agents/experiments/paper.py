@@ -128,7 +128,7 @@ def _pretraining(settings: Settings, epochs: int, learning_rate: float) -> Itera
     recipe = settings.recipe
     yield from ("--out", settings.out / "weights", "--scenes", f"dataset:{recipe.dataset}")
     yield from () if settings.root is None else ("--root", settings.root)
-    yield from ("--scene-options", json.dumps(dict(recipe.train_options)))
+    yield from ("--scene-options", json.dumps(dict(recipe.train_options)), "--val-options", "{}")
     yield from ("--size", *recipe.size, "--architecture", recipe.architecture)
     for name, value in PAPER_AUGMENTATION[recipe.dataset].items():
         option = name.replace("_", "-")

@@ -93,6 +93,18 @@ def test_networks_learn_from_pictures_made_as_asked_or_as_the_protocol_says(
         assert isinstance(scenes.dataset, TiledScenes) == ("tile" in given)
 
 
+@pytest.mark.parametrize(("given", "expected"), [([], 3), (["--val-options", '{"max_leaves": 5}'], 5)])
+def test_held_out_scenes_have_the_options_of_the_training_unless_they_have_their_own(
+    acis, tmp_path, monkeypatch, given, expected
+):
+    seen = []
+    monkeypatch.setattr("agents.commands.pretrain.pretrain_context", lambda train, val, *_: seen.extend((train, val)))
+    monkeypatch.setattr(Pretrain, "_judge", lambda *arguments: None)
+    few = ["--scene-options", '{"max_leaves": 3, "length": 5}']
+    acis("pretrain", "context", "--out", tmp_path, "--size", 32, 32, *few, *given)
+    assert [scenes.dataset.max_instances for scenes in seen] == [3, expected]
+
+
 def test_what_is_no_preprocessing_is_a_mistake(mistake, tmp_path):
     message = mistake("pretrain", "context", "--out", tmp_path, "--preprocessing", "stretch", "--iterations", 1)
     assert "preprocessing must be one of" in message
