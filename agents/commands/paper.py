@@ -12,6 +12,7 @@ import tyro
 
 from acis_env.checksums import read_json
 from acis_env.configs import check_at_least
+from acis_env.datasets.cvppp_files import import_h5py
 from acis_env.datasets.registry import DATASETS
 from acis_env.datasets.roots import MissingSplit
 from acis_env.files import write_json
@@ -54,7 +55,8 @@ class Paper:
         """Run the steps that are not done yet.
 
         Raises:
-            ValueError: `out` holds a pipeline with other settings.
+            ValueError: `out` holds a pipeline with other settings, or h5py is missing, which a submission for CVPPP
+                needs.
             FileNotFoundError: the data are not there.
         """
         check_device(self.device)
@@ -68,6 +70,8 @@ class Paper:
             for line in format_estimate(estimate(settings), self.device):
                 print(line, flush=True)
             return
+        if self.dataset == "cvppp" and "test" in counts:
+            import_h5py(self.out / "submission.h5")
         with naming(self.out), claimed(self.out):
             self._run_steps(settings, has_test="test" in counts)
 

@@ -1,5 +1,6 @@
 """`acis paper`: the published pipeline with tiny networks, from files to a submission, whole or in parts."""
 
+import sys
 from dataclasses import replace
 from shutil import rmtree
 
@@ -129,6 +130,14 @@ def test_a_folder_with_other_settings_is_refused(mistake, tiny, interrupt, plant
 def test_missing_data_are_named_before_anything_is_made(mistake, tmp_path):
     message = mistake("paper", "cvppp", "--root", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert "cvppp: root must be a folder with training/A1" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_library_that_the_submission_needs_is_missed_before_anything_is_made(mistake, tiny, plants, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "h5py", None)  # an import of it fails
+        message = mistake("paper", "cvppp", "--root", plants, "--out", tmp_path / "out", "--quick")
+    assert "submission.h5: HDF5 needs h5py: pip install 'acis-env[data]'" in message
     assert not (tmp_path / "out").exists()
 
 
