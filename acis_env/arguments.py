@@ -22,7 +22,6 @@ MOST_ENVS = 2**20
 """Slots of one environment; each has a generator on the host, and a million of them take minutes."""
 DATASET = ("__len__", "__getitem__", "max_instances")
 DECODER = ("size", "latent_size", "condition", "__call__")
-SCENES = "a registered name, a folder or a data set"
 WEIGHTS = "None, a bundled name, a folder or the loaded networks"
 
 
@@ -70,15 +69,24 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         ("max_episode_steps", limit is None or is_count(limit), "None or an int from 1 on"),
         ("action_scale", is_number(scale) and scale > 0, "a positive number"),
         ("split", isinstance(arguments["split"], str), "the name of a part of the scenes"),
-        ("scenes", isinstance(arguments["scenes"], str | Path) or _has(arguments["scenes"], DATASET), SCENES),
         ("decoder", arguments["decoder"] is None or _has(arguments["decoder"], DECODER), f"None or have {DECODER}"),
         ("weights", isinstance(arguments["weights"], str | Path | Pretrained | None), WEIGHTS),
     ]
+    scenes = arguments["scenes"]
+    lacks = [] if isinstance(scenes, str | Path) else [name for name in DATASET if not hasattr(scenes, name)]
+    if lacks:
+        raise ValueError(
+            "scenes must be a registered name, a folder or a data set (see acis_env.datasets.SceneDataset), got "
+            f"{scenes if isinstance(scenes, int | float | None) else type(scenes).__name__}, which has no "
+            f"{', '.join(lacks)}"
+        )
     for name in ("scene_options", "augmentation"):
         checks.append((name, isinstance(arguments[name], Mapping | None), "None or a mapping of names to values"))
     if not isinstance(arguments["scenes"], str | Path):
         for name, default in (("split", "train"), ("scene_options", None), ("root", None)):
-            checks.append((name, arguments[name] == default, "left out where scenes is a data set, which has its own"))
+            checks.append(
+                (name, arguments[name] in (default, {}), "left out where scenes is a data set, which has its own")
+            )
     for name in ("refine", "compile"):
         checks.append((name, isinstance(arguments[name], bool), "True or False"))
     for name, holds, expected in checks:

@@ -107,9 +107,14 @@ class EnvConfig:
             raise ValueError(f"env.id must be a registered environment, got {self.id!r}: {error}") from error
 
     def make_evaluation(self, split: str, num_envs: int = 1, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
-        """Make the environment again for the scenes of `split`, which it shows whole and unchanged."""
-        kwargs = {} if split == "train" else self.val_kwargs
-        return self.make(num_envs, **{**kwargs, **EVALUATION, "split": split, **changes})
+        """Make the environment again for the scenes of `split`, which it shows whole and unchanged.
+
+        A data set that is given itself has no splits: `val_kwargs` names the held-out one.
+        """
+        kwargs = {**({} if split == "train" else self.val_kwargs), **EVALUATION, **changes}
+        if isinstance({**self.kwargs, **kwargs}.get("scenes", ""), str | Path):
+            kwargs = {"split": split, **kwargs}
+        return self.make(num_envs, **kwargs)
 
 
 def _absolute(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def evaluate_policy(
         arguments: keyword arguments of `SegmentationVectorEnv` the policy was trained with.
         num_scenes: number of scenes, at most those of the split.
         num_envs: scenes played at a time.
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; scenes that are given as a data set are played as they are, so `arguments` has
+            to have the held-out ones.
 
     Returns:
         Means over episodes: `return`, `length` and what else the environment tells at the end of one; and the metrics
@@ -107,7 +108,9 @@ def _measure(
     policy: Policy, arguments: Mapping[str, Any], num_scenes: int, num_envs: int = 10, split: str = "test"
 ) -> tuple[dict[str, float], Conditions]:
     """What `evaluate_policy` returns, and how it was measured."""
-    options = {**arguments, "split": split, "augmentation": None, "num_envs": num_envs, "autoreset_mode": "Disabled"}
+    if isinstance(arguments.get("scenes"), str | Path):
+        arguments = {**arguments, "split": split}
+    options = {**arguments, "augmentation": None, "num_envs": num_envs, "autoreset_mode": "Disabled"}
     env = SegmentationVectorEnv(**{**options, "render_mode": None, "sequence_length": None})
     rule = Composition(env.threshold)
     measured = evaluate("policy", policy_segmenter(policy, env), env.source, rule, num_scenes=num_scenes)
@@ -148,7 +151,7 @@ def compare_with_random(
         policy: policy that any library has trained.
         arguments: keyword arguments of `SegmentationVectorEnv` the policy was trained with.
         folder: where `evaluation.json`, and TensorBoard scalars `eval/*`, are written.
-        num_scenes: scenes of the split "test".
+        num_scenes: scenes of the split "test", or of the data set that is given as scenes.
         about: written into the file, too: `seed`, `total_timesteps` (that of the scalars), `seconds`.
 
     Returns:

@@ -8,6 +8,7 @@ import torch
 import tyro
 
 from acis_env.configs import config_from_dict
+from acis_env.datasets import Leaves
 from agents.algorithms.base import core_of
 from agents.environment import EVALUATION, EnvConfig
 
@@ -126,6 +127,13 @@ def test_arguments_for_validation_hold_for_all_splits_but_the_training_scenes(re
 def test_an_id_that_cannot_be_made_is_named(id, named):
     with pytest.raises(ValueError, match=rf"^env\.id must be a registered environment, got '{id}': .*{named}"):
         EnvConfig(id).make(2)
+
+
+def test_a_data_set_that_is_given_itself_is_evaluated_as_it_is():
+    train, val = Leaves(length=3), Leaves("val", length=2)
+    recipe = EnvConfig("ACIS/Scenes-v0", {"scenes": train, "weights": "leaves-64"}, {"scenes": val})
+    assert core_of(recipe.make_evaluation("train")).scenes.dataset is train
+    assert core_of(recipe.make_evaluation("val")).scenes.dataset is val
 
 
 def test_arguments_that_the_environment_does_not_take_are_named(recipe):

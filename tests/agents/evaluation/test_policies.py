@@ -8,6 +8,7 @@ import pytest
 from torch import nn
 
 from acis_env import SegmentationVectorEnv
+from acis_env.datasets import Leaves
 from agents.evaluation.evaluation import evaluate
 from agents.evaluation.policies import (
     ProgramPolicy,
@@ -123,6 +124,15 @@ def test_an_agent_that_never_stops_is_stopped_where_its_environment_does_whateve
     assert [int(each.num_masks[0]) for each in alone] == [2] * 5
     assert found.masks.shape[1] == int(together.num_instances.max()) > 2  # for measures with the true count
     assert not found.stopped.any()
+
+
+def test_a_data_set_that_is_given_itself_is_played_as_it_is(tmp_path):
+    arguments = {"scenes": Leaves("test", length=3, max_leaves=4), "weights": "leaves-64"}
+    named = {**LEAVES, "scene_options": {"length": 3, "max_leaves": 4}}
+    policy = Constant(np.linspace(-1, 1, 16))
+    assert evaluate_policy(policy, arguments) == evaluate_policy(policy, named)
+    report = compare_with_random(policy, arguments, tmp_path, num_scenes=2)
+    assert report["policy"]["length"] > 0
 
 
 def test_a_program_clips_its_actions():
