@@ -11,7 +11,7 @@ from torch import Tensor
 
 from acis_env import tree
 from acis_env.decoder import Decoder
-from acis_env.dynamics import EnvState
+from acis_env.dynamics import EnvState, Rules, go_on
 from acis_env.slots import Slots
 
 
@@ -25,10 +25,11 @@ class Snapshot:
     augmentation: Tensor  # [K, P]
     samplers: tuple[dict[str, Any], ...]
     scenes: tuple[int, str]  # how many there are, and in which order they are shown
+    rules: Rules  # by which the steps so far were paid
 
 
-def take(slots: Slots, chosen: Sequence[int]) -> Snapshot:
-    """Copy the episodes of the slots `chosen`; one may stand twice."""
+def take(slots: Slots, chosen: Sequence[int], rules: Rules) -> Snapshot:
+    """Copy the episodes of the slots `chosen`, which are under way by `rules`; one may stand twice."""
     index = slots.index(chosen)
     return Snapshot(
         state=slots.begun().select(index),
@@ -37,11 +38,17 @@ def take(slots: Slots, chosen: Sequence[int]) -> Snapshot:
         augmentation=slots.augmentation[index],
         samplers=tuple(slots.samplers[slot].get_state() for slot in chosen),
         scenes=slots.samplers[0].kind,
+        rules=rules,
     )
 
 
 def put_back(
-    slots: Slots, chosen: Sequence[int], snapshot: Snapshot, sizes: tuple[int, int, int, int], decoder: Decoder
+    slots: Slots,
+    chosen: Sequence[int],
+    snapshot: Snapshot,
+    sizes: tuple[int, int, int, int],
+    decoder: Decoder,
+    rules: Rules,
 ) -> None:
     """Go on from `snapshot` in the slots `chosen`.
 
@@ -51,6 +58,7 @@ def put_back(
         snapshot: is not changed, nor written to later.
         sizes: `(T, N, H, W)` of the environment.
         decoder: of the environment.
+        rules: of the environment.
 
     Raises:
         ValueError: the snapshot does not fit the slots, the sizes, the scenes or the decoder.
@@ -69,6 +77,7 @@ def put_back(
         raise ValueError("snapshot must be of {} scenes in {} order, got {} in {} order".format(*own, *snapshot.scenes))
     state = snapshot.state.map(lambda x: x.to(slots.device, copy=True))  # the next reset writes into it
     _check_conditioning(state, slots.state, decoder)
+    state = go_on(state, snapshot.rules, rules)
     slots.put(chosen, state, snapshot.scene_index, snapshot.augmentation)
     slots.autoreset.is_over[list(chosen)] = snapshot.is_over.numpy(force=True)
     for slot, sampler_state in zip(chosen, snapshot.samplers, strict=True):

@@ -112,4 +112,4 @@ def restore_environment(core: SegmentationVectorEnv, packed: Sequence[Mapping[st
     tensors = iter(episodes["state"])
     state = core.state.map(lambda _: next(tensors))
     rest = {name: episodes[name] for name in ("is_over", "scene_index", "augmentation")}
-    core.set_state(Snapshot(state=state, samplers=tuple(own), scenes=core.samplers[0].kind, **rest))
+    core.set_state(Snapshot(state=state, samplers=tuple(own), scenes=core.samplers[0].kind, rules=core.rules, **rest))

@@ -153,6 +153,20 @@ def test_a_snapshot_of_other_scenes_or_of_another_order_is_refused(make_vec, mak
         assert other.get_state().samplers == before.samplers
 
 
+@pytest.mark.parametrize(("before", "after"), [("potential", "sbd"), ("sbd", "potential"), ("greedy", "potential")])
+def test_episodes_go_on_by_the_rewards_of_the_environment_that_they_are_put_into(
+    make_vec, random_actions, before, after
+):
+    envs, others, always = (make_vec(2, reward=reward) for reward in (before, after, after))
+    first, second = random_actions(2, 2)
+    for each in (envs, others, always):
+        each.reset(seed=0, options={"scene_index": 3})
+    envs.step(first)
+    always.step(first)
+    others.set_state(envs.get_state())
+    torch.testing.assert_close(others.step(second)[1], always.step(second)[1])
+
+
 def test_a_snapshot_fits_into_no_slot_twice(make_vec):
     envs = make_vec(2)
     envs.reset(seed=0)
