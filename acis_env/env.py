@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acis_env.arguments import RULES
 from acis_env.datasets import Scene
 from acis_env.decoder import Decoder
 from acis_env.observations import Observation
@@ -31,6 +32,11 @@ class SegmentationEnv(PortableSpec, gym.Env[NumpyObservation, NDArray[np.float32
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
         """Take the keyword arguments of `SegmentationVectorEnv`, but for `num_envs` and `autoreset_mode`."""
+        for name in {"num_envs", "autoreset_mode"} & kwargs.keys():
+            raise ValueError(
+                f"{name} is of many scenes at a time, got {kwargs[name]!r} for one: use gymnasium.make_vec; with its "
+                'vectorization_mode="sync" the mode is given by vector_kwargs={"autoreset_mode": ...}'
+            )
         self._slot = SegmentationVectorEnv(1, render_mode=render_mode, autoreset_mode="Disabled", **kwargs)
         self.render_mode = render_mode
         self.observation_space = self._slot.single_observation_space
@@ -93,6 +99,19 @@ class SegmentationEnv(PortableSpec, gym.Env[NumpyObservation, NDArray[np.float32
     def label_map(self) -> NDArray[np.int64]:
         """Hard prediction so far, `[H, W]` int64, labels in the order of prediction."""
         return self._slot.label_map[0].numpy(force=True)
+
+
+def _rule(name: str) -> property:
+    """The rule `name` as an attribute, so that `set_wrapper_attr` and what is built on it change the environment."""
+    return property(
+        lambda env: getattr(env._slot.rules, name),
+        lambda env, value: env._slot.set_attr(name, value),
+        doc=f"The rule `{name}`; set, it changes as by `SegmentationVectorEnv.set_attr`.",
+    )
+
+
+for _name in RULES:
+    setattr(SegmentationEnv, _name, _rule(_name))
 
 
 def _first(observations: Observation) -> NumpyObservation:

@@ -377,3 +377,9 @@ def test_a_missing_folder_of_scenes_or_weights_is_named(make_env, tmp_path):
         make_env(scenes=str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         make_env(weights=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_envs", 2), ("autoreset_mode", "SameStep")])
+def test_an_argument_of_many_scenes_is_refused_for_one(make_env, name, value):
+    with pytest.raises(ValueError, match=f"{name} is of many scenes at a time, got {value!r} for one"):
+        make_env(**{name: value})

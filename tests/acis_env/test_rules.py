@@ -1,5 +1,6 @@
 """How episodes end, what a wrong count costs, and when a change of the rules takes effect."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -182,3 +183,21 @@ def test_noise_that_is_switched_off_stays_until_the_episode_ends(make_stopping, 
         for action in random_actions(6, seed=seed):
             envs.step(with_stops(action, [ADD]))
             assert float(envs.state.potential) == pytest.approx(clean_total(envs.state)[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("sequence_length", 1), ("threshold", 0.3), ("reward", "sbd")])
+def test_a_rule_is_set_through_all_wrappers_of_a_single_environment(make_env, name, value):
+    env = gym.wrappers.TimeLimit(gym.wrappers.RecordEpisodeStatistics(make_env()), 9)
+    assert env.set_wrapper_attr(name, value)
+    assert env.get_wrapper_attr(name) == getattr(env.unwrapped, name) == value
+    several = gym.vector.SyncVectorEnv([make_env, make_env])
+    several.set_attr(name, value)
+    assert several.get_attr(name) == (value, value)
+
+
+def test_a_curriculum_reaches_single_environments(make_env):
+    env = make_env()
+    env.sequence_length = 1
+    assert env.reset(options={"scene_index": 3})[1]["num_instances"] == 1
+    with pytest.raises(AttributeError, match=r"set_attr changes .*, got 'stop'"):
+        env.stop = "agent"
