@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from acis_env import dynamics
 from acis_env.augment import Augmentation, augment
-from acis_env.context import ContextPredictor, oracle_context
+from acis_env.context import ContextNetwork, ContextPredictor, oracle_context
 from acis_env.context_cache import ContextCache
 from acis_env.datasets.packed import PackedScenes
 from acis_env.decoder import Decoder
 from acis_env.dynamics import DEFAULT_RULES, EnvState, Rules
 from acis_env.networks import CONTEXT_CHANNELS
 from acis_env.ops.labels import count_instances
+from acis_env.own_parts import check_values
 from acis_env.precision import Precision, autocast, to_float32
 from acis_env.sampling import SceneBatch, load_batch
 from acis_env.surroundings import unaffected
@@ -184,6 +185,8 @@ class EpisodeSource:
         expected = (len(images), CONTEXT_CHANNELS, *self.decoder.size)
         if context.shape != expected:
             raise ValueError(f"context must return [B, 12, H, W] = {list(expected)}, got {list(context.shape)}")
+        if not isinstance(self.context, ContextNetwork):
+            check_values("context", context.dtype, *context.aminmax())
         return context
 
     @property

@@ -33,6 +33,7 @@ from acis_env.episode_source import EpisodeSource
 from acis_env.infos import episode_info, final_metrics, with_masks
 from acis_env.networks import parse_size
 from acis_env.observations import Observation, ObservationDtype, ObservationKind, Observer
+from acis_env.own_parts import WatchedDecoder
 from acis_env.parts import coarse_levels, open_parts
 from acis_env.precision import Precision, autocast
 from acis_env.rendering.episode import frame, picture
@@ -154,7 +155,9 @@ class SegmentationVectorEnv(SlotAttributes):
         self.scenes = PackedScenes(scenes, size, device, preprocessing=preprocessing, memory_budget=memory_budget)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
         self.source = EpisodeSource(predictor, self.decoder, self.scenes, changes, precision)
-        self._decode = torch.compile(self.decoder) if compile else self.decoder
+        decode = torch.compile(self.decoder) if compile else self.decoder
+        self._watched = None if decoder is None else WatchedDecoder(decode)
+        self._decode = self._watched or decode
 
         stops, most = self.rules.stop == "agent", self.scenes.max_instances
         self.max_episode_steps = 2 * most if stops and max_episode_steps is None else max_episode_steps
@@ -227,7 +230,8 @@ class SegmentationVectorEnv(SlotAttributes):
 
         Raises:
             ValueError: a seed or an option is not as above; or, when the episodes have begun, an action since the last
-                reset was not finite.
+                reset was not finite, or a mask of a decoder of one's own not in [0, 1] (on a CPU, `step` raises).
+            IndexError: a scene index is outside of the data set.
             RuntimeError: the first reset has a `reset_mask` that leaves a slot without an episode.
         """
         super().reset(seed=seed if isinstance(seed, int) else None)
@@ -297,11 +301,13 @@ class SegmentationVectorEnv(SlotAttributes):
     @unaffected
     def get_state(self, env_ids: Sequence[int] | None = None) -> Snapshot:
         """Copy the episodes of the slots `env_ids` (None for all; one may stand twice), generators included."""
-        return snapshots.take(self._slots, parse_env_ids(env_ids, self.num_envs))
+        return snapshots.take(self._slots, parse_env_ids(env_ids, self.num_envs), self.rules)
 
     @unaffected
     def set_state(self, snapshot: Snapshot, env_ids: Sequence[int] | None = None) -> None:
         """Go on from `snapshot` in the slots `env_ids` (None for all), bit by bit as the slots did that gave it.
+
+        Where `reward` or `threshold` are others here, episodes go on as after `set_attr`.
 
         Raises:
             ValueError: `env_ids` are not as many slots as the snapshot has, or the environment has other sizes,
@@ -309,18 +315,19 @@ class SegmentationVectorEnv(SlotAttributes):
             RuntimeError: the environment was never reset, and a slot would stay without an episode.
         """
         sizes = (self._max_steps, self.scenes.max_instances, *self.scenes.size)
-        snapshots.put_back(self._slots, parse_env_ids(env_ids, self.num_envs), snapshot, sizes, self.decoder)
+        slots = parse_env_ids(env_ids, self.num_envs)
+        snapshots.put_back(self._slots, slots, snapshot, sizes, self.decoder, self.rules)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the episodes and end the threads that stream scenes; called once, by `close`.
 
         Raises:
-            ValueError: an action since the last reset was not finite.
+            ValueError: an action since the last reset was not finite, or a mask not in [0, 1].
         """
         self._slots.forget()
         self.scenes.close()
         self.closed = True  # also if the next line raises
-        self._actions.check()
+        self._check()
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickling keeps: arguments, rules as they are now, and the episodes."""
@@ -345,7 +352,17 @@ class SegmentationVectorEnv(SlotAttributes):
         self._slots.put(slots, state, batch.indices, batch.augmentation)
         if not is_chosen:
             self.scenes.expect(sampler.peek() for sampler in samplers)
+        self._check()
+
+    def _check(self) -> None:
+        """Look at the actions and at the masks of a decoder of one's own since the last reset.
+
+        Raises:
+            ValueError: they are no numbers, or no probabilities.
+        """
         self._actions.check()
+        if self._watched is not None:
+            self._watched.check()
 
     def _begin_after_end(self) -> list[int]:
         """Reset the slots that are over before a step, or refuse to step them; returns which they are."""

@@ -324,3 +324,56 @@ def test_copies_of_a_state_share_nothing_with_it(scenes):
     for mine, theirs in zip(again.tensors(), state.tensors(), strict=True):
         assert torch.equal(mine, theirs)
         assert mine.data_ptr() != theirs.data_ptr()
+
+
+class Changed:
+    """A part of an environment, what it returns changed by a function."""
+
+    def __init__(self, part, change):
+        self.part, self.change = part, change
+
+    def __getattr__(self, name):
+        return getattr(self.part, name)
+
+    def __call__(self, latent, conditioning):
+        return self.change(self.part(latent, conditioning))
+
+    def context(self, images):
+        return self.change(self.part.context(images))
+
+
+WRONG = {
+    "logits": (lambda x: 20 * x - 10, r"values in \[0, 1\], got -10 to "),
+    "bytes": (lambda x: 255 * x, r"values in \[0, 1\], got .* to [12]\d\d;"),
+    "below zero": (lambda x: x - 0.5, r"values in \[0, 1\], got -0.5"),
+    "not a number": (lambda x: x * torch.nan, r"values in \[0, 1\], got nan to nan"),
+    "double": (lambda x: x.double(), "float32, got float64"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_part_that_returns_no_probabilities_in_float32_is_named(make, random_actions, kind):
+    change, message = WRONG[kind]
+    with pytest.raises(ValueError, match=f"context must return {message}"):
+        make(context=Changed(Grey(), change)).reset()
+    envs = make(decoder=Changed(Stripes(), change))
+    envs.reset(seed=0)
+    before = envs.get_state()
+    with pytest.raises(ValueError, match=f"decoder must return {message}"):
+        envs.step(random_actions(1, 3, length=2)[0])
+    assert torch.equal(envs.state.step_count, before.state.step_count)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_masks_on_a_gpu_are_looked_at_by_the_next_reset(make, random_actions):
+    envs = make(decoder=Changed(Stripes(), WRONG["logits"][0]), device="cuda")
+    envs.reset(seed=0)
+    envs.step(random_actions(1, 3, length=2)[0])
+    with pytest.raises(ValueError, match="decoder must return values in"):
+        envs.reset()
+
+
+def test_rounding_may_leave_the_unit_interval_by_a_little(make, random_actions):
+    envs = make(decoder=Changed(Stripes(), lambda x: x * (1 + 1e-5)), context=Changed(Grey(), lambda x: x - 1e-6))
+    envs.reset(seed=0)
+    envs.step(random_actions(1, 3, length=2)[0])

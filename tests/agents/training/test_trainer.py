@@ -72,8 +72,8 @@ def test_a_run_leaves_everything_that_evaluation_and_resumption_need(run_config,
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["iteration"] == 8
 
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert [event.step for event in events.Scalars("critic/loss")] == [3, 4, 5, 6, 7]
-    assert [event.step for event in events.Scalars("actor/objective")] == [0, 1, 2, 4, 5, 6, 7]  # 3: a warm-up
+    assert [event.step for event in events.Scalars("critic/loss")] == [4, 5, 6, 7, 8]
+    assert [event.step for event in events.Scalars("actor/objective")] == [1, 2, 3, 5, 6, 7, 8]  # 4: a warm-up
     assert [event.step for event in events.Scalars("val/sbd")] == [3, 6, 8]
     assert [event.step for event in events.Scalars("val_critic_explained_variance/01")] == [6, 8]  # 3: no critic yet
     assert [event.step for event in events.Images("val/scenes")] == [3, 6, 8]
