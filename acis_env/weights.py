@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +28,11 @@ BUNDLED = Path(__file__).parent / "pretrained"
 
 WEIGHTS_SUM = "weights_sha256"
 """Member of the JSON file that holds the checksum of the weights."""
+
+CONTEXT_SUM = "context_sha256"
+"""Note on an autoencoder: the checksum of the context network that it was trained with."""
+
+logger = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -73,6 +79,7 @@ def load_pretrained(weights: str | os.PathLike[str]) -> Pretrained:
             f"{folder}: the context network is for {context_network.config.size} and the autoencoder for "
             f"{autoencoder.config.size} (height, width); they must be equal"
         )
+    _warn_of_another_context(folder)
     return Pretrained(context_network, autoencoder)
 
 
@@ -84,6 +91,17 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
     bundled = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
     known = nearest_first(str(weights), bundled)
     raise FileNotFoundError(f"weights {str(weights)!r}: expected a folder or one of the bundled {known}")
+
+
+def weights_sum(weights: str | os.PathLike[str]) -> str:
+    """Checksum of both networks, as their cards have it; other networks have another.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a card is damaged.
+    """
+    folder = find_weights(weights)
+    return "-".join(str(read_json(folder / f"{stem}.json").get(WEIGHTS_SUM)) for stem in ("context", "autoencoder"))
 
 
 @unaffected
@@ -164,6 +182,18 @@ def _load(network_class: Callable[[Any], Module], config_class: type[Any], card:
     if WEIGHTS_SUM in content:
         check_sum(path, content[WEIGHTS_SUM])
     return build(lambda: network_class(config), state, str(path))
+
+
+def _warn_of_another_context(folder: Path) -> None:
+    """Say so if the context network is not the one that the autoencoder was trained with, as far as that is known."""
+    learned = read_json(folder / "autoencoder.json").get("training", {}).get(CONTEXT_SUM)
+    now = read_json(folder / "context.json").get(WEIGHTS_SUM)
+    if None not in (learned, now) and learned != now:
+        logger.warning(
+            "%s: the autoencoder was trained with another context network than the one beside it; pre-train the "
+            "decoder again",
+            folder,
+        )
 
 
 def _check_state(module: nn.Module, state: Mapping[str, Any], source: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from acis_env.files import write_json
+from acis_env.weights import weights_sum
 from agents.benchmark.contender import Contender, Task
 from agents.evaluation.evaluation import count_scenes, evaluate
 from agents.experiments.methods import SceneSet, Variant
@@ -59,6 +60,14 @@ class Cell:
         return found
 
     @property
+    def networks_sum(self) -> str | None:
+        """Checksum of the networks of the set; None if the agent brings its own, or they are not there yet."""
+        try:
+            return None if self.variant is None else weights_sum(self.weights)
+        except FileNotFoundError:
+            return None
+
+    @property
     def result(self) -> Path:
         """File that is written at the very end."""
         return self.folder / "result.json"
@@ -107,6 +116,8 @@ class Cell:
             "facts": dict(ready.facts),
             "num_scenes": count_scenes(core.source),
             "scenes_sum": checksum(core.source.own_scenes.scene(i) for i in range(count_scenes(core.source))),
+            "variant": self.variant,
+            "networks_sum": self.networks_sum,
             "rows": {"agent": record(evaluation)},
             "order": evaluation.order,
         }

@@ -20,7 +20,7 @@ def merge(source: Path, out: Path) -> int:
 
     Raises:
         FileNotFoundError: `source` holds no result of a benchmark.
-        ValueError: both have a cell with different configurations.
+        ValueError: both have a cell with different configurations, or a set with different scenes.
     """
     results = sorted(source.glob("*/*/seed-*/result.json"))
     if not results:
@@ -31,6 +31,12 @@ def merge(source: Path, out: Path) -> int:
             theirs, ours = (json.loads(file.read_text())["configuration"] for file in (path, target))
             if found := differences(ours, theirs):
                 raise ValueError(f"{path} and {target} have different configurations: {'; '.join(found)}")
+        for ours_path in sorted((out / path.relative_to(source).parts[0]).glob("*/seed-*/result.json")):
+            theirs, ours = (json.loads(file.read_text())["scenes_sum"] for file in (path, ours_path))
+            if theirs != ours:
+                raise ValueError(
+                    f"{path} and {ours_path} were measured on different scenes: scenes_sum is {theirs!r} and {ours!r}"
+                )
     copied = 0
     for path in results:
         target = out / path.relative_to(source)

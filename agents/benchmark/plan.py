@@ -48,6 +48,21 @@ def plan_cells(
     return cells
 
 
+def check_networks(cells: Sequence[Cell]) -> None:
+    """Make sure that finished cells had the networks that the others will have, where these are there.
+
+    Raises:
+        ValueError: naming the result and the networks.
+    """
+    for cell in cells:
+        if cell.is_done and (own := cell.networks_sum) is not None:
+            recorded = json.loads(cell.result.read_text()).get("networks_sum", own)
+            if recorded != own:
+                raise ValueError(
+                    f"{cell.result} was made with other networks than those in {cell.weights} now: choose another --out"
+                )
+
+
 def stages(cells: Sequence[Cell]) -> Iterator[Sequence[Job]]:
     """Jobs that may run at the same time: networks, those that share a context network, kept scenes, cells."""
     yield from network_stages(cells)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ class SetResults(Runs):
 
         Raises:
             FileNotFoundError: there is none, or nothing says which scenes they are of.
-            ValueError: results were measured on other scenes or after another length of training; or seeds of an agent
-                differ in more than the seed.
+            ValueError: results were measured on other scenes, after another length of training or with other networks
+                around the actions; or seeds of an agent differ in more than the seed.
         """
         about = folder / "scenes.json"
         files = sorted(folder.glob("*/seed-*/result.json"))
@@ -75,9 +76,20 @@ def _check_same(folder: Path, cells: dict[str, dict[int, Result]]) -> None:
     """Make sure that results can stand in one table."""
     results = [result for seeds in cells.values() for result in seeds.values()]
     for name in SAME:
-        values = {r["agent"]: r[name] for r in results}
-        if len(set(values.values())) > 1:
-            raise ValueError(f"{folder}: results of one set must have one {name}, got {values}")
-    rules = {r["agent"]: {name: r["rows"]["agent"].get(name, value) for name, value in RULE.items()} for r in results}
-    if len({str(rule) for rule in rules.values()}) > 1:
-        raise ValueError(f"{folder}: results of one set must have one rule for overlaps and filling, got {rules}")
+        _check_one(folder, name, [(r, r[name]) for r in results])
+    rules = [(r, {name: r["rows"]["agent"].get(name, value) for name, value in RULE.items()}) for r in results]
+    _check_one(folder, "rule for overlaps and filling", rules)
+    networks: dict[str, list[tuple[Result, Any]]] = {}
+    for result in results:
+        if result.get("networks_sum") is not None:
+            networks.setdefault(result["variant"], []).append((result, result["networks_sum"]))
+    for of_variant in networks.values():
+        _check_one(folder, "pair of networks around the actions", of_variant)
+
+
+def _check_one(folder: Path, what: str, found: Sequence[tuple[Result, Any]]) -> None:
+    """Make sure that something is the same in all results."""
+    seen = {str(value): f"{result['agent']}, seed {result['seed']}" for result, value in reversed(found)}
+    if len(seen) > 1:
+        got = "; ".join(f"{value} ({run})" for value, run in seen.items())
+        raise ValueError(f"{folder}: results of one set must have one {what}, got {got}")

@@ -25,7 +25,8 @@ def find_set(
     """The set of scenes that `name` stands for.
 
     Args:
-        name: a set of `acis reproduce`, a registered data set, or a folder.
+        name: a set of `acis reproduce`, a registered data set, or a folder, which may have a name before it, as in
+            "mine=data/one".
         roots: folders of data sets by the name of the set.
         weights: names or folders of networks by the name of the set; without them, networks are pre-trained.
         splits: evaluated splits by the name of the set.
@@ -90,8 +91,12 @@ def _find(name: str, roots: Mapping[str, str]) -> SceneSet:
         options = {} if root is None else {"root": root}
         environment = dict(DATASETS[name].protocol)
         return SceneSet(name, PREFIX + name, options, options, env=environment)
-    if Path(name).is_dir():
-        return SceneSet(Path(name).resolve().name, str(Path(name).resolve()))
+    own_name, _, place = name.rpartition("=")
+    if Path(place).is_dir():
+        folder = Path(place).resolve()
+        if Path(own_name).name != own_name:
+            raise ValueError(f"set {name!r}: {own_name!r} must be a name without slashes, as in mine={place}")
+        return SceneSet(own_name or folder.name, str(folder))
     known = nearest_first(name, {*scene_sets(), *NUCLEI, *DATASETS})
     raise ValueError(f"set {name!r}: expected a folder or one of {', '.join(known)}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from acis_env.networks import check_device
 from agents.benchmark.cell import Cell
 from agents.benchmark.executors import Place, open_executor
 from agents.benchmark.merge import merge
-from agents.benchmark.plan import describe, plan_cells, stages
+from agents.benchmark.plan import check_networks, describe, plan_cells, stages
 from agents.benchmark.registry import LEADERBOARD, find_agent
 from agents.benchmark.report import write_report
 from agents.benchmark.sets import check_named, find_set, named_values
@@ -25,7 +27,7 @@ class Benchmark:
 
     sets: tuple[str, ...] = ("leaves",)
     """Data sets: "leaves", "leaves-crowded", "leaves-224", "cars", "cars-256x768", "bbbc038" or "bbbc038-224" (see
-    --roots), another registered one, or a folder."""
+    --roots), another registered one, or [NAME=]FOLDER."""
     agents: tuple[str, ...] = LEADERBOARD
     """Agents: names as in docs/benchmark.md, "preset:NAME" of `acis train`, or [NAME=]FOLDER of a run or a policy."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -83,6 +85,7 @@ class Benchmark:
         check_at_least(1, self, "jobs", "gpus_per_cell")
         cells = self._cells()
         check_recorded(cells)
+        check_networks(cells)
         self._check_reference()
         for folder in self.merge:
             print(f"{merge(folder, self.out)} results copied from {folder}")
@@ -123,16 +126,36 @@ class Benchmark:
 
     def _command(self) -> str:
         """The command, with the names of folders left open."""
-        options = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds, "budget": (self.budget,)}
-        options |= {"fill": self.fill} if self.fill else {}
-        text = " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in options.items())
-        places = [text.partition("=")[0] + "=FOLDER" for text in self.roots]
-        return f"acis benchmark {text}" + (f" --roots {' '.join(places)}" if places else "")
+        options: dict[str, tuple[object, ...]] = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds}
+        options |= {"budget": (self.budget,), "splits": self.splits, "fill": self.fill}
+        options |= {name: tuple(map(_without_place, getattr(self, name))) for name in ("weights", "roots")}
+        told = (f"--{name} {' '.join(map(str, values))}" for name, values in options.items() if values)
+        return f"acis benchmark {' '.join(told)}"
 
     def _cells(self) -> list[Cell]:
         options = {name: named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits", "fill")}
         sets = [find_set(name, *options.values()) for name in self.sets]
         for option, values in options.items():
             check_named({text: found.name for text, found in zip(self.sets, sets, strict=True)}, option, values)
-        agents = dict(find_agent(text, self.trust) for text in self.agents)
+        found = [find_agent(text, self.trust) for text in self.agents]
+        _check_different("sets", self.sets, [scene_set.name for scene_set in sets])
+        _check_different("agents", self.agents, [name for name, _ in found])
+        _check_different("seeds", self.seeds, self.seeds)
+        agents = dict(found)
         return plan_cells(sets, agents, self.budget, self.seeds, self.out, self.device, self.gpus_per_cell)
+
+
+def _check_different(option: str, given: Sequence[object], names: Sequence[object]) -> None:
+    """Make sure that no two values `given` for an option stand for the same of `names`."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            same = ", ".join(str(text) for text, own in zip(given, names, strict=True) if own == name)
+            raise ValueError(
+                f"--{option} must differ, got {name} {count} times ({same}); folders may be named, as in one=FOLDER"
+            )
+
+
+def _without_place(text: str) -> str:
+    """SET=FOLDER for a value that names one, and any other as it is."""
+    name, _, value = text.partition("=")
+    return f"{name}=FOLDER" if Path(value).is_dir() else text

@@ -37,6 +37,17 @@ def test_the_same_cell_with_another_configuration_is_refused_and_nothing_is_copi
     assert [path.name for path in (ours / "plants").iterdir()] == ["tiny"]
 
 
+def test_results_on_other_scenes_are_refused_and_nothing_is_copied(finished, tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    shutil.copytree(finished / "plants", theirs / "plants")
+    shutil.copytree(finished / "plants" / "tiny", ours / "plants" / "tiny")
+    path = theirs / "plants" / "longer" / "seed-1" / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scenes_sum": "0"}))
+    with pytest.raises(ValueError, match=r"longer.* and .*tiny.* were measured on different scenes: scenes_sum is '0'"):
+        merge(theirs, ours)
+    assert [path.name for path in (ours / "plants").iterdir()] == ["tiny"]
+
+
 def test_a_folder_without_results_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"--merge {tmp_path}: expected the folder of a benchmark"):
         merge(tmp_path, tmp_path / "out")

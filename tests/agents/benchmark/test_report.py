@@ -3,10 +3,15 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from acis_env.files import write_json
+from agents.benchmark.cell import Cell
+from agents.benchmark.contender import Task
+from agents.benchmark.plan import check_networks
 from agents.benchmark.report import write_report
 from agents.benchmark.results import SetResults
 from agents.experiments.bootstrap import CAUTION, interquartile_mean, probability_of_improvement
@@ -131,6 +136,29 @@ def test_results_of_other_scenes_or_of_another_budget_are_not_put_into_one_table
             path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
         with pytest.raises(ValueError, match=f"results of one set must have one {name}"):
             SetResults.load(folder)
+
+
+def test_seeds_of_other_scenes_or_networks_are_not_put_into_one_table_although_the_last_ones_agree(finished, tmp_path):
+    assert SetResults.load(finished / "plants").first("tiny")["networks_sum"] is not None
+    for name, what in (("scenes_sum", "scenes_sum"), ("networks_sum", "pair of networks around the actions")):
+        folder = tmp_path / name / "plants"
+        shutil.copytree(finished / "plants", folder)
+        path = folder / "tiny" / "seed-0" / "result.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), name: "0"}))
+        with pytest.raises(ValueError, match=rf"must have one {what}, got .*0 \(tiny, seed 0\)"):
+            SetResults.load(folder)
+
+
+def test_results_of_networks_that_were_replaced_are_refused(finished, plants, tiny_agent, tmp_path):
+    task = Task(finished / "plants" / "tiny" / "seed-0", plants, plants.weights["standard"], "smoke", 0)
+    check_networks([Cell(task, "tiny", tiny_agent)])
+    other = tmp_path / "weights"
+    shutil.copytree(plants.weights["standard"], other)
+    card = json.loads((other / "autoencoder.json").read_text())
+    del card["sha256"]
+    write_json(other / "autoencoder.json", {**card, "weights_sha256": "0"}, checksum=True)
+    with pytest.raises(ValueError, match=r"result.json was made with other networks than those in .*weights now"):
+        check_networks([Cell(replace(task, weights=str(other)), "tiny", tiny_agent)])
 
 
 def test_published_rows_stand_only_under_their_own_data_set_and_say_that_they_are_published(finished, tmp_path):

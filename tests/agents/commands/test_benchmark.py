@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,8 @@ def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
         ("--fill", "leafs=8"): "--fill leafs=... must be for one of the sets leaves: it would have no effect",
         ("--splits", "cars=val"): "--splits cars=... must be for one of the sets leaves",
         ("--reference", "Critic-Serch"): "--reference must be one of the agents Critic-Search, ",
+        ("--seeds", 0, 1, 0): "--seeds must differ, got 0 2 times",
+        ("--agents", "AC-Dice", "AC-Dice"): "--agents must differ, got AC-Dice 2 times",
         ("--merge", tmp_path): "expected the folder of a benchmark",
         ("--report-only",): "no finished run to report",
         ("--slurm", "partition=gpu"): "--slurm needs --executor slurm, got 'local'",
@@ -127,6 +130,19 @@ def test_options_of_a_folder_are_given_by_its_name_or_as_the_folder_is(pairs, ti
         (cell,) = Benchmark((str(pairs),), ("BL-Trunc",), (0,), "smoke", **options, out=tmp_path)._cells()
         assert (cell.scene_set.split, cell.scene_set.fill) == ("train", 3)
         assert cell.scene_set.weights == {"standard": str(tiny_weights)}
+
+
+def test_folders_of_one_name_are_told_apart_by_names_that_are_given(pairs, tiny_weights, tmp_path):
+    other = tmp_path / "more" / "plants"
+    shutil.copytree(pairs, other)
+    with pytest.raises(ValueError, match=rf"--sets must differ, got plants 2 times \({pairs}, {other}\); folders may"):
+        Benchmark((str(pairs), str(other)), ("watershed",), out=tmp_path)._cells()
+    named = Benchmark((str(pairs), f"more={other}"), ("watershed",), weights=(f"more={tiny_weights}",), out=tmp_path)
+    assert [cell.scene_set.name for cell in named._cells()] == ["plants", "more"]
+    assert f"--sets {pairs} more={other}" in named._command()
+    assert "--weights more=FOLDER" in named._command()
+    with pytest.raises(ValueError, match="'a/b' must be a name without slashes"):
+        Benchmark((f"a/b={other}",), ("watershed",), out=tmp_path)._cells()
 
 
 def test_results_of_another_budget_are_refused(mistake, tmp_path):
