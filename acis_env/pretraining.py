@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from acis_env.augment import Augmentation
 from acis_env.autoencoder import MaskAutoencoder
+from acis_env.checksums import read_json
 from acis_env.configs import check_at_least, check_positive
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
@@ -30,7 +31,7 @@ from acis_env.sampling import SceneBatch, draw_batch, draw_indices, iteration_ge
 from acis_env.surroundings import unaffected
 from acis_env.unfinished import Unfinished
 from acis_env.verdict import weakness
-from acis_env.weights import save_weights, stem_of
+from acis_env.weights import CONTEXT_SUM, WEIGHTS_SUM, save_weights, stem_of
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +82,25 @@ def image_statistics(scenes: PackedScenes, limit: int = 200) -> tuple[RGB, RGB]:
 
 @unaffected
 def pretrain_context(
-    train: PackedScenes, val: PackedScenes, network_config: ContextConfig, config: PretrainConfig, folder: Path
+    train: PackedScenes,
+    val: PackedScenes,
+    network_config: ContextConfig,
+    config: PretrainConfig,
+    folder: Path,
+    overwrite: bool = True,
 ) -> ContextNetwork:
-    """Train a context network and write it to `folder` after every evaluation; returns it frozen."""
+    """Train a context network and write it to `folder` after every evaluation; returns it frozen.
+
+    Raises:
+        ValueError: without `overwrite`, `folder` has one already, or the state of a training with other settings.
+    """
     torch.manual_seed(config.seed)
     network = ContextNetwork(network_config).to(train.device)
 
     def loss(batch: SceneBatch, iteration: int) -> Tensor:
         return context_loss(network(batch.images), batch.label_maps, train.max_instances)
 
-    _fit(network, loss, lambda: evaluate_context(network, val), train, config, folder)
+    _fit(network, loss, lambda: evaluate_context(network, val), train, config, folder, overwrite)
     network.requires_grad_(False)
     return network.eval()
 
@@ -121,6 +131,7 @@ def pretrain_autoencoder(
     network_config: AutoencoderConfig,
     config: PretrainConfig,
     folder: Path,
+    overwrite: bool = True,
 ) -> MaskAutoencoder:
     """Train a mask autoencoder on single instances and write it to `folder`; returns it frozen.
 
@@ -128,7 +139,8 @@ def pretrain_autoencoder(
     instances are skipped.
 
     Raises:
-        ValueError: no training scene has an instance.
+        ValueError: no training scene has an instance; or, without `overwrite`, `folder` has an autoencoder already, or
+            the state of a training with other settings.
     """
     usable: list[int] = train.num_instances.nonzero()[:, 0].tolist()
     if not usable:
@@ -149,7 +161,7 @@ def pretrain_autoencoder(
         return autoencoder.loss(context, masks, noise.to(train.device), config.kl_weight, is_known)
 
     measure = partial(evaluate_autoencoder, autoencoder, context_network, val)
-    _fit(autoencoder, loss, measure, train, config, folder, usable)
+    _fit(autoencoder, loss, measure, train, config, folder, overwrite, usable)
     autoencoder.requires_grad_(False)
     return autoencoder.eval()
 
@@ -206,6 +218,7 @@ def _fit(
     train: PackedScenes,
     config: PretrainConfig,
     folder: Path,
+    overwrite: bool,
     usable: Sequence[int] | None = None,
 ) -> None:
     """Minimise `loss` with Adam; evaluate and write weights and state every `config.eval_every` iterations.
@@ -215,6 +228,7 @@ def _fit(
     in `folder` goes on from the last state; Ctrl-C and SIGTERM write one.
 
     Raises:
+        ValueError: without `overwrite`, there is something in `folder` that would be replaced.
         FloatingPointError: the loss is not finite.
         Interrupted: a signal came.
     """
@@ -222,15 +236,20 @@ def _fit(
     milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
     started = time.monotonic()
     settings = {"training": config, "network": network.config, "scenes": _identity(train)}
-    state = Unfinished(folder / f".{type(network).__name__}.pt", settings)
+    state = Unfinished(state_file(folder, stem_of(network)), settings)
     first = state.load(network, optimizer)
+    if first == 0 and not overwrite:
+        _check_free(folder, stem_of(network))
     early = config.iterations // 10
 
     def measure(iteration: int) -> dict[str, float]:
         """Evaluate the network and write its weights."""
         found = evaluate()
         done = {"iteration": iteration, "minutes": round((time.monotonic() - started) / 60, 1)}
-        save_weights(folder, network, {**asdict(config), **done, "held_out": found}, config.half)
+        notes = {**asdict(config), **done, "held_out": found}
+        if stem_of(network) == "autoencoder" and (folder / "context.json").is_file():
+            notes[CONTEXT_SUM] = read_json(folder / "context.json").get(WEIGHTS_SUM)
+        save_weights(folder, network, notes, config.half)
         return found
 
     if first == config.iterations:  # all but the last evaluation was done
@@ -268,6 +287,29 @@ def _fit(
                     "the state of the training, from which the same command goes on",
                 )
     state.remove()
+
+
+def state_file(folder: Path, stem: str) -> Path:
+    """The file of an unfinished training of the network `stem`, "context" or "autoencoder", in `folder`."""
+    return folder / f".{stem}.pt"
+
+
+def is_finished(folder: Path, stem: str) -> bool:
+    """Whether the network `stem` in `folder` was trained to the end."""
+    return (folder / f"{stem}.json").is_file() and not state_file(folder, stem).exists()
+
+
+def _check_free(folder: Path, stem: str) -> None:
+    """Make sure that a training from the beginning would replace nothing."""
+    if state_file(folder, stem).exists():
+        raise ValueError(
+            f"{folder} holds the state of an unfinished training of its {stem} with other settings: repeat these, "
+            "choose another folder, or pass --overwrite (overwrite=True)"
+        )
+    if (folder / f"{stem}.json").exists():
+        raise ValueError(
+            f"{folder} holds a finished {stem} already: choose another folder, or pass --overwrite (overwrite=True)"
+        )
 
 
 def _warn_early(problem: str | None, iteration: int, total: int) -> None:

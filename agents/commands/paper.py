@@ -19,6 +19,7 @@ from acis_env.files import write_json
 from acis_env.folders import claimed
 from acis_env.interruption import naming
 from acis_env.networks import check_device
+from acis_env.pretraining import is_finished
 from agents.commands.main import main
 from agents.experiments.paper import RECIPES, Settings, Step, plan_steps, quoted
 
@@ -131,5 +132,7 @@ class Paper:
 
 
 def _is_whole(step: Step) -> bool:
-    """Whether a step is done if its product is there, since that is written whole or not at all."""
+    """Whether a step is done by what there is of its product, for want of a record that it came to its end."""
+    if step.name in ("context", "decoder"):
+        return is_finished(step.product.parent, step.product.stem)
     return step.name == "submission" and step.product.exists()

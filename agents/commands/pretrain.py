@@ -60,12 +60,15 @@ class Pretrain:
     """Show the context to the decoder at every scale (decoder only); without it is the paper's ablation NoSP."""
     device: str = "cpu"
     """Device to train on: "cpu" or "cuda"."""
+    overwrite: bool = False
+    """Replace a finished network of that kind in `out`, or the state of an unfinished training with other settings."""
 
     def run(self) -> None:
         """Train, evaluate and write the weights.
 
         Raises:
-            ValueError: the context network in `out` is for another size, or gets a setting of the decoder's.
+            ValueError: the context network in `out` is for another size, or gets a setting of the decoder's; or `out`
+                holds what would be replaced.
         """
         if self.network == "context" and (self.latent_size, self.state_pyramid) != (16, True):
             raise ValueError(
@@ -111,7 +114,7 @@ class Pretrain:
             config = ContextConfig.compact(self.size, **statistics)
         else:
             config = ContextConfig("fcn8s", size=self.size, **statistics)
-        pretrain_context(train, val, config, self.config, self.out)
+        pretrain_context(train, val, config, self.config, self.out, self.overwrite)
 
     def _pretrain_decoder(self, train: PackedScenes, val: PackedScenes) -> None:
         mean, std = image_statistics(train)
@@ -128,4 +131,4 @@ class Pretrain:
                 f"--size {self.size} must be that of the context network in {self.out}, "
                 f"{context_network.config.size} (height, width)"
             )
-        pretrain_autoencoder(train, val, context_network, config, self.config, self.out)
+        pretrain_autoencoder(train, val, context_network, config, self.config, self.out, self.overwrite)

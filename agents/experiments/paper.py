@@ -87,7 +87,11 @@ def plan_steps(settings: Settings) -> list[Step]:
     common: list[Any] = [*place, "--device", settings.device]
     submission = out / ("submission.h5" if recipe.dataset == "cvppp" else "submission")
     steps = [
-        Step("context", _words("pretrain", "context", *_pretraining(settings, recipe.context_epochs, 1e-3)), weights),
+        Step(
+            "context",
+            _words("pretrain", "context", *_pretraining(settings, recipe.context_epochs, 1e-3)),
+            weights / "context.json",
+        ),
         Step(
             "decoder",
             _words(
@@ -96,7 +100,7 @@ def plan_steps(settings: Settings) -> list[Step]:
                 *_pretraining(settings, recipe.decoder_epochs, 2e-4),
                 *("--latent-size", recipe.latent_size),
             ),
-            weights,
+            weights / "autoencoder.json",
         ),
         Step("training", _words(*_training(settings, weights, run), *common), run),
         Step(

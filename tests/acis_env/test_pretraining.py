@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,10 +24,13 @@ from acis_env.pretraining import (
     evaluate_autoencoder,
     evaluate_context,
     image_statistics,
+    is_finished,
     iterate,
     pretrain_autoencoder,
     pretrain_context,
+    state_file,
 )
+from acis_env.unfinished import Unfinished
 from acis_env.weights import load_autoencoder, load_context_network, load_pretrained
 
 SHORT = PretrainConfig(iterations=4, batch_size=3, eval_every=3, seed=5)
@@ -304,6 +308,36 @@ def test_a_signal_during_the_last_evaluation_ends_a_pre_training_that_then_has_n
     monkeypatch.setattr(pretraining, "draw_batch", lambda *_: pytest.fail("goes on learning"))
     assert same(pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped"), whole)
     assert not list((tmp_path / "stopped").glob(".*.pt"))
+
+
+def test_a_finished_network_and_the_state_of_another_training_are_replaced_only_where_that_is_asked_for(
+    packed, tmp_path
+):
+    pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path, overwrite=False)
+    assert is_finished(tmp_path, "context")
+    before = (tmp_path / "context.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=f"{tmp_path} holds a finished context already: choose another folder"):
+        pretrain_context(packed, packed, CONTEXT, replace(SHORT, seed=6), tmp_path, overwrite=False)
+    assert (tmp_path / "context.safetensors").read_bytes() == before
+    (tmp_path / "other").mkdir()
+    Unfinished(state_file(tmp_path / "other", "context"), {"training": "another"}).save(
+        nn.Linear(1, 1), torch.optim.Adam([nn.Parameter(torch.zeros(1))]), 1
+    )
+    with pytest.raises(ValueError, match="holds the state of an unfinished training of its context with other"):
+        pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "other", overwrite=False)
+    pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "other")
+    assert is_finished(tmp_path / "other", "context")
+
+
+def test_an_autoencoder_beside_another_context_network_than_its_own_is_warned_of(packed, tmp_path, caplog):
+    context_network = pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path)
+    pretrain_autoencoder(packed, packed, context_network, AUTOENCODER, SHORT, tmp_path)
+    caplog.clear()
+    load_pretrained(tmp_path)
+    assert not caplog.records
+    pretrain_context(packed, packed, CONTEXT, replace(SHORT, seed=6), tmp_path)
+    load_pretrained(tmp_path)
+    assert "was trained with another context network than the one beside it" in caplog.text
 
 
 def test_dropout_draws_the_same_where_a_pre_training_goes_on(packed, tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def test_a_network_below_one_half_is_a_warning(acis, few_scenes, run, tmp_path, 
     scores = {"reconstruction_dice": score, "reconstruction_dice_q10": 0.1, "reconstruction_sbd": 0.2}
     monkeypatch.setattr("acis_env.pretraining.evaluate_autoencoder", lambda *networks: scores)
     tiny = ["--size", 32, 32, "--iterations", 1, "--batch-size", 2, "--latent-size", 3]
-    acis("pretrain", "decoder", "--out", tmp_path / "weights", *tiny, *few_scenes)
+    acis("pretrain", "decoder", "--out", tmp_path / "weights", "--overwrite", *tiny, *few_scenes)
     warnings = [record.getMessage() for record in caplog.records if "--accept-weak-weights" in record.getMessage()]
     assert len(warnings) == is_weak
     for warning in warnings:
