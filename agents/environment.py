@@ -34,6 +34,8 @@ TRAINING: dict[str, Any] = {
     "augmentation": {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1},
 }
 """How our own presets show the training scenes."""
+OF_NAMED_SCENES = ("split", "scene_options", "root")
+"""Arguments of an environment by which scenes are opened that are given by their name or folder."""
 EVALUATION: dict[str, Any] = {
     "sampler": "sequential",
     "augmentation": None,
@@ -96,11 +98,15 @@ class EnvConfig:
     def make(self, num_envs: int, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
         """Make an environment to train in, whose episodes the caller resets.
 
+        Where a data set is given itself, the recipe's split, options and root are of no use to it.
+
         Raises:
             ValueError: the id is unknown, or a keyword argument is unknown or outside of its range.
             FileNotFoundError: scenes or weights are missing.
         """
         kwargs = {**self.kwargs, "autoreset_mode": "Disabled", **changes}
+        if not isinstance(kwargs.get("scenes", ""), str | Path):
+            kwargs = {name: value for name, value in kwargs.items() if name not in OF_NAMED_SCENES}
         try:
             return gym.make_vec(self.id, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
         except (gym.error.Error, ModuleNotFoundError) as error:
@@ -109,12 +115,10 @@ class EnvConfig:
     def make_evaluation(self, split: str, num_envs: int = 1, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
         """Make the environment again for the scenes of `split`, which it shows whole and unchanged.
 
-        A data set that is given itself has no splits: `val_kwargs` names the held-out one.
+        A data set that is given itself has no splits: `val_kwargs` has the held-out one.
         """
-        kwargs = {**({} if split == "train" else self.val_kwargs), **EVALUATION, **changes}
-        if isinstance({**self.kwargs, **kwargs}.get("scenes", ""), str | Path):
-            kwargs = {"split": split, **kwargs}
-        return self.make(num_envs, **kwargs)
+        kwargs = {} if split == "train" else self.val_kwargs
+        return self.make(num_envs, **{**kwargs, **EVALUATION, "split": split, **changes})
 
 
 def _absolute(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,5 +132,5 @@ def _absolute(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         found["root"] = os.path.abspath(os.path.expanduser(found["root"]))
     options = found.get("scene_options")
     if isinstance(options, dict) and isinstance(options.get("root"), str):
-        found["scene_options"] = {**options, "root": os.path.abspath(options["root"])}
+        found["scene_options"] = {**options, "root": os.path.abspath(os.path.expanduser(options["root"]))}
     return found

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,6 +163,8 @@ def test_folders_of_a_recipe_become_absolute_and_names_stay(tmp_path, monkeypatc
     absolute = recipe.absolute()
     assert absolute.kwargs == {"scenes": str(tmp_path / "mine"), "weights": str(tmp_path / "nets")}
     assert absolute.val_kwargs == {"scene_options": {"root": str(tmp_path / "mine")}}
+    at_home = EnvConfig(val_kwargs={"scene_options": {"root": "~/mine"}}).absolute()
+    assert at_home.val_kwargs == {"scene_options": {"root": str(Path.home() / "mine")}}
     named = EnvConfig(kwargs={"scenes": "leaves", "weights": "leaves-64", "score": "iou"})
     assert named.absolute() == named
 

@@ -32,7 +32,7 @@ def test_a_result_holds_what_the_report_needs(finished, results_of, plants_optio
     assert len(result["rows"]["agent"]["scenes"]["sbd"]) == plants_options["length"]
     assert len(result["critic"]["explained_variance"]) == len(result["rows"]["agent"]["dice_at_step"])
     assert "critic" not in baseline
-    assert result["curves"]["critic/explained_variance"]["iteration"] == [1, 2, 3, 4]
+    assert result["curves"]["critic/explained_variance"]["iteration"] == [2, 3, 4, 5]
     assert [scores["iteration"] for scores in result["history"]] == [2, 4, 5]
     seconds = [scores["cpu_seconds"] for scores in result["history"]]
     assert 0 < seconds[0] < seconds[1] < seconds[2] <= result["cpu_seconds"]
