@@ -28,6 +28,8 @@ COMMANDS = {
 }
 """Descriptions in `acis --help`, by command. `agents.commands.NAME` holds a dataclass of that name, capitalised."""
 
+NO_MEMORY = ("out of memory", "not enough memory", "allocate memory")
+"""Words of the errors in which torch says that it got none; other errors have "memory" in them, too."""
 MISTAKE = 2
 """Status with which the process ends after a mistake of the user, as that of tyro for arguments."""
 
@@ -71,7 +73,7 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         command = tyro.cli(command_type, prog=f"acis {name}", args=arguments, config=cascade)
         command.run()
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if isinstance(error, RuntimeError) and not any(words in str(error).lower() for words in NO_MEMORY):
             raise
         print(f"acis: {_one_line(error)}", file=sys.stderr)
         sys.exit(MISTAKE)

@@ -115,10 +115,11 @@ def test_a_lack_of_memory_is_one_line(mistake, monkeypatch, error):
     assert "out of memory: use smaller sizes" in mistake("quickstart")
 
 
-def test_an_error_of_our_own_keeps_its_traceback(acis, monkeypatch):
+@pytest.mark.parametrize("words", ["a slip", "CUDA error: an illegal memory access was encountered"])
+def test_an_error_of_our_own_keeps_its_traceback(acis, monkeypatch, words):
     def run(self):
-        raise RuntimeError("a slip")
+        raise RuntimeError(words)
 
     monkeypatch.setattr("agents.commands.quickstart.Quickstart.run", run)
-    with pytest.raises(RuntimeError, match="a slip"):
+    with pytest.raises(RuntimeError, match=words):
         acis("quickstart")
