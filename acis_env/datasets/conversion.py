@@ -63,6 +63,11 @@ def convert(splits: Mapping[str, SceneDataset], folder: Path) -> Conversion:
                 names.add(name.lower())
                 _save(unfinished / split / (name + IMAGE_SUFFIX), scene.image.transpose(1, 2, 0))
                 if scene.label_map is not None:
+                    if (largest := int(scene.label_map.max(initial=0))) >= ignored:
+                        raise ValueError(
+                            f"{scene.name}: labels must be below {ignored}, got {largest}, as the data set promises at "
+                            f"most {most} instances in a scene"
+                        )
                     labels = np.where(scene.label_map == IGNORED, ignored, scene.label_map).astype(kind)
                     _save(unfinished / split / (name + LABEL_SUFFIX), labels)
                 done.options |= _options(scene.label_map, ignored)

@@ -110,6 +110,13 @@ class KittiScenes:
         for file in files:
             self._check(file)
 
+    @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of every scene; no image is decoded for it."""
+        if self._crop is not None:
+            return [self._crop] * len(self)
+        return map_in_threads(lambda file: Reading().size(file.image, PNG), self._files)
+
     def __len__(self) -> int:
         return len(self._files)
 

@@ -124,6 +124,13 @@ class ListedScenes:
             parts += map(stamp, picture.files)
         return hashlib.sha256(repr(parts).encode(errors="backslashreplace")).hexdigest()
 
+    @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of every scene; no image is decoded for it."""
+        if self._choice.crop is not None:
+            return [window.size for _, window in self._scenes]
+        return map_in_threads(self._size, [name for name, _ in self._scenes])
+
     def __len__(self) -> int:
         """Number of scenes."""
         return len(self._scenes)
@@ -144,6 +151,10 @@ class ListedScenes:
     def __iter__(self) -> Iterator[Scene]:
         """All scenes in order."""
         return (self[index] for index in range(len(self)))
+
+    def _size(self, name: str) -> tuple[int, int]:
+        picture = self._pictures[name]
+        return self._choice.scaled(picture.reading.size(picture.image, picture.formats))
 
     def _choose(self) -> FolderIndex:
         scenes: list[tuple[str, Window]] = []

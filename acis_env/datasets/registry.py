@@ -145,13 +145,14 @@ def recognise_datasets(root: Path) -> dict[str, str]:
 
     Raises:
         OSError: it is none, and a part of it cannot be read.
+        ValueError: it is none, and a part of it is not as the layout has it that it is like.
     """
     layouts: dict[str, str] = {}
     refusal = None
     for name, dataset in reversed(DATASETS.items()):
         try:
             layout = None if dataset.recognise is None else dataset.recognise(root)
-        except OSError as error:  # another data set may have no use for that part
+        except (OSError, ValueError) as error:  # another data set may have no use for that part
             layout, refusal = None, error
         if layout is not None:
             layouts[name] = layout

@@ -13,6 +13,7 @@ from acis_env.datasets.preprocessing import Preprocessing, Squeeze, Tile
 from acis_env.datasets.scene import Scene, SceneDataset
 from acis_env.datasets.windows import Window, cut_scene
 from acis_env.ops.labels import relabel
+from acis_env.threads import map_in_threads
 
 AGREEMENT = 0.5
 """Least IoU, in the pixels that two windows have in common, of instances that are one."""
@@ -41,7 +42,8 @@ class TiledScenes:
         self.pictures, self.tile, self.max_instances = pictures, tile, pictures.max_instances
         sizes = getattr(pictures, "sizes", None)
         if sizes is None:
-            sizes = [pictures[index].image.shape[1:] for index in range(len(pictures))]
+            find = map_in_threads if self.is_thread_safe else map
+            sizes = find(lambda index: pictures[index].image.shape[1:], range(len(pictures)))
         self._windows = [tile.windows((size[0], size[1])) for size in sizes]
         self._first = np.cumsum([0, *map(len, self._windows)]).tolist()
         self._scaled: tuple[int, Scene] | None = None

@@ -269,10 +269,11 @@ def identify(path: Path, name: str | None) -> tuple[str, str]:
         raise FileNotFoundError(
             f"{path}: expected the folder of a data set, found {'a file' if path.exists() else 'none'}"
         )
-    layouts = recognise_datasets(path)
     if name is not None:
         _check_name(name)
-        return name, layouts.get(name, "")
+        recognise = DATASETS[name].recognise
+        return name, (None if recognise is None else recognise(path)) or ""
+    layouts = recognise_datasets(path)
     if not layouts:
         known = ", ".join(name for name, dataset in DATASETS.items() if dataset.recognise is not None)
         raise ValueError(f"{path}: expected the layout of one of {known} (`acis data describe` says more), found none")

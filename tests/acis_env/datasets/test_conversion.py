@@ -1,5 +1,7 @@
 """Data sets as pairs: the same scenes again, all of them or nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,6 +80,15 @@ def test_after_an_error_nothing_is_there(tmp_path, scenes, make_scenes):
 
     with pytest.raises(ValueError, match="damaged"):
         convert({"train": scenes, "val": Damaged(scenes)}, tmp_path / "pairs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_that_the_promised_number_of_instances_leaves_no_room_for_are_refused(tmp_path, make_scene, make_scenes):
+    scene = make_scene([(1, 1, 9, 9), (12, 12, 20, 20)])
+    make_scenes = type("WithGaps", (make_scenes,), {"max_instances": 2})
+    scenes = make_scenes([replace(scene, label_map=np.where(scene.label_map == 2, 300, scene.label_map))])
+    with pytest.raises(ValueError, match=r"labels must be below 255, got 300, as the data set promises at most 2"):
+        convert({"train": scenes}, tmp_path / "pairs")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from acis_env.datasets import FolderScenes, PackedScenes
+from acis_env.datasets import FolderScenes, PackedScenes, open_scenes
 from acis_env.datasets.preprocessing import Squeeze, Tile
 from acis_env.datasets.scene import IGNORED, Scene
 from acis_env.datasets.tiles import TiledScenes, join, windowed, without_fragments
 from acis_env.datasets.windows import Window
+from acis_env.testing.trees import WRITERS
 
 TILE = Tile((32, 32))
 
@@ -206,6 +207,26 @@ def test_a_folder_knows_the_sizes_of_its_scenes(tmp_path):
     assert FolderScenes(tmp_path, scale=0.5).sizes == [
         scene.image.shape[1:] for scene in FolderScenes(tmp_path, scale=0.5)
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("masks", {}),
+        ("masks", {"scale": 0.5}),
+        ("masks", {"crop": "random", "crop_size": 16, "crops_per_image": 2}),
+        ("kitti", {}),
+        ("kitti", {"crop": (32, 64)}),
+        ("cvppp", {}),
+    ],
+)
+def test_data_sets_of_files_know_the_sizes_of_their_scenes(tmp_path, name, options):
+    WRITERS[name](tmp_path)
+    scenes = open_scenes(f"dataset:{name}", "train", (32, 32), {"root": tmp_path, **options})
+    expected = [scene.image.shape[1:] for scene in scenes]
+    if name != "cvppp":
+        assert scenes.sizes == expected
+    assert len(TiledScenes(scenes, TILE)) == sum(len(TILE.windows(size)) for size in expected)
 
 
 def test_pictures_are_whole_and_have_labels_without_gaps(scenes):

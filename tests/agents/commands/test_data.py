@@ -181,6 +181,14 @@ def test_a_folder_without_a_known_layout_is_refused_and_all_are_named(mistake, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_that_another_data_set_cannot_read_are_no_reason_against_pairs(acis, folder):
+    (folder / "raw" / "images").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "raw" / "images" / f"{name}.png")
+    for named in ((), ("--dataset", "folder")):
+        assert "3 scenes" in acis("data", "check", folder, *named)
+
+
 def test_wrong_arguments_are_answered_in_a_line(mistake, folder, tmp_path):
     assert f"{tmp_path / 'none'}: expected the folder of a data set, found none" in mistake(
         "data", "check", tmp_path / "none"
