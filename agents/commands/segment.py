@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,15 +79,19 @@ class Segment:
         check_at_least(1, self, "max_steps")
         reading = Reading(self.percentiles, self.page)
         given = find_images(self.images)
-        images = [path for path in given if not is_output(path, given)]
+        stems = {path.stem for path in given}
+        images = []
         for path in given:
-            if path not in images:
+            if is_output(path, stems):
                 print(f"{path}: left out, since it is a label map or an overlay")
+            else:
+                images.append(path)
         check_names(images)
         # Before any work: all of them or none.
+        places = {_place(path) for path in given}
         for path in images:
             reading.size(path)
-            self._check_free(path, given)
+            self._check_free(path, places)
         agent = Agent.load(self.agent, self.device)
         agent.outcomes = choose_among(agent.outcomes, self.episodes, self.agent)
         for path in tqdm(images, desc="segmenting", disable=None):  # no bar where nobody sees it
@@ -111,9 +116,10 @@ class Segment:
         ends = (LABEL, OVERLAY, *([MASKS] if self.masks else []))
         return [self.out / f"{path.stem}{end}" for end in ends]
 
-    def _check_free(self, path: Path, given: Sequence[Path]) -> None:
+    def _check_free(self, path: Path, places: Set[object]) -> None:
+        """Make sure that no output of an image replaces what is in one of `places`, or without leave anything."""
         for output in self._outputs(path):
-            is_given = output.exists() and any(output.samefile(image) for image in given if image.exists())
+            is_given = output.exists() and _place(output) in places
             if is_given and not _is_marked(output):
                 raise ValueError(f"{output} is one of the images, and would be replaced: choose another --out")
             if output.exists() and not self.overwrite:
@@ -153,12 +159,22 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def is_output(path: Path, images: Sequence[Path]) -> bool:
-    """Whether `path` is a label map or an overlay: one that an earlier call wrote, or by its name one of `images`."""
+def _place(path: Path) -> object:
+    """Where a file is on its disk, the same by all of its names; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_output(path: Path, stems: Set[str]) -> bool:
+    """Whether `path` is a label map or an overlay: one that an earlier call wrote, or by its name one of an image whose
+    stem is in `stems`."""
     for end in (LABEL, OVERLAY):
         if path.name.lower().endswith(end):
             name = path.name[: -len(end)]
-            return _is_marked(path) or any(other.stem == name for other in images)
+            return name in stems or _is_marked(path)
     return False
 
 
@@ -170,8 +186,9 @@ def check_names(images: Sequence[Path]) -> None:
     """
     if not images:
         raise ValueError("give at least one image to segment")
+    counts = Counter(path.stem.lower() for path in images)
     for path in images:
-        if sum(other.stem.lower() == path.stem.lower() for other in images) > 1:
+        if counts[path.stem.lower()] > 1:
             raise ValueError(f"{path}: another image is named {path.stem!r}, too; segment it into another --out")
 
 

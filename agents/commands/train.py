@@ -92,7 +92,10 @@ class Train:
         for name in ("allow-changes", "no-allow-changes", "help"):
             parser.add_argument(f"--{name}", action="store_true")
         parser.add_argument("-h", action="store_true", dest="help")
-        known, others = parser.parse_known_args(list(map(_with_dashes, arguments)))
+        try:
+            known, others = parser.parse_known_args(list(map(_with_dashes, arguments)))
+        except argparse.ArgumentError as error:
+            raise ValueError(str(error)) from error
         if known.help:
             return
         given = [f"--{name} {getattr(known, name)}" for name in LENGTHS if getattr(known, name) is not None]

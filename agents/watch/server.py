@@ -62,6 +62,8 @@ def answered(handler: Answer) -> Answer:
             return JSONResponse({"error": str(error)}, 404)
         except ValueError as error:
             return JSONResponse({"error": one_line(error)}, 400)
+        except (OSError, RuntimeError) as error:  # a picture that is gone, a full disk, or a device without memory
+            return JSONResponse({"error": one_line(error)}, 500)
 
     return answer
 
@@ -157,6 +159,7 @@ class Watching:
 
     def _session(self, request: Request) -> Session:
         try:
+            self.sessions.move_to_end(request.path_params["session"])  # what is used longest ago goes first
             return self.sessions[request.path_params["session"]]
         except KeyError:
             raise Gone("this episode is no longer kept: begin another one") from None

@@ -81,6 +81,10 @@ def test_the_networks_of_a_run_are_those_of_its_environment_where_it_names_none(
         weights_of(str(tmp_path))
 
 
+def test_a_flag_with_a_value_is_a_mistake(mistake):
+    assert "allow-changes" in mistake("train", "--resume", "runs/mine", "--allow-changes=True")
+
+
 def test_the_error_of_an_option_without_effect_names_the_folder_as_it_was_given(mistake):
     assert "the run in runs/my_first_run, where --minutes 5 would" in mistake(
         "train", "--resume", "runs/my_first_run", "--minutes", 5

@@ -108,6 +108,16 @@ def test_a_mistake_is_answered_in_one_line_and_the_episode_goes_on(site, path, b
     assert site.post(f"{here}/accept")["step"] == 1
 
 
+def test_a_scene_whose_file_is_gone_is_named(site, monkeypatch):
+    def gone(self, index):
+        raise FileNotFoundError(2, "No such file or directory", "0_rgb.png")
+
+    monkeypatch.setattr(type(site.leaves), "__getitem__", gone)
+    status, content = site.send("POST", "/scenes/0", "")
+    assert status == 500
+    assert "0_rgb.png" in json.loads(content)["error"]
+
+
 def test_a_file_that_is_too_large_is_refused_in_words_that_arrive(site):
     status, content = site.send("POST", "/pictures", bytes(3 * 2**20 + server.MOST_BYTES))
     assert status == 400
@@ -134,6 +144,10 @@ def test_the_oldest_session_makes_room_for_a_new_one(site):
     assert status == 404
     assert json.loads(content)["error"] == "this episode is no longer kept: begin another one"
     assert all(site.post(f"/sessions/{name}/accept")["step"] == 1 for name in names[1:])
+    site.post(f"/sessions/{names[1]}/undo")
+    site.post("/scenes/0")
+    assert site.post(f"/sessions/{names[1]}/accept")["step"] == 1  # names[2] was used longer ago
+    assert site.send("POST", f"/sessions/{names[2]}/accept", "{}")[0] == 404
 
 
 def test_other_addresses_of_this_computer_do_not_reach_the_page(site):
