@@ -25,17 +25,18 @@ def merge(source: Path, out: Path) -> int:
     results = sorted(source.glob("*/*/seed-*/result.json"))
     if not results:
         raise FileNotFoundError(f"--merge {source}: expected the folder of a benchmark, found no result in it")
+    one_of_set = {path.parents[2].name: path for path in sorted(out.glob("*/*/seed-*/result.json"))}
     for path in results:
         target = out / path.relative_to(source)
         if target.exists():
             theirs, ours = (json.loads(file.read_text())["configuration"] for file in (path, target))
             if found := differences(ours, theirs):
                 raise ValueError(f"{path} and {target} have different configurations: {'; '.join(found)}")
-        for ours_path in sorted((out / path.relative_to(source).parts[0]).glob("*/seed-*/result.json")):
-            theirs, ours = (json.loads(file.read_text())["scenes_sum"] for file in (path, ours_path))
+        if (other := one_of_set.get(path.parents[2].name)) is not None:
+            theirs, ours = (json.loads(file.read_text())["scenes_sum"] for file in (path, other))
             if theirs != ours:
                 raise ValueError(
-                    f"{path} and {ours_path} were measured on different scenes: scenes_sum is {theirs!r} and {ours!r}"
+                    f"{path} and {other} were measured on different scenes: scenes_sum is {theirs!r} and {ours!r}"
                 )
     copied = 0
     for path in results:
