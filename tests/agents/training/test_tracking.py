@@ -65,7 +65,7 @@ def tensorboard_scalars(folder):
     """Values by tag and number of iterations done."""
     events = EventAccumulator(str(folder)).Reload()
     tags = events.Tags()["scalars"]
-    return {(tag, e.step + (not tag.startswith("val"))): e.value for tag in tags for e in events.Scalars(tag)}
+    return {(tag, e.step): e.value for tag in tags for e in events.Scalars(tag)}
 
 
 def wandb_records(path):
