@@ -31,7 +31,12 @@ class SegmentationEnv(PortableSpec, gym.Env[NumpyObservation, NDArray[np.float32
     metadata: dict[str, Any] = SegmentationVectorEnv.metadata
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
-        """Take the keyword arguments of `SegmentationVectorEnv`, but for `num_envs` and `autoreset_mode`."""
+        """Take the keyword arguments of `SegmentationVectorEnv`, but for `num_envs` and `autoreset_mode`.
+
+        Raises:
+            FileNotFoundError: as `SegmentationVectorEnv`.
+            ValueError: as `SegmentationVectorEnv`, or an argument is of many scenes at a time.
+        """
         for name in {"num_envs", "autoreset_mode"} & kwargs.keys():
             raise ValueError(
                 f"{name} is of many scenes at a time, got {kwargs[name]!r} for one: use gymnasium.make_vec; with its "

@@ -186,7 +186,8 @@ class EpisodeSource:
         if context.shape != expected:
             raise ValueError(f"context must return [B, 12, H, W] = {list(expected)}, got {list(context.shape)}")
         if not isinstance(self.context, ContextNetwork):
-            check_values("context", context.dtype, *context.aminmax())
+            context = context.float()
+            check_values("context", *context.aminmax())
         return context
 
     @property

@@ -230,7 +230,7 @@ class SegmentationVectorEnv(SlotAttributes):
 
         Raises:
             ValueError: a seed or an option is not as above; or, when the episodes have begun, an action since the last
-                reset was not finite, or a mask of a decoder of one's own not in [0, 1] (on a CPU, `step` raises).
+                reset was not finite, or what a decoder or a context predictor of one's own returned is not in [0, 1].
             IndexError: a scene index is outside of the data set.
             RuntimeError: the first reset has a `reset_mask` that leaves a slot without an episode.
         """
@@ -260,7 +260,8 @@ class SegmentationVectorEnv(SlotAttributes):
 
         Raises:
             ValueError: `actions` has another shape. NaN and infinity in it count as 0, and the next reset of any slot,
-                automatic or not, or `close` raises for them: until then no device is asked.
+                automatic or not, or `close` raises for them: until then no device is asked. So it is with masks of a
+                decoder of one's own that are not in [0, 1], for which a CPU raises at once.
             RuntimeError: with automatic resets disabled, an episode is over.
         """
         actions = self._actions.read(actions, ignored=self._autoreset.is_over)
