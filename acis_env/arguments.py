@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from numbers import Integral
 from pathlib import Path
@@ -142,10 +143,14 @@ def parse_env_ids(env_ids: Sequence[int] | None, num_envs: int) -> list[int]:
     """The slots meant; None means all."""
     if env_ids is None:
         return list(range(num_envs))
-    slots = list(env_ids) if isinstance(env_ids, Iterable) else [None]
-    if not all(isinstance(s, Integral) and not isinstance(s, bool) and 0 <= int(s) < num_envs for s in slots):
+    given = env_ids.tolist() if isinstance(env_ids, Tensor | np.ndarray) else env_ids
+    try:
+        slots = [-1 if isinstance(slot, bool) else operator.index(slot) for slot in given]
+    except TypeError:  # no numbers, or no list of them
+        slots = [-1]
+    if not all(0 <= slot < num_envs for slot in slots):
         raise ValueError(f"env_ids must be slots, ints from 0 to {num_envs - 1}, got {env_ids!r}")
-    return [int(slot) for slot in slots]
+    return slots
 
 
 def parse_seed(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:

@@ -188,7 +188,7 @@ def test_noise_that_is_switched_off_stays_until_the_episode_ends(make_stopping, 
 @pytest.mark.parametrize(("name", "value"), [("sequence_length", 1), ("threshold", 0.3), ("reward", "sbd")])
 def test_a_rule_is_set_through_all_wrappers_of_a_single_environment(make_env, name, value):
     env = gym.wrappers.TimeLimit(gym.wrappers.RecordEpisodeStatistics(make_env()), 9)
-    assert env.set_wrapper_attr(name, value)
+    env.set_wrapper_attr(name, value)
     assert env.get_wrapper_attr(name) == getattr(env.unwrapped, name) == value
     several = gym.vector.SyncVectorEnv([make_env, make_env])
     several.set_attr(name, value)

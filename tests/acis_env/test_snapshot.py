@@ -111,12 +111,22 @@ def test_a_snapshot_of_another_number_of_slots_is_refused(make_vec):
         envs.set_state(envs.get_state(), [0])
 
 
-@pytest.mark.parametrize("env_ids", [[True, False], [0.5], ["a"], 0, [2], [-1]])
+@pytest.mark.parametrize("env_ids", [[True, False], [0.5], ["a"], 0, [2], [-1], torch.tensor([True, False])])
 def test_what_is_no_list_of_slots_is_named(make_vec, env_ids):
     envs = make_vec(2)
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=re.escape(f"env_ids must be slots, ints from 0 to 1, got {env_ids!r}")):
         envs.get_state(env_ids)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, tuple, lambda slots: [torch.tensor(slot) for slot in slots]])
+def test_slots_may_be_a_tensor_or_an_array(make_vec, assert_same, kind):
+    envs = make_vec(3)
+    envs.reset(seed=0)
+    snapshot = envs.get_state(kind([2, 0]))
+    assert torch.equal(snapshot.scene_index, envs.get_state([2, 0]).scene_index)
+    envs.set_state(snapshot, kind([0, 1]))
+    assert torch.equal(envs.get_state().scene_index[:2], snapshot.scene_index)
 
 
 def test_there_is_no_snapshot_before_the_first_episode(make_vec):
