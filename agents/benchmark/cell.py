@@ -61,7 +61,11 @@ class Cell:
 
     @property
     def networks_sum(self) -> str | None:
-        """Checksum of the networks of the set; None if the agent brings its own, or they are not there yet."""
+        """Checksum of the networks of the set; None if the agent brings its own, or they are not there yet.
+
+        Raises:
+            ValueError: the card of one is damaged.
+        """
         try:
             return None if self.variant is None else weights_sum(self.weights)
         except FileNotFoundError:

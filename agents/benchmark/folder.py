@@ -69,5 +69,5 @@ class FolderAgent:
 def _moved(env: EnvConfig, scene_set: SceneSet) -> EnvConfig:
     """The recipe of an environment, for the scenes of a set."""
     own = {**scene_set.env, **env.kwargs}
-    named = {"scenes": scene_set.scenes, "scene_options": dict(scene_set.scene_options)}
+    named = {"scenes": scene_set.scenes, "scene_options": dict(scene_set.scene_options), "root": None}
     return EnvConfig(env.id, {**own, **named}, {"scene_options": dict(scene_set.val_options)})

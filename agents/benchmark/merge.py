@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from acis_env.files import replacing
 from agents.experiments.results import differences
@@ -13,31 +16,35 @@ KEPT = ("job.json", "log.txt", "label_maps.npz")
 """Files of a cell that are taken over before its result, which says that it is done."""
 
 
-def merge(source: Path, out: Path) -> int:
+def merge(source: Path, out: Path, networks: Mapping[tuple[str, str], str] = MappingProxyType({})) -> int:
     """Copy the finished cells of the folder `source` of a benchmark to `out`, and return their number.
 
     A cell that `out` has already stays as it is.
 
+    Args:
+        source: the folder.
+        out: the folder that is to have all results.
+        networks: checksums of the networks here, by set and kind (see `Cell.variant`), as far as they are there.
+
     Raises:
         FileNotFoundError: `source` holds no result of a benchmark.
-        ValueError: both have a cell with different configurations, or a set with different scenes.
+        ValueError: both have a cell with different configurations, or a set with different scenes or networks.
     """
-    results = sorted(source.glob("*/*/seed-*/result.json"))
+    results = {path: json.loads(path.read_text()) for path in sorted(source.glob("*/*/seed-*/result.json"))}
     if not results:
         raise FileNotFoundError(f"--merge {source}: expected the folder of a benchmark, found no result in it")
-    one_of_set = {path.parents[2].name: path for path in sorted(out.glob("*/*/seed-*/result.json"))}
-    for path in results:
+    ours = {path: json.loads(path.read_text()) for path in sorted(out.glob("*/*/seed-*/result.json"))}
+    known = {key: ("networks", value) for key, value in networks.items()}
+    known |= {key: (str(path), value) for path, result in ours.items() for key, value in _same(path, result)}
+    for path, result in results.items():
         target = out / path.relative_to(source)
-        if target.exists():
-            theirs, ours = (json.loads(file.read_text())["configuration"] for file in (path, target))
-            if found := differences(ours, theirs):
-                raise ValueError(f"{path} and {target} have different configurations: {'; '.join(found)}")
-        if (other := one_of_set.get(path.parents[2].name)) is not None:
-            theirs, ours = (json.loads(file.read_text())["scenes_sum"] for file in (path, other))
-            if theirs != ours:
-                raise ValueError(
-                    f"{path} and {other} were measured on different scenes: scenes_sum is {theirs!r} and {ours!r}"
-                )
+        if target in ours and (found := differences(ours[target]["configuration"], result["configuration"])):
+            raise ValueError(f"{path} and {target} have different configurations: {'; '.join(found)}")
+        for key, value in _same(path, result):
+            other, expected = known.get(key, ("", value))
+            if value != expected:
+                what = "different networks around the actions" if key[1] else "different scenes"
+                raise ValueError(f"{path} and {other} of set {key[0]} have {what}: {value!r} and {expected!r}")
     copied = 0
     for path in results:
         target = out / path.relative_to(source)
@@ -51,6 +58,14 @@ def merge(source: Path, out: Path) -> int:
             if (folder / name).exists() and not (out / folder.name / name).exists():
                 _copy(folder / name, out / folder.name / name)
     return copied
+
+
+def _same(path: Path, result: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
+    """What all results of a set have in common with this one: its scenes (""), and of one kind of networks these."""
+    name = path.parents[2].name
+    yield (name, ""), result["scenes_sum"]
+    if result.get("networks_sum") is not None:
+        yield (name, result["variant"]), result["networks_sum"]
 
 
 def _copy(source: Path, target: Path) -> None:

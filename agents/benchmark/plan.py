@@ -48,19 +48,25 @@ def plan_cells(
     return cells
 
 
-def check_networks(cells: Sequence[Cell]) -> None:
+def check_networks(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:
     """Make sure that finished cells had the networks that the others will have, where these are there.
+
+    Returns:
+        Checksums of these networks, by set and kind.
 
     Raises:
         ValueError: naming the result and the networks.
     """
+    known: dict[tuple[str, str], str] = {}
     for cell in cells:
-        if cell.is_done and (own := cell.networks_sum) is not None:
-            recorded = json.loads(cell.result.read_text()).get("networks_sum", own)
-            if recorded != own:
-                raise ValueError(
-                    f"{cell.result} was made with other networks than those in {cell.weights} now: choose another --out"
-                )
+        if cell.variant is None or (own := cell.networks_sum) is None:
+            continue
+        known[cell.scene_set.name, cell.variant] = own
+        if cell.is_done and json.loads(cell.result.read_text()).get("networks_sum", own) != own:
+            raise ValueError(
+                f"{cell.result} was made with other networks than those in {cell.weights} now: choose another --out"
+            )
+    return known
 
 
 def stages(cells: Sequence[Cell]) -> Iterator[Sequence[Job]]:

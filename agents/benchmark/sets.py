@@ -79,6 +79,12 @@ def _distance(name: str, text: str) -> float:
         raise ValueError(f"--fill {name} must be a number of pixels, at least 0, got {text!r}") from error
 
 
+def _check_no_root(given: str, name: str, roots: Mapping[str, str]) -> None:
+    """Make sure that there is no folder for a set that is drawn, or is one."""
+    if (root := _of_set(given, name, roots)) is not None:
+        raise ValueError(f"--roots {name}={root} would have no effect: the set is drawn, or is a folder itself")
+
+
 def _find(name: str, roots: Mapping[str, str]) -> SceneSet:
     root = roots.get(name)
     if name in NUCLEI:
@@ -86,16 +92,18 @@ def _find(name: str, roots: Mapping[str, str]) -> SceneSet:
             raise ValueError(f"set {name!r}: expected its folder, with subfolders train and val: --roots {name}=FOLDER")
         return replace(scene_sets(Path(root))[name], weights={"standard": NUCLEI[name]})
     if name in scene_sets():
+        _check_no_root(name, name, roots)
         return scene_sets()[name]
     if name in DATASETS:
         options = {} if root is None else {"root": root}
         environment = dict(DATASETS[name].protocol)
         return SceneSet(name, PREFIX + name, options, options, env=environment)
-    own_name, _, place = name.rpartition("=")
+    own_name, _, place = ("", "", name) if Path(name).is_dir() else name.rpartition("=")
     if Path(place).is_dir():
         folder = Path(place).resolve()
         if Path(own_name).name != own_name:
             raise ValueError(f"set {name!r}: {own_name!r} must be a name without slashes, as in mine={place}")
+        _check_no_root(name, own_name or folder.name, roots)
         return SceneSet(own_name or folder.name, str(folder))
     known = nearest_first(name, {*scene_sets(), *NUCLEI, *DATASETS})
     raise ValueError(f"set {name!r}: expected a folder or one of {', '.join(known)}")

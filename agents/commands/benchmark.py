@@ -85,10 +85,10 @@ class Benchmark:
         check_at_least(1, self, "jobs", "gpus_per_cell")
         cells = self._cells()
         check_recorded(cells)
-        check_networks(cells)
-        self._check_reference()
+        networks = check_networks(cells)
+        self._check_reference(cells)
         for folder in self.merge:
-            print(f"{merge(folder, self.out)} results copied from {folder}")
+            print(f"{merge(folder, self.out, networks)} results copied from {folder}")
         print(describe(cells, self.jobs), flush=True)
         if self.plan:
             return
@@ -97,9 +97,9 @@ class Benchmark:
         if failed:
             raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
 
-    def _check_reference(self) -> None:
+    def _check_reference(self, cells: list[Cell]) -> None:
         """Make sure that there will be an agent to compare with, if one is asked for."""
-        known = {find_agent(text, self.trust)[0] for text in self.agents}
+        known = {cell.agent_name for cell in cells}
         known |= {path.name for folder in (self.out, *self.merge) for path in folder.glob("*/*") if path.is_dir()}
         if self.reference not in {*known, type(self).reference}:
             names = ", ".join(nearest_first(self.reference, known))

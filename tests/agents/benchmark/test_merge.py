@@ -37,14 +37,20 @@ def test_the_same_cell_with_another_configuration_is_refused_and_nothing_is_copi
     assert [path.name for path in (ours / "plants").iterdir()] == ["tiny"]
 
 
-def test_results_on_other_scenes_are_refused_and_nothing_is_copied(finished, tmp_path):
+def test_results_on_other_scenes_or_with_other_networks_are_refused_and_nothing_is_copied(finished, tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     shutil.copytree(finished / "plants", theirs / "plants")
     shutil.copytree(finished / "plants" / "tiny", ours / "plants" / "tiny")
     path = theirs / "plants" / "longer" / "seed-1" / "result.json"
+    scenes_sum = json.loads(path.read_text())["scenes_sum"]
     path.write_text(json.dumps({**json.loads(path.read_text()), "scenes_sum": "0"}))
-    with pytest.raises(ValueError, match=r"longer.* and .*tiny.* were measured on different scenes: scenes_sum is '0'"):
+    with pytest.raises(ValueError, match=r"longer.* and .*tiny.* of set plants have different scenes: '0' and"):
         merge(theirs, ours)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scenes_sum": scenes_sum, "networks_sum": "0"}))
+    with pytest.raises(ValueError, match=r"longer.* and .*tiny.* of set plants have different networks .*: '0' and"):
+        merge(theirs, ours)
+    with pytest.raises(ValueError, match=r"and networks of set plants have different networks .*: '.*' and 'here'"):
+        merge(theirs, tmp_path / "new", {("plants", "standard"): "here"})
     assert [path.name for path in (ours / "plants").iterdir()] == ["tiny"]
 
 

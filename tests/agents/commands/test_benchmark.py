@@ -110,6 +110,7 @@ def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
         ("--budget", "huge"): "unknown budget 'huge': expected one of ",
         ("--roots", "cvppp"): "--roots must be NAME=VALUE, got 'cvppp'",
         ("--jobs", 0): "jobs must be at least 1, got 0",
+        ("--roots", f"leaves={tmp_path}"): f"--roots leaves={tmp_path} would have no effect",
         ("--fill", "leafs=8"): "--fill leafs=... must be for one of the sets leaves: it would have no effect",
         ("--splits", "cars=val"): "--splits cars=... must be for one of the sets leaves",
         ("--reference", "Critic-Serch"): "--reference must be one of the agents Critic-Search, ",
@@ -141,6 +142,10 @@ def test_folders_of_one_name_are_told_apart_by_names_that_are_given(pairs, tiny_
     assert [cell.scene_set.name for cell in named._cells()] == ["plants", "more"]
     assert f"--sets {pairs} more={other}" in named._command()
     assert "--weights more=FOLDER" in named._command()
+    strange = tmp_path / "lr=0.1" / "plants"
+    shutil.copytree(pairs, strange)
+    (cell,) = Benchmark((str(strange),), ("watershed",), out=tmp_path)._cells()
+    assert (cell.scene_set.name, cell.scene_set.scenes) == ("plants", str(strange))
     with pytest.raises(ValueError, match="'a/b' must be a name without slashes"):
         Benchmark((f"a/b={other}",), ("watershed",), out=tmp_path)._cells()
 
