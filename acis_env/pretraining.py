@@ -235,7 +235,7 @@ def _fit(
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
     started = time.monotonic()
-    settings = {"training": config, "network": network.config, "scenes": _identity(train)}
+    settings = {"training": config, "network": network.config, "scenes": scenes_identity(train)}
     state = Unfinished(state_file(folder, stem_of(network)), settings)
     first = state.load(network, optimizer)
     if first == 0 and not overwrite:
@@ -318,6 +318,6 @@ def _warn_early(problem: str | None, iteration: int, total: int) -> None:
         logger.warning("after %d of %d iterations: %s at the end", iteration, total, problem)
 
 
-def _identity(scenes: PackedScenes) -> tuple[Any, ...]:
+def scenes_identity(scenes: PackedScenes) -> tuple[Any, ...]:
     """What tells the scenes of a training from others, as far as they say."""
     return len(scenes), scenes.size, scenes.max_instances, getattr(scenes.dataset, "fingerprint", None)

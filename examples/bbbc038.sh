@@ -10,8 +10,8 @@ crops() { # square crops of 64 to 160 px with at most 21 nuclei; $1 per image
 }
 networks=(--scenes "$data" --scene-options "$(crops 8)" --val-options "$(crops 4)" --out "$out/weights")
 
-acis pretrain context "${networks[@]}" --iterations 1000
-acis pretrain decoder "${networks[@]}" --iterations 2400
+acis pretrain context --overwrite "${networks[@]}" --iterations 1000
+acis pretrain decoder --overwrite "${networks[@]}" --iterations 2400
 acis train bl-trunc-dice --out "$out/run" --weights "$out/weights" \
     --scenes "$data" --scene-options "$(crops 8)" --env.val-kwargs "{\"scene_options\": $(crops 4)}"
 acis evaluate "$out/run" --split val

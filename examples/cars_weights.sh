@@ -4,5 +4,5 @@ set -euo pipefail
 out=${1:?usage: $0 OUT}
 export OMP_NUM_THREADS=1 # the published weights come from one thread
 scenes="--scenes dataset:cars --size 64 192 --augmentation.no-quarter-turns"
-acis pretrain context --out "$out" $scenes --iterations 800 --batch-size 16 --learning-rate 2e-3 --eval-every 400 --half
-acis pretrain decoder --out "$out" $scenes --iterations 1600 --batch-size 16 --eval-every 400 --latent-size 32 --half
+acis pretrain context --overwrite --out "$out" $scenes --iterations 800 --batch-size 16 --learning-rate 2e-3 --eval-every 400 --half
+acis pretrain decoder --overwrite --out "$out" $scenes --iterations 1600 --batch-size 16 --eval-every 400 --latent-size 32 --half

@@ -107,7 +107,9 @@ def main(args: Args) -> None:
     options, val_options = ({"crops_per_image": number, **CROPS} for number in numbers)
     config = PretrainConfig(args.pretrain_iterations, seed=args.seed)
     for network in ("context", "decoder"):
-        Pretrain(network, weights, config, str(data), scene_options=options, val_options=val_options).run()
+        Pretrain(
+            network, weights, config, str(data), scene_options=options, val_options=val_options, overwrite=True
+        ).run()
 
     settings = with_length(PRESETS["quick"], args.iterations)
     # Large pictures have hundreds of windows: 4 candidates for each mask instead of 16.

@@ -3,5 +3,5 @@
 set -euo pipefail
 out=${1:?usage: $0 OUT}
 export OMP_NUM_THREADS=1 # the published weights come from one thread
-acis pretrain context --out "$out" --iterations 1500 --half
-acis pretrain decoder --out "$out" --iterations 1800 --half
+acis pretrain context --overwrite --out "$out" --iterations 1500 --half
+acis pretrain decoder --overwrite --out "$out" --iterations 1800 --half

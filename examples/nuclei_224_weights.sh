@@ -12,6 +12,6 @@ crops() { # square crops of 128 to 256 px with 2 to 21 nuclei; $1 per image
         "\"max_instances\": 21, \"min_area\": 30}"
 }
 scenes=(--scenes "$data" --scene-options "$(crops 8)" --val-options "$(crops 4)" --size 224 224 --half --device "$device")
-acis pretrain context --out "$out" "${scenes[@]}" --batch-size 16 --iterations 1500 --learning-rate 2e-3
+acis pretrain context --overwrite --out "$out" "${scenes[@]}" --batch-size 16 --iterations 1500 --learning-rate 2e-3
 # Small nuclei are worth few nats: with a weight of 1 their codes say too little of where they are.
-acis pretrain decoder --out "$out" "${scenes[@]}" --batch-size 32 --iterations 6000 --eval-every 2000 --kl-weight 0.1
+acis pretrain decoder --overwrite --out "$out" "${scenes[@]}" --batch-size 32 --iterations 6000 --eval-every 2000 --kl-weight 0.1

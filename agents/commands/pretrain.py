@@ -16,7 +16,13 @@ from acis_env.datasets.registry import protocol_of
 from acis_env.decoder import AutoencoderConfig
 from acis_env.folders import claimed
 from acis_env.networks import check_device
-from acis_env.pretraining import PretrainConfig, image_statistics, pretrain_autoencoder, pretrain_context
+from acis_env.pretraining import (
+    PretrainConfig,
+    image_statistics,
+    pretrain_autoencoder,
+    pretrain_context,
+    scenes_identity,
+)
 from acis_env.verdict import describe, held_out_scores, weakness
 from acis_env.weights import load_context_network
 from agents.environment import JsonObject
@@ -45,7 +51,7 @@ class Pretrain:
     """Further arguments of the training scenes (of `Leaves`, `Cars` or `FolderScenes`)."""
     val_options: JsonObject | None = None
     """Further arguments of the validation scenes (of `Leaves`, `Cars` or `FolderScenes`); by default those of the
-    training scenes."""
+    training scenes, so give them where these name pictures or a number of them, such as `annotations` or `length`."""
     size: tuple[int, int] = (64, 64)
     """Height and width of images and masks, multiples of 32."""
     preprocessing: str | None = None
@@ -78,6 +84,11 @@ class Pretrain:
         check_device(self.device)
         val_options = self.scene_options if self.val_options is None else self.val_options
         train, val = self._open("train", self.scene_options), self._open("val", val_options)
+        if scenes_identity(train) == scenes_identity(val) and getattr(train.dataset, "fingerprint", None) is not None:
+            logger.warning(
+                "held-out scenes are the training scenes, by the same files and options: scores on them say nothing "
+                "about others; name others by --val-options"
+            )
         with claimed(self.out):
             if self.network == "context":
                 self._pretrain_context(train, val)

@@ -8,6 +8,7 @@ import pytest
 
 from acis_env.datasets import DATASETS, parse_preprocessing
 from acis_env.datasets.tiles import TiledScenes
+from acis_env.testing.trees import WRITERS
 from acis_env.weights import load_pretrained
 from agents.commands.pretrain import Pretrain
 
@@ -103,6 +104,19 @@ def test_held_out_scenes_have_the_options_of_the_training_unless_they_have_their
     few = ["--scene-options", '{"max_leaves": 3, "length": 5}']
     acis("pretrain", "context", "--out", tmp_path, "--size", 32, 32, *few, *given)
     assert [scenes.dataset.max_instances for scenes in seen] == [3, expected]
+
+
+def test_held_out_scenes_that_are_the_training_scenes_are_warned_of(acis, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("pycocotools")
+    monkeypatch.setattr("agents.commands.pretrain.pretrain_context", lambda *arguments: None)
+    monkeypatch.setattr(Pretrain, "_judge", lambda *arguments: None)
+    WRITERS["coco"](tmp_path)
+    data = ["--scenes", "dataset:coco", "--root", tmp_path, "--size", 32, 32, "--out", tmp_path / "weights"]
+    acis("pretrain", "context", *data)
+    assert "held-out scenes" not in caplog.text
+    one_file = {"annotations": "annotations/instances_train2017.json", "images": "train2017"}
+    acis("pretrain", "context", *data, "--scene-options", json.dumps(one_file))
+    assert "held-out scenes are the training scenes" in caplog.text
 
 
 def test_what_is_no_preprocessing_is_a_mistake(mistake, tmp_path):
