@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 import tempfile
@@ -30,6 +31,8 @@ from agents.watch.exports import EXPORTS
 from agents.watch.session import Session
 from agents.watch.uploads import MOST_BYTES, read_upload, too_long
 from agents.watch.view import view
+
+logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 """The interface: other computers cannot reach it."""
@@ -63,6 +66,7 @@ def answered(handler: Answer) -> Answer:
         except ValueError as error:
             return JSONResponse({"error": one_line(error)}, 400)
         except (OSError, RuntimeError) as error:  # a picture that is gone, a full disk, or a device without memory
+            logger.exception("%s failed", request.url.path)
             return JSONResponse({"error": one_line(error)}, 500)
 
     return answer
