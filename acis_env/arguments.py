@@ -21,6 +21,8 @@ from acis_env.weights import Pretrained
 
 MOST_ENVS = 2**20
 """Slots of one environment; each has a generator on the host, and a million of them take minutes."""
+OF_NAMED_SCENES: dict[str, Any] = {"split": "train", "scene_options": None, "root": None}
+"""Arguments by which scenes are opened that are given by a name or a folder, with their defaults."""
 DATASET = ("__len__", "__getitem__", "max_instances")
 DECODER = ("size", "latent_size", "condition", "__call__")
 WEIGHTS = "None, a bundled name, a folder or the loaded networks"
@@ -84,7 +86,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in ("scene_options", "augmentation"):
         checks.append((name, isinstance(arguments[name], Mapping | None), "None or a mapping of names to values"))
     if not isinstance(arguments["scenes"], str | Path):
-        for name, default in (("split", "train"), ("scene_options", None), ("root", None)):
+        for name, default in OF_NAMED_SCENES.items():
             checks.append(
                 (name, arguments[name] in (default, {}), "left out where scenes is a data set, which has its own")
             )

@@ -186,7 +186,8 @@ def _load(network_class: Callable[[Any], Module], config_class: type[Any], card:
 
 def _warn_of_another_context(folder: Path) -> None:
     """Say so if the context network is not the one that the autoencoder was trained with, as far as that is known."""
-    learned = read_json(folder / "autoencoder.json").get("training", {}).get(CONTEXT_SUM)
+    notes = read_json(folder / "autoencoder.json").get("training")
+    learned = notes.get(CONTEXT_SUM) if isinstance(notes, dict) else None
     now = read_json(folder / "context.json").get(WEIGHTS_SUM)
     if None not in (learned, now) and learned != now:
         logger.warning(

@@ -13,6 +13,7 @@ import gymnasium as gym
 import tyro
 
 import acis_env  # noqa: F401  (registers the environments)
+from acis_env.arguments import OF_NAMED_SCENES
 from acis_env.datasets.registry import is_folder
 from acis_env.json_files import parse_json
 from acis_env.verdict import check_weights
@@ -34,8 +35,6 @@ TRAINING: dict[str, Any] = {
     "augmentation": {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1},
 }
 """How our own presets show the training scenes."""
-OF_NAMED_SCENES = ("split", "scene_options", "root")
-"""Arguments of an environment by which scenes are opened that are given by their name or folder."""
 EVALUATION: dict[str, Any] = {
     "sampler": "sequential",
     "augmentation": None,

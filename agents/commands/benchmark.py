@@ -10,6 +10,7 @@ from pathlib import Path
 from acis_env.configs import check_at_least, nearest_first
 from acis_env.interruption import naming
 from acis_env.networks import check_device
+from acis_env.weights import BUNDLED
 from agents.benchmark.cell import Cell
 from agents.benchmark.executors import Place, open_executor
 from agents.benchmark.merge import merge
@@ -128,7 +129,8 @@ class Benchmark:
         """The command, with the names of folders left open."""
         options: dict[str, tuple[object, ...]] = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds}
         options |= {"budget": (self.budget,), "splits": self.splits, "fill": self.fill}
-        options |= {name: tuple(map(_without_place, getattr(self, name))) for name in ("weights", "roots")}
+        options["weights"] = tuple(text if _is_bundled(text) else _without_place(text) for text in self.weights)
+        options["roots"] = tuple(map(_without_place, self.roots))
         told = (f"--{name} {' '.join(map(str, values))}" for name, values in options.items() if values)
         return f"acis benchmark {' '.join(told)}"
 
@@ -150,12 +152,15 @@ def _check_different(option: str, given: Sequence[object], names: Sequence[objec
     for name, count in Counter(names).items():
         if count > 1:
             same = ", ".join(str(text) for text, own in zip(given, names, strict=True) if own == name)
-            raise ValueError(
-                f"--{option} must differ, got {name} {count} times ({same}); folders may be named, as in one=FOLDER"
-            )
+            hint = "" if option == "seeds" else "; folders may be named, as in one=FOLDER"
+            raise ValueError(f"--{option} must differ, got {name} {count} times ({same}){hint}")
 
 
 def _without_place(text: str) -> str:
-    """SET=FOLDER for a value that names one, and any other as it is."""
-    name, _, value = text.partition("=")
-    return f"{name}=FOLDER" if Path(value).is_dir() else text
+    """SET=FOLDER, whichever folder it is."""
+    return text.partition("=")[0] + "=FOLDER"
+
+
+def _is_bundled(text: str) -> bool:
+    """Whether SET=NAME names networks that come with the package."""
+    return text.partition("=")[2] in {path.name for path in BUNDLED.iterdir()}

@@ -117,7 +117,7 @@ class Segment:
         return [self.out / f"{path.stem}{end}" for end in ends]
 
     def _check_free(self, path: Path, places: Set[object]) -> None:
-        """Make sure that no output of an image replaces what is in one of `places`, or without leave anything."""
+        """Make sure that no output of an image replaces one in `places`, nor without `overwrite` another file."""
         for output in self._outputs(path):
             is_given = output.exists() and _place(output) in places
             if is_given and not _is_marked(output):

@@ -266,21 +266,32 @@ def test_statistics_are_those_of_the_pixels_in_the_unit_interval(packed, scenes)
     assert std == pytest.approx(pixels.std(1), abs=1e-4)
 
 
+@pytest.fixture
+def signal_at(monkeypatch):
+    """A function that sends a signal with one call of a function of `pretraining`, and returns all of its calls."""
+
+    def patch(name, call, number):
+        function, calls = getattr(pretraining, name), []
+
+        def counted(*arguments):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), number)
+            return function(*arguments)
+
+        monkeypatch.setattr(pretraining, name, counted)
+        return calls
+
+    return patch
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_pre_training_with_its_state_from_which_it_goes_on_to_the_same_bits(
-    packed, tmp_path, monkeypatch, number
+    packed, tmp_path, signal_at, number
 ):
     config = PretrainConfig(iterations=8, batch_size=2, eval_every=1000)
     whole = pretrain_context(packed, packed, CONTEXT, config, tmp_path / "whole")
-    drawn, draw = [], pretraining.draw_batch
-
-    def draw_and_kill(*arguments):
-        drawn.append(1)
-        if len(drawn) == 3:
-            os.kill(os.getpid(), number)
-        return draw(*arguments)
-
-    monkeypatch.setattr(pretraining, "draw_batch", draw_and_kill)
+    drawn = signal_at("draw_batch", 3, number)
     with pytest.raises(
         Interrupted, match=f"{number.name} after iteration 3 of 8: {tmp_path / 'stopped'} holds"
     ) as info:
@@ -291,18 +302,10 @@ def test_a_signal_ends_a_pre_training_with_its_state_from_which_it_goes_on_to_th
 
 
 def test_a_signal_during_the_last_evaluation_ends_a_pre_training_that_then_has_nothing_left_to_learn(
-    packed, tmp_path, monkeypatch
+    packed, tmp_path, monkeypatch, signal_at
 ):
     whole = pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "whole")
-    evaluate, measured = pretraining.evaluate_context, []
-
-    def evaluate_and_kill(*arguments):
-        measured.append(1)
-        if len(measured) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return evaluate(*arguments)
-
-    monkeypatch.setattr(pretraining, "evaluate_context", evaluate_and_kill)
+    signal_at("evaluate_context", 2, signal.SIGINT)
     with pytest.raises(Interrupted, match="SIGINT after iteration 4 of 4"):
         pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped")
     monkeypatch.setattr(pretraining, "draw_batch", lambda *_: pytest.fail("goes on learning"))
@@ -340,22 +343,14 @@ def test_an_autoencoder_beside_another_context_network_than_its_own_is_warned_of
     assert "was trained with another context network than the one beside it" in caplog.text
 
 
-def test_dropout_draws_the_same_where_a_pre_training_goes_on(packed, tmp_path, monkeypatch):
+def test_dropout_draws_the_same_where_a_pre_training_goes_on(packed, tmp_path, monkeypatch, signal_at):
     class Dropping(UNet):
         def forward(self, images):
             return nn.functional.dropout(super().forward(images), 0.5, self.training)
 
     monkeypatch.setattr("acis_env.context.UNet", Dropping)
     whole = pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "whole")
-    drawn, draw = [], pretraining.draw_batch
-
-    def draw_and_kill(*arguments):
-        drawn.append(1)
-        if len(drawn) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return draw(*arguments)
-
-    monkeypatch.setattr(pretraining, "draw_batch", draw_and_kill)
+    signal_at("draw_batch", 2, signal.SIGTERM)
     with pytest.raises(Interrupted):
         pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped")
     assert same(pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "stopped"), whole)
