@@ -90,7 +90,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             checks.append(
                 (name, arguments[name] in (default, {}), "left out where scenes is a data set, which has its own")
             )
-    for name in ("refine", "compile"):
+    for name in ("refine", "compile", "cuda_graph"):
         checks.append((name, isinstance(arguments[name], bool), "True or False"))
     for name, holds, expected in checks:
         if not holds:

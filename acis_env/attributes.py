@@ -8,6 +8,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from acis_env.arguments import RULES, change_rule, deal_out
+from acis_env.cuda_graph import check_recordable
 from acis_env.dynamics import Rules, go_on
 from acis_env.observations import Observation
 from acis_env.slots import Slots
@@ -18,9 +19,11 @@ class SlotAttributes(PortableSpec, VectorEnv[Observation, Tensor, Tensor]):
     """The part of `SegmentationVectorEnv` that gives and takes one value per slot.
 
     Attributes:
+        arguments: the keyword arguments it was made with.
         rules: how episodes begin and end, and what steps earn.
     """
 
+    arguments: dict[str, Any]
     rules: Rules
     _slots: Slots
 
@@ -54,7 +57,8 @@ class SlotAttributes(PortableSpec, VectorEnv[Observation, Tensor, Tensor]):
             AttributeError: `name` is fixed or unknown.
             ValueError: the value is outside of its range, or slots would differ.
         """
-        before = self.rules
-        self.rules = change_rule(self.rules, name, values, self.num_envs)
+        before, after = self.rules, change_rule(self.rules, name, values, self.num_envs)
+        check_recordable(self.arguments, after.score)
+        self.rules = after
         if self._slots.state is not None:
             self._slots.state = go_on(self._slots.state, before, self.rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from acis_env.attributes import SlotAttributes
 from acis_env.augment import Augmentation
 from acis_env.autoreset import Autoreset
 from acis_env.context import ContextPredictor
+from acis_env.cuda_graph import CudaGraph, check_recordable
 from acis_env.datasets import Preprocessing, Scene, SceneDataset, open_scenes
 from acis_env.datasets.packed import MEMORY_BUDGET, PackedScenes
 from acis_env.datasets.registry import protocol_of
@@ -95,6 +96,7 @@ class SegmentationVectorEnv(SlotAttributes):
         preprocessing: str | Preprocessing | None = None,
         precision: Precision = "float32",
         compile: bool = False,
+        cuda_graph: bool = False,
         memory_budget: int = MEMORY_BUDGET,
         **rules: Any,
     ) -> None:
@@ -129,6 +131,8 @@ class SegmentationVectorEnv(SlotAttributes):
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.
             compile: pass the decoder through `torch.compile`, which takes half a minute once.
+            cuda_graph: launch a step as one CUDA graph: on a GPU, few environments step in a third of the time, and
+                their episodes take twice the memory. Decoder and score must be this package's.
             memory_budget: bytes of packed scenes that are kept on the device; a data set that takes more is streamed
                 (see docs/data.md).
             rules: the fields of `Rules`: `score`, `reward`, `threshold`, `matching_noise`, `stop`, `count_penalty`,
@@ -144,6 +148,7 @@ class SegmentationVectorEnv(SlotAttributes):
         self.arguments = arguments | rules
         check_arguments(arguments)
         self.rules = build("arguments", Rules, rules, arguments)
+        check_recordable(arguments, self.rules.score)
         self.pretrained, self.decoder, predictor = open_parts(weights, decoder, context, refine, device)
         self.device, self.precision = torch.device(device), precision
         self.action_scale = action_scale
@@ -158,6 +163,7 @@ class SegmentationVectorEnv(SlotAttributes):
         decode = torch.compile(self.decoder) if compile else self.decoder
         self._watched = None if decoder is None else WatchedDecoder(decode)
         self._decode = self._watched or decode
+        self._graph = CudaGraph(self._act) if cuda_graph else None
 
         stops, most = self.rules.stop == "agent", self.scenes.max_instances
         self.max_episode_steps = 2 * most if stops and max_episode_steps is None else max_episode_steps
@@ -326,6 +332,7 @@ class SegmentationVectorEnv(SlotAttributes):
             ValueError: an action since the last reset was not finite, or a mask not in [0, 1].
         """
         self._slots.forget()
+        self._graph = None
         self.scenes.close()
         self.closed = True  # also if the next line raises
         self._check()
@@ -375,9 +382,15 @@ class SegmentationVectorEnv(SlotAttributes):
     @torch.no_grad()
     def _advance(self, actions: Tensor, fresh: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards and flags of one step; the slots `fresh` sit it out."""
-        with autocast(self.device, self.precision):
-            after, rewards, terminated, truncated = dynamics.act(
-                self.state, actions, self._decode, self.rules, self.action_scale, self._slots.mask(fresh)
-            )
+        inputs = self.state, actions, self._slots.mask(fresh)
+        act = self._act if self._graph is None else partial(self._graph, self.rules)
+        after, rewards, terminated, truncated = act(*inputs)
         self._slots.advance(after)
         return rewards, terminated, truncated
+
+    def _act(
+        self, state: EnvState, actions: Tensor, sits_out: Tensor | None
+    ) -> tuple[EnvState, Tensor, Tensor, Tensor]:
+        """What a step computes on the device; see `dynamics.act`."""
+        with autocast(self.device, self.precision):
+            return dynamics.act(state, actions, self._decode, self.rules, self.action_scale, sits_out)

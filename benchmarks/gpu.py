@@ -18,11 +18,12 @@ from benchmarks.learning import iterate, make_trainer, training_config
 from benchmarks.timing import Calls, Row, interleave
 
 NUM_ENVS = 1024
+GRAPH_ENVS = (1, 16, 64, NUM_ENVS)
 BFLOAT16: dict[str, Any] = {"precision": "bfloat16"}
 
 
 def gpu(args: Arguments) -> list[Row]:
-    """A step of 1024 environments beside the decoder alone, waits for the device, and training in bfloat16."""
+    """A step of 1024 environments beside the decoder alone, steps as one CUDA graph, and training in bfloat16."""
     if torch.device(args.device).type != "cuda":
         return [Row("gpu", "", note="not measured: needs --device cuda")]
     num_envs = 8 if args.quick else NUM_ENVS
@@ -31,7 +32,8 @@ def gpu(args: Arguments) -> list[Row]:
         for pretrained, *_ in cases(args, ((64, 64), (224, 224)))
         for options in (BFLOAT16, {})
     ]
-    return [*ours, _training(args)]
+    graphs = [_graph(args, pretrained, b) for pretrained, *_ in cases(args, ((64, 64),)) for b in GRAPH_ENVS]
+    return [*ours, *graphs, _training(args)]
 
 
 def _step(args: Arguments, pretrained: Pretrained, num_envs: int, options: dict[str, Any]) -> Row:
@@ -50,6 +52,26 @@ def _step(args: Arguments, pretrained: Pretrained, num_envs: int, options: dict[
     precision = options.get("precision", "float32")
     note = f"{precision}: {per_second:,.0f} environment steps/s, the host waits {waits} times in a step"
     return Row("step", shape_of(pretrained.size, num_envs), times["ours"], times[DECODER], DECODER, note)
+
+
+def _graph(args: Arguments, pretrained: Pretrained, num_envs: int) -> Row:
+    """A step that is launched as one CUDA graph, beside one whose kernels are launched one by one."""
+    envs = {
+        name: fixed_env(args, pretrained, num_envs, NUM_INSTANCES, cuda_graph=name == "ours")
+        for name in ("ours", "plain")
+    }
+    actions = random_actions(envs["ours"])
+
+    def begin(number: int) -> None:
+        if number % (NUM_INSTANCES - 1) == 0:
+            for env in envs.values():
+                env.reset(seed=number)
+
+    times = interleave(
+        {name: partial(env.step, actions) for name, env in envs.items()}, args.repeats, args.device, begin
+    )
+    shape = shape_of(pretrained.size, num_envs)
+    return Row("step with cuda_graph=True", shape, times["ours"], times["plain"], "a step without")
 
 
 def count_waits(call: partial[Any]) -> int:

@@ -365,7 +365,7 @@ def test_a_part_that_returns_no_probabilities_is_named(make, random_actions, kin
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_masks_on_a_gpu_are_looked_at_by_the_next_reset(make, random_actions):
-    envs = make(decoder=Changed(Stripes(), WRONG["logits"][0]), device="cuda")
+    envs = make(decoder=Changed(Stripes(), WRONG["logits"][0]), device="cuda", autoreset_mode="Disabled")
     envs.reset(seed=0)
     envs.step(random_actions(1, 3, length=2)[0])
     with pytest.raises(ValueError, match="decoder must return values in"):
