@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,70 +37,73 @@ def check_recordable(arguments: Mapping[str, Any], score: object) -> None:
 
 
 class CudaGraph:
-    """A function of trees of tensors that is recorded when it is first called, and replayed afterwards.
+    """Records a function of trees of tensors when it is first called, and replays it afterwards.
 
     The host then launches one graph in place of hundreds of kernels. Results are the function's own bits, in memory of
-    their own; what the function passes through unchanged is the caller's tensor. It keeps a copy of its inputs.
+    their own; what the function passes through unchanged is the caller's tensor. It keeps a copy of the inputs.
 
-    The function must compute on one GPU, never wait for it, and do nothing else that counts.
+    The function must compute on one GPU, never wait for it, do nothing else that counts, and read only what stays in its
+    place, such as frozen weights.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        """Take what is to be recorded."""
-        self._function = function
+    def __init__(self) -> None:
+        """Begin without recordings."""
         self._settings: Hashable = None
         self._recordings: dict[Hashable, _Recording] = {}
+        self._stream: torch.cuda.Stream | None = None
 
-    def __call__(self, settings: Hashable, *inputs: Any) -> Any:
+    def __call__(self, function: Callable[..., Any], settings: Hashable, *inputs: Any) -> Any:
         """`function(*inputs)`.
 
         Args:
+            function: what is to be recorded; the same one in every call. It is not kept.
             settings: all else that the function depends on; a change means a new recording.
             inputs: trees of tensors, or None; other shapes and types mean one more recording.
         """
         if settings != self._settings:
-            self._settings, self._recordings = settings, {}
+            self.forget()
+            self._settings = settings
         structure, _ = tree.signature(inputs)
         key = structure, tuple((leaf.shape, leaf.dtype) for leaf in tree.tensors(inputs))
         if key not in self._recordings:
-            self._recordings[key] = _Recording(self._function, inputs)
+            memory = tree.map_tensors(torch.clone, inputs)
+            self._recordings[key] = _Recording(memory, *self._record(function, memory))
         return self._recordings[key](inputs)
 
+    def forget(self) -> None:
+        """Let go of all recordings and their memory."""
+        self._recordings = {}
 
+    def _record(self, function: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Callable[[], None], Any]:
+        """What computes `function(*inputs)` again from the same memory, and the outputs, into which that writes."""
+        with torch.cuda.device(tree.tensors(inputs)[0].device):
+            if self._stream is None:
+                self._stream = torch.cuda.Stream()  # one for all recordings: libraries keep memory for each stream
+            caller, stream = torch.cuda.current_stream(), self._stream
+            stream.wait_stream(caller)
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP):
+                    function(*inputs)
+            caller.wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            # Threads that stream scenes may go on meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                outputs = function(*inputs)
+        return graph.replay, outputs
+
+
+@dataclass(frozen=True)
 class _Recording:
     """One graph, with the memory that it reads from and writes to."""
 
-    def __init__(self, function: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
-        self._inputs = tree.map_tensors(torch.clone, inputs)
-        self._replay, self._outputs = record(function, self._inputs)
+    inputs: tuple[Any, ...]
+    replay: Callable[[], None]
+    outputs: Any
 
     def __call__(self, inputs: tuple[Any, ...]) -> Any:
-        places, given = tree.tensors(self._inputs), tree.tensors(inputs)
+        places, given = tree.tensors(self.inputs), tree.tensors(inputs)
         for place, tensor in zip(places, given, strict=True):
             place.copy_(tensor)
-        self._replay()
+        self.replay()
         passed_through = {id(place): tensor for place, tensor in zip(places, given, strict=True)}
-        return tree.map_tensors(
-            lambda x: passed_through[id(x)] if id(x) in passed_through else x.clone(), self._outputs
-        )
-
-
-def record(function: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Callable[[], None], Any]:
-    """Record `function(*inputs)` on the GPU where its inputs are.
-
-    Returns:
-        What computes it again from the same memory, and the outputs `[...]`, into which that writes.
-    """
-    device = tree.tensors(inputs)[0].device
-    with torch.cuda.device(device):
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                function(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Threads that stream scenes may go on meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            outputs = function(*inputs)
-    return graph.replay, outputs
+        return tree.map_tensors(lambda x: passed_through[id(x)] if id(x) in passed_through else x.clone(), self.outputs)

@@ -180,7 +180,15 @@ class UpsampleConv(nn.Module):
 
     def freeze(self) -> None:
         """Fold once and for all, since the weights will not change any more unless others are loaded."""
-        self.folded = self._fold()
+        folded, before = self._fold(), self.folded
+        if before is not None and (before.shape, before.device, before.dtype) == (
+            folded.shape,
+            folded.device,
+            folded.dtype,
+        ):
+            before.copy_(folded)  # a CUDA graph that others have recorded reads from this memory
+        else:
+            self.folded = folded
 
     def forward(self, x: Tensor) -> Tensor:
         """From a picture with its border, `[B, in, h + 2, w + 2]`, to cells of four pixels, `[B, 4 out, h + 1, w + 1]`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,8 +131,8 @@ class SegmentationVectorEnv(SlotAttributes):
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.
             compile: pass the decoder through `torch.compile`, which takes half a minute once.
-            cuda_graph: launch a step as one CUDA graph: on a GPU, few environments step in a third of the time, and
-                their episodes take twice the memory. Decoder and score must be this package's.
+            cuda_graph: launch a step as one CUDA graph: few environments on a GPU then step about three times as fast,
+                and episodes take more than twice the memory. Decoder and score must be this package's.
             memory_budget: bytes of packed scenes that are kept on the device; a data set that takes more is streamed
                 (see docs/data.md).
             rules: the fields of `Rules`: `score`, `reward`, `threshold`, `matching_noise`, `stop`, `count_penalty`,
@@ -163,7 +163,7 @@ class SegmentationVectorEnv(SlotAttributes):
         decode = torch.compile(self.decoder) if compile else self.decoder
         self._watched = None if decoder is None else WatchedDecoder(decode)
         self._decode = self._watched or decode
-        self._graph = CudaGraph(self._act) if cuda_graph else None
+        self._graph = CudaGraph() if cuda_graph else None
 
         stops, most = self.rules.stop == "agent", self.scenes.max_instances
         self.max_episode_steps = 2 * most if stops and max_episode_steps is None else max_episode_steps
@@ -332,7 +332,8 @@ class SegmentationVectorEnv(SlotAttributes):
             ValueError: an action since the last reset was not finite, or a mask not in [0, 1].
         """
         self._slots.forget()
-        self._graph = None
+        if self._graph is not None:
+            self._graph.forget()
         self.scenes.close()
         self.closed = True  # also if the next line raises
         self._check()
@@ -383,8 +384,11 @@ class SegmentationVectorEnv(SlotAttributes):
     def _advance(self, actions: Tensor, fresh: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards and flags of one step; the slots `fresh` sit it out."""
         inputs = self.state, actions, self._slots.mask(fresh)
-        act = self._act if self._graph is None else partial(self._graph, self.rules)
-        after, rewards, terminated, truncated = act(*inputs)
+        if self._graph is None:
+            after, rewards, terminated, truncated = self._act(*inputs)
+        else:
+            settings = self.rules, self.action_scale, self.precision, torch.are_deterministic_algorithms_enabled()
+            after, rewards, terminated, truncated = self._graph(self._act, settings, *inputs)
         self._slots.advance(after)
         return rewards, terminated, truncated
 

@@ -40,6 +40,7 @@ EVALUATION: dict[str, Any] = {
     "augmentation": None,
     "sequence_length": None,
     "matching_noise": 0.0,
+    "cuda_graph": False,
 }
 """What is the same in every evaluation, whatever an agent was trained with: whole scenes as they are."""
 

@@ -4,11 +4,14 @@ Without a GPU, what would be a CUDA graph is imitated: a replay computes again a
 """
 
 import copy
+import gc
+import pickle
+import weakref
 
 import pytest
 import torch
 
-from acis_env import check_vector_env, cuda_graph, tree
+from acis_env import check_vector_env, tree
 from acis_env.cuda_graph import CudaGraph
 
 MODES = ("SameStep", "NextStep", "Disabled")
@@ -20,7 +23,7 @@ def recordings(monkeypatch):
     """Imitates recording on a CPU; the inputs of each one."""
     made = []
 
-    def record(function, inputs):
+    def record(_, function, inputs):
         made.append(inputs)
 
         def compute():
@@ -33,7 +36,7 @@ def recordings(monkeypatch):
         outputs = compute()
         return replay, outputs
 
-    monkeypatch.setattr(cuda_graph, "record", record)
+    monkeypatch.setattr(CudaGraph, "_record", record)
     for module in ("vector_env", "attributes"):
         monkeypatch.setattr(f"acis_env.{module}.check_recordable", lambda *_: None)
     return made
@@ -114,27 +117,73 @@ def test_a_changed_rule_holds_from_the_next_step_on(make_pair, random_actions, a
 
 
 def test_it_records_once_for_shapes_and_settings(recordings):
-    graph = CudaGraph(lambda x, y: (x if y is None else x + y, x))
-    x = torch.arange(3.0)
+    graph, x = CudaGraph(), torch.arange(3.0)
+
+    def add(x, y):
+        return x if y is None else x + y, x
+
     for y in (None, torch.ones(3), None, torch.ones(3), torch.ones(2, 3)):
-        total, same = graph("settings", x, y)
+        total, same = graph(add, "settings", x, y)
         assert torch.equal(total, x if y is None else x + y)
         assert same is x
     assert len(recordings) == 3
-    graph("others", x, None)
-    graph("settings", x, None)
+    graph(add, "others", x, None)
+    graph(add, "settings", x, None)
     assert len(recordings) == 5
 
 
 def test_it_passes_the_callers_memory_through_and_copies_everything_else(recordings):
-    graph = CudaGraph(lambda x: (x, x * 2))
-    first = torch.ones(2)
-    _, doubled = graph(None, first)
-    second = torch.full((2,), 3.0)
-    same, tripled = graph(None, second)
+    graph, first, second = CudaGraph(), torch.ones(2), torch.full((2,), 3.0)
+
+    def double(x):
+        return x, 2 * x
+
+    _, two = graph(double, None, first)
+    same, six = graph(double, None, second)
     assert same is second
-    assert doubled.tolist() == [2, 2]
-    assert tripled.tolist() == [6, 6]
+    assert two.tolist() == [2, 2]
+    assert six.tolist() == [6, 6]
+
+
+def test_networks_that_are_shared_later_stay_in_the_memory_that_a_graph_reads(make_vec, pretrained):
+    weights = copy.deepcopy(pretrained)
+    envs = make_vec(2, weights=weights)
+    tensors = list(weights.autoencoder.decoder.buffers()) + list(weights.autoencoder.decoder.parameters())
+    before = [(tensor.data_ptr(), tensor.clone()) for tensor in tensors]
+    make_vec(2, weights=weights)
+    pickle.loads(pickle.dumps(envs))
+    copy.copy(envs)
+    weights.autoencoder.decoder.freeze()  # as agents that are made of the same networks
+    weights.autoencoder.load_state_dict(weights.autoencoder.state_dict())
+    after = list(weights.autoencoder.decoder.buffers()) + list(weights.autoencoder.decoder.parameters())
+    assert [tensor.data_ptr() for tensor in after] == [address for address, _ in before]
+    assert all(torch.equal(tensor, values) for tensor, (_, values) in zip(after, before, strict=True))
+
+
+def test_an_environment_that_nobody_holds_is_gone_at_once(make_vec, recordings, monkeypatch, random_actions):
+    # As a real recording, it does not keep the function.
+    monkeypatch.setattr(CudaGraph, "_record", lambda _, function, inputs: (lambda: None, function(*inputs)))
+    envs = make_vec(2, cuda_graph=True)
+    envs.reset(seed=0)
+    envs.step(random_actions(1, 2)[0])
+    gone = weakref.ref(envs)
+    gc.disable()
+    try:
+        del envs
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_closed_environment_keeps_no_recording_and_records_again(make_vec, recordings, random_actions):
+    envs = make_vec(2, cuda_graph=True)
+    for number in (1, 2):
+        envs.reset(seed=0)
+        envs.step(random_actions(1, 2)[0])
+        assert len(recordings) == number
+        envs.close()
+        assert not envs._graph._recordings
+        envs.closed = False
 
 
 @needs_gpu

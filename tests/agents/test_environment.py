@@ -137,6 +137,10 @@ def test_a_data_set_that_is_given_itself_is_evaluated_as_it_is():
     assert core_of(recipe.make_evaluation("val")).scenes.dataset is val
 
 
+def test_a_run_with_recorded_steps_is_evaluated_without_a_gpu(recipe):
+    assert core_of(recipe.having(device="cuda", cuda_graph=True).make_evaluation("val", device="cpu")).num_envs == 1
+
+
 def test_arguments_that_the_environment_does_not_take_are_named(recipe):
     with pytest.raises(ValueError, match="unknown 'petals', the nearest are"):
         recipe.having(petals=3).make(2)
