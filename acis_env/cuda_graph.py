@@ -42,8 +42,8 @@ class CudaGraph:
     The host then launches one graph in place of hundreds of kernels. Results are the function's own bits, in memory of
     their own; what the function passes through unchanged is the caller's tensor. It keeps a copy of the inputs.
 
-    The function must compute on one GPU, never wait for it, do nothing else that counts, and read only what stays in its
-    place, such as frozen weights.
+    The function must compute on one GPU, never wait for it, do nothing else that counts, and read only what stays in
+    its place, such as frozen weights.
     """
 
     def __init__(self) -> None:

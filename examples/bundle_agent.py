@@ -20,6 +20,7 @@ from agents.algorithms.base import core_of
 from agents.evaluation import agent_segmenter, evaluate
 from agents.models.agent import Agent
 from agents.models.bundled import BUNDLED, FILE
+from agents.models.outcomes import choose_among
 from agents.training.config import Stage
 from agents.training.trainer import load_config
 
@@ -43,6 +44,8 @@ class Args:
     fill: float | None = None
     """Distance of filling of its label maps, as chosen on training scenes by `acis evaluate --fill chosen`; None: the
     run's own."""
+    episodes: int | None = None
+    """Number of episodes that an agent chooses from, for one that takes too long with those of its training."""
     out: Path = BUNDLED
     """Folder of the agents; each has a subfolder."""
 
@@ -60,6 +63,7 @@ def main(args: Args) -> None:
     trained = Agent.load(args.run)
     if args.fill is not None:
         trained.composition = replace(trained.composition, fill=args.fill)
+    trained.outcomes = choose_among(trained.outcomes, args.episodes, args.run)
     trained.save(folder / FILE, half=True)
     agent = Agent.load(folder / FILE)  # measured as it is stored
     source = core_of(config.env.make_evaluation(args.split, weights=agent.pretrained)).source
@@ -71,6 +75,7 @@ def main(args: Args) -> None:
         "scores": {name: round(found.mean[name], 4) for name in MEASURES},
         "first_scenes": [round(scene["sbd"], 3) for scene in found.scenes[:FEW]],
         "fill": agent.composition.fill,
+        "episodes": 1 if agent.outcomes is None else agent.outcomes.config.episodes,
         "seed": config.seed,
         "scene_options": dict(config.env.kwargs.get("scene_options", {})),
         "val_options": dict(config.env.val_kwargs.get("scene_options", {})),

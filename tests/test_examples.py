@@ -226,6 +226,9 @@ def test_a_bundled_agent_has_the_scores_that_its_card_says(tiny_preset, tmp_path
     assert card["scores"]["sbd"] == pytest.approx(found.mean["sbd"], abs=1e-4)
     assert card["first_scenes"] == pytest.approx([scene["sbd"] for scene in found.scenes], abs=1e-3)
     assert card["stages"] == {stage.name: [stage.algorithm.kind, stage.iterations] for stage in tiny_preset.stages}
+    assert card["episodes"] == 1
+    with pytest.raises(ValueError, match=r"run plays one episode: .* got 4"):
+        module.main(module.Args(run=tmp_path / "run", name="plants-32", out=tmp_path / "agents", episodes=4))
     assert f"{tmp_path / 'agents' / 'plants-32'}: 3 scenes of val" in capsys.readouterr().out
 
 

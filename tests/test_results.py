@@ -15,8 +15,9 @@ PAIRS = [
     ("small", "Critic-Search", "BL-Trunc-Dice-Refined"),
     ("small", "Candidate-AC", "BL-Trunc"),
     ("quick", "Candidate-AC", "AC-Dice"),
+    ("nuclei-224", "Critic-Search-Outcomes", "watershed"),
 ]
-"""Scale and methods of the page's comparisons."""
+"""Folder of the runs and methods of the page's comparisons."""
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +37,19 @@ def write_runs(path, runs):
     return path
 
 
-@pytest.mark.parametrize("scale", ["quick", "small"])
-def test_the_means_of_the_page_are_those_of_its_runs(compare, scale):
-    rows = list(compare.means(compare.read(FOLDER / scale / "runs.json")))
+@pytest.mark.parametrize("folder", ["quick", "small", "nuclei-224"])
+def test_the_means_of_the_page_are_those_of_its_runs(compare, folder):
+    rows = list(compare.means(compare.read(FOLDER / folder / "runs.json")))
     assert rows
     assert [row for row in rows if row not in PAGE] == []
 
 
-@pytest.mark.parametrize(("scale", "first", "second"), PAIRS)
-def test_the_differences_of_the_page_are_those_of_its_runs(compare, scale, first, second):
-    rows = list(compare.differences(compare.read(FOLDER / scale / "runs.json"), first, second))
+@pytest.mark.parametrize(("folder", "first", "second"), PAIRS)
+def test_the_differences_of_the_page_are_those_of_its_runs(compare, folder, first, second):
+    rows = list(compare.differences(compare.read(FOLDER / folder / "runs.json"), first, second))
     assert rows
     assert [row for row in rows if row not in PAGE] == []
-    assert f"compare.py docs/results/{scale}/runs.json --pair {first} {second}" in PAGE
+    assert f"compare.py docs/results/{folder}/runs.json --pair {first} {second}" in PAGE
 
 
 def test_runs_are_paired_by_seed_and_scenes_by_their_number(compare, tmp_path, capsys):
