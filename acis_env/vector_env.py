@@ -131,8 +131,8 @@ class SegmentationVectorEnv(SlotAttributes):
             precision: of the frozen networks; "bfloat16" halves their time and memory on a GPU, and masks are then
                 off by some thousandths.
             compile: pass the decoder through `torch.compile`, which takes half a minute once.
-            cuda_graph: launch a step as one CUDA graph: few environments on a GPU then step about three times as fast,
-                and episodes take more than twice the memory. Decoder and score must be this package's.
+            cuda_graph: launch a step as one CUDA graph: few small environments on a GPU then step three times as
+                fast, and episodes take more than twice the memory. Decoder and score must be this package's.
             memory_budget: bytes of packed scenes that are kept on the device; a data set that takes more is streamed
                 (see docs/data.md).
             rules: the fields of `Rules`: `score`, `reward`, `threshold`, `matching_noise`, `stop`, `count_penalty`,

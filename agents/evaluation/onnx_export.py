@@ -60,7 +60,7 @@ def export_onnx(agent: Agent, folder: Path) -> list[Path]:
         raise ValueError(f'writing ONNX needs {" and ".join(missing)}: pip install "acis-env[onnx]"')
     if agent.outcomes is not None:
         logger.warning(
-            "the agent chooses among %d episodes and their lengths by a critic of outcomes, which is not exported: "
+            "the agent chooses by a critic of outcomes where an episode stops (episodes: %d), and it is not exported: "
             "play one episode, until continue_logit is below 0",
             agent.outcomes.config.episodes,
         )

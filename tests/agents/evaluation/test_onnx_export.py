@@ -167,7 +167,7 @@ def test_a_critic_of_outcomes_stays_behind_and_the_log_says_so(agent, tmp_path, 
     critic = OutcomeCritic(OutcomeCriticConfig(max_count=3, widths=(4, 6), hidden=(8, 8)))
     agent.outcomes = OutcomeChoice(critic, agent.decoder, OutcomeChoiceConfig(episodes=3))
     export_onnx(agent, tmp_path / "choosing")
-    assert "chooses among 3 episodes" in caplog.text
+    assert "where an episode stops (episodes: 3), and it is not exported" in caplog.text
 
 
 def test_a_folder_that_holds_something_is_refused_before_any_work(agent, tmp_path, monkeypatch):
