@@ -15,6 +15,8 @@ PAIRS = [
     ("small", "Critic-Search", "BL-Trunc-Dice-Refined"),
     ("small", "Candidate-AC", "BL-Trunc"),
     ("quick", "Candidate-AC", "AC-Dice"),
+    ("quick", "Critic-Search", "Critic-Search-NoStop"),
+    ("quick", "Critic-Search", "Critic-Search-NoRefine"),
     ("nuclei-224", "Critic-Search-Outcomes", "watershed"),
 ]
 """Folder of the runs and methods of the page's comparisons."""
