@@ -181,14 +181,10 @@ class UpsampleConv(nn.Module):
     def freeze(self) -> None:
         """Fold once and for all, since the weights will not change any more unless others are loaded."""
         folded, before = self._fold(), self.folded
-        if before is not None and (before.shape, before.device, before.dtype) == (
-            folded.shape,
-            folded.device,
-            folded.dtype,
-        ):
-            before.copy_(folded)  # a CUDA graph that others have recorded reads from this memory
-        else:
+        if before is None or before.is_inference() or _form(before) != _form(folded):
             self.folded = folded
+        else:
+            before.copy_(folded)  # a CUDA graph that another environment has recorded reads from this memory
 
     def forward(self, x: Tensor) -> Tensor:
         """From a picture with its border, `[B, in, h + 2, w + 2]`, to cells of four pixels, `[B, 4 out, h + 1, w + 1]`.
@@ -222,6 +218,10 @@ def picture(rows: Tensor) -> Tensor:
     """`[B, h, 2, w, 2, C]` as `[B, C, 2h, 2w]`, channels last."""
     batch, height, _, width, _, channels = rows.shape
     return rows.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def _form(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.device, tensor.dtype
 
 
 def _fold_again(module: UpsampleConv, _: object) -> None:

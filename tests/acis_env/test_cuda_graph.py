@@ -160,6 +160,17 @@ def test_networks_that_are_shared_later_stay_in_the_memory_that_a_graph_reads(ma
     assert all(torch.equal(tensor, values) for tensor, (_, values) in zip(after, before, strict=True))
 
 
+def test_networks_that_were_frozen_in_inference_mode_can_be_shared_too(make_vec, pretrained):
+    weights = copy.deepcopy(pretrained)
+    with torch.inference_mode():
+        for conv in weights.autoencoder.decoder.convs:
+            conv.folded = None
+            conv.freeze()
+    for _ in range(2):
+        make_vec(2, weights=weights).reset(seed=0)
+    assert not any(conv.folded.is_inference() for conv in weights.autoencoder.decoder.convs)
+
+
 def test_an_environment_that_nobody_holds_is_gone_at_once(make_vec, recordings, monkeypatch, random_actions):
     # As a real recording, it does not keep the function.
     monkeypatch.setattr(CudaGraph, "_record", lambda _, function, inputs: (lambda: None, function(*inputs)))
