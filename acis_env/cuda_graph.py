@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from acis_env import tree
 
@@ -39,7 +40,7 @@ def check_recordable(arguments: Mapping[str, Any], score: object) -> None:
 class CudaGraph:
     """Records a function of trees of tensors when it is first called, and replays it afterwards.
 
-    The host then launches one graph in place of hundreds of kernels. Results are the function's own bits, in memory of
+    The host then launches one graph in place of hundreds of kernels. Results are those of the function, in memory of
     their own; what the function passes through unchanged is the caller's tensor. It keeps a copy of the inputs.
 
     The function must compute on one GPU, never wait for it, do nothing else that counts, and read only what stays in
@@ -63,12 +64,12 @@ class CudaGraph:
         if settings != self._settings:
             self.forget()
             self._settings = settings
-        structure, _ = tree.signature(inputs)
-        key = structure, tuple((leaf.shape, leaf.dtype) for leaf in tree.tensors(inputs))
+        (structure, _), given = tree.signature(inputs), tree.tensors(inputs)
+        key = structure, tuple((tensor.shape, tensor.dtype) for tensor in given)
         if key not in self._recordings:
             memory = tree.map_tensors(torch.clone, inputs)
-            self._recordings[key] = _Recording(memory, *self._record(function, memory))
-        return self._recordings[key](inputs)
+            self._recordings[key] = _Recording(tree.tensors(memory), *self._record(function, memory))
+        return self._recordings[key](given)
 
     def forget(self) -> None:
         """Let go of all recordings and their memory."""
@@ -96,14 +97,13 @@ class CudaGraph:
 class _Recording:
     """One graph, with the memory that it reads from and writes to."""
 
-    inputs: tuple[Any, ...]
+    places: list[Tensor]
     replay: Callable[[], None]
     outputs: Any
 
-    def __call__(self, inputs: tuple[Any, ...]) -> Any:
-        places, given = tree.tensors(self.inputs), tree.tensors(inputs)
-        for place, tensor in zip(places, given, strict=True):
+    def __call__(self, given: list[Tensor]) -> Any:
+        for place, tensor in zip(self.places, given, strict=True):
             place.copy_(tensor)
         self.replay()
-        passed_through = {id(place): tensor for place, tensor in zip(places, given, strict=True)}
+        passed_through = {id(place): tensor for place, tensor in zip(self.places, given, strict=True)}
         return tree.map_tensors(lambda x: passed_through[id(x)] if id(x) in passed_through else x.clone(), self.outputs)

@@ -197,21 +197,6 @@ def test_a_closed_environment_keeps_no_recording_and_records_again(make_vec, rec
         envs.closed = False
 
 
-@needs_gpu
-@pytest.mark.parametrize("mode", MODES)
-def test_the_host_does_not_wait_for_a_recorded_step(make_vec, pretrained, mode):
-    envs = make_vec(4, device="cuda", weights=copy.deepcopy(pretrained), autoreset_mode=mode, cuda_graph=True)
-    envs.reset(seed=0, options={"scene_index": 3})
-    actions = torch.zeros(4, 4, device="cuda")
-    envs.step(actions)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(2):
-            envs.step(actions)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
 class Stripes:
     """A decoder of one's own."""
 

@@ -192,9 +192,11 @@ def test_an_argument_of_the_slots_out_of_range_is_refused_by_name(make_vec, opti
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("cuda_graph", [False, True])
 @pytest.mark.parametrize("mode", ["SameStep", "NextStep", "Disabled"])
-def test_between_resets_a_step_on_a_gpu_never_makes_the_host_wait(make_vec, pretrained, mode):
-    envs = make_vec(4, device="cuda", weights=copy.deepcopy(pretrained), autoreset_mode=mode)
+def test_between_resets_a_step_on_a_gpu_never_makes_the_host_wait(make_vec, pretrained, mode, cuda_graph):
+    weights = copy.deepcopy(pretrained)
+    envs = make_vec(4, device="cuda", weights=weights, autoreset_mode=mode, cuda_graph=cuda_graph)
     envs.reset(seed=0, options={"scene_index": 3})  # four instances
     actions = torch.zeros(4, 4, device="cuda")
     envs.step(actions)
