@@ -120,6 +120,17 @@ def check_positive(config: Any, *names: str) -> None:
     _check(config, names, lambda number: number > 0, "positive")
 
 
+def check_choice(config: Any, name: str) -> None:
+    """Make sure that the field `name` of `config` is one of the members of its type, a `Literal`.
+
+    Raises:
+        ValueError: naming the field, its value and the members.
+    """
+    members, value = get_args(get_type_hints(type(config))[name]), getattr(config, name)
+    if value not in members:
+        raise ValueError(f"{name} must be one of {', '.join(members)}, got {value!r}")
+
+
 def _check(config: Any, names: Collection[str], holds: Callable[[float], bool], expected: str) -> None:
     for name in names:
         value = getattr(config, name)

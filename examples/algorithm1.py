@@ -238,7 +238,7 @@ def main(args: Args) -> None:
     run = args.run_dir / f"ACIS-Leaves-v0__algorithm1__{args.seed}__{int(time.time())}"
     colours = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1}
     env = gym.make_vec("ACIS/Leaves-v0", args.num_envs, augmentation=colours, device=args.device)
-    num_scenes = 8 if args.quick else 100
+    num_scenes = 2 if args.quick else 100
     before, after = train(env, args, run, num_scenes=num_scenes)
     print(f"{num_scenes} held-out scenes   return     SBD")
     for name, means in (("before", before), ("after", after)):

@@ -143,7 +143,7 @@ def main(args: Args) -> None:
     env = gym.make_vec(
         "ACIS/Leaves-v0", args.num_envs, autoreset_mode="Disabled", augmentation=colours, device=args.device
     )
-    num_scenes = 8 if args.quick else 100
+    num_scenes = 2 if args.quick else 100
     print(f"{num_scenes} held-out scenes, as many masks as instances: SBD, Dice of the masks")
     for name, mean in train(env, args, run, num_scenes).items():
         print(f"{name:<20} {mean['sbd_gt_stop']:.3f}   {mean['dice_star']:.3f}")

@@ -112,7 +112,7 @@ def advantages_and_returns(
 def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
-        args = replace(args, num_envs=8, total_timesteps=1024)
+        args = replace(args, num_envs=8, total_timesteps=8 * args.num_steps)
     run_name = f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}".replace("/", "-")
     folder = args.run_dir / run_name
     writer = SummaryWriter(str(folder))
@@ -183,7 +183,7 @@ def main(args: Args) -> None:
     save_program(folder, agent.actor, env.arguments, observation)
     policy, arguments = load_policy(folder, args.device, trust=True)
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(policy, arguments, folder, 10 if args.quick else 100, **about)
+    compare_with_random(policy, arguments, folder, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

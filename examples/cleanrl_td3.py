@@ -139,7 +139,7 @@ def follow(target: nn.Module, source: nn.Module, tau: float) -> None:
 def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
-        args = replace(args, num_envs=8, total_timesteps=1000, learning_starts=400)
+        args = replace(args, num_envs=8, total_timesteps=320, learning_starts=160)
     run_name = f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}".replace("/", "-")
     folder = args.run_dir / run_name
     writer = SummaryWriter(str(folder))
@@ -217,7 +217,7 @@ def main(args: Args) -> None:
     save_program(folder, actor, env.arguments, observation)
     policy, arguments = load_policy(folder, args.device, trust=True)
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(policy, arguments, folder, 10 if args.quick else 100, **about)
+    compare_with_random(policy, arguments, folder, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

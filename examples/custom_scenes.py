@@ -89,8 +89,8 @@ class Coins:
 def main(args: Args) -> None:
     """Pre-train, train, evaluate on coins that nothing was trained on."""
     if args.quick:
-        args = replace(args, pretrain_iterations=30, iterations=3)
-    num_train, num_held_out = (100, 10) if args.quick else (1000, 100)
+        args = replace(args, pretrain_iterations=6, iterations=3)
+    num_train, num_held_out = (20, 3) if args.quick else (1000, 100)
     train_data, val_data = Coins("train", args.size, num_train), Coins("val", args.size, num_held_out)
     train, val = (PackedScenes(data, args.size, args.device) for data in (train_data, val_data))
 

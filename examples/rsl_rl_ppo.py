@@ -137,7 +137,7 @@ def runner_config(args: Args) -> dict[str, Any]:
 def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
-        args.num_envs, args.total_timesteps = 8, 1024
+        args.num_envs, args.total_timesteps = 8, 8 * args.num_steps
     torch.manual_seed(args.seed)
     run = args.run_dir / f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}".replace("/", "-")
     run.mkdir(parents=True)
@@ -153,7 +153,7 @@ def main(args: Args) -> None:
     network = nn.Sequential(runner.get_inference_policy().as_jit(), nn.Hardtanh())
     save_program(run, network, env.cfg, env.get_observations()["policy"])
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(*load_policy(run, args.device, trust=True), run, 10 if args.quick else 100, **about)
+    compare_with_random(*load_policy(run, args.device, trust=True), run, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def build(args: Args) -> tuple[SegmentationVectorEnv, TD3]:
 def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
-        args = replace(args, num_envs=8, total_timesteps=512, learning_starts=128, gradient_steps=1)
+        args = replace(args, num_envs=8, total_timesteps=160, learning_starts=64, gradient_steps=1)
     name = f"{args.env_id}__sb3_td3__{args.seed}__{int(time.time())}".replace("/", "-")
     folder = args.run_dir / name
     env, model = build(args)
@@ -133,7 +133,7 @@ def main(args: Args) -> None:
     writer.close()
     save_sb3(folder, model, env.arguments)
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(model, env.arguments, folder, 10 if args.quick else 100, **about)
+    compare_with_random(model, env.arguments, folder, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class LoggedPPO(FinalObservations, PPO):
 def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
-        args.num_envs, args.total_timesteps = 8, 1024
+        args.num_envs, args.total_timesteps = 8, 8 * args.num_steps
     set_seed(args.seed)
     run = args.run_dir / f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}".replace("/", "-")
     run.mkdir(parents=True)
@@ -175,7 +175,7 @@ def main(args: Args) -> None:
     observations, _ = env.reset()
     save_program(run, nn.Sequential(policy.net, nn.Hardtanh()), vector_env.unwrapped.arguments, observations)
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(*load_policy(run, args.device, trust=True), run, 10 if args.quick else 100, **about)
+    compare_with_random(*load_policy(run, args.device, trust=True), run, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

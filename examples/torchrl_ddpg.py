@@ -113,7 +113,7 @@ def make_actor(normalise: Normalise, num_actions: int, hidden: int) -> nn.Sequen
 def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
-        args = replace(args, num_envs=16, total_timesteps=2_048, learning_starts=512, num_updates=4)
+        args = replace(args, num_envs=16, total_timesteps=512, learning_starts=128, num_updates=4)
     name = f"{args.env_id}__torchrl_ddpg__{args.seed}__{int(time.time())}".replace("/", "-")
     folder = args.run_dir / name
     writer = SummaryWriter(str(folder))
@@ -195,7 +195,7 @@ def main(args: Args) -> None:
     save_program(folder, network, vector_env.arguments, seen[:2])
     policy, arguments = load_policy(folder, args.device, trust=True)
     about = {"seed": args.seed, "total_timesteps": global_step, "seconds": seconds}
-    compare_with_random(policy, arguments, folder, 10 if args.quick else 100, **about)
+    compare_with_random(policy, arguments, folder, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class ActorCritic(Algorithm):
             # Only what has been learnt: the settings are those of this stage.
             self.critic.load_state_dict(previous.critic.state_dict())
             self.replay.load_state_dict(previous.replay.state_dict(), learner.core.device)
+        self._critic_batch_size = learner.group.share(config.critic_batch_size, "critic_batch_size")
         self.collector = Collector(learner.env, learner.actor, config.gamma, config.exploration)
 
     def train_iteration(self, progress: Progress) -> Losses:
@@ -92,9 +93,8 @@ class ActorCritic(Algorithm):
         config, generator = self.config, progress.generator
         collected = self.collector.collect(self.learner.core.num_envs, generator)  # episode execution
         self.replay.add(collected)
-        size = self.learner.group.share(config.critic_batch_size, "critic_batch_size")
         for _ in range(config.critic_updates):  # policy evaluation
-            losses = self.update_critic(self.replay.sample(size, generator))
+            losses = self.update_critic(self.replay.sample(self._critic_batch_size, generator))
         losses["rollout/return"] = collected.reward.sum() / len(collected.context)
         if progress.iteration >= config.critic_warmup:  # policy iteration
             losses |= self.update_actor(self.first_states(collected), progress)

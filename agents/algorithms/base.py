@@ -60,10 +60,11 @@ class LearnerConfig:
 class Progress:
     """Where a stage of training stands, and the random numbers of its next iteration."""
 
-    iteration: int  # number within the stage, from 0
-    iterations: int  # length of the stage
+    iteration: int  # place in the stage's schedule, from 0; where the time is limited, some are skipped or repeated
+    iterations: int  # length of the stage's schedule
     generator: torch.Generator  # on the host
     monitor: bool = False  # whether to also measure what costs extra
+    done: int = 0  # iterations of the stage that were made before this one
 
     def decay(self, steps: Sequence[tuple[float, float]], warmup: int = 0) -> float:
         """The factor of the learning rates: that of the last of `steps` (share, factor) whose share is done."""
@@ -92,12 +93,16 @@ class Learner:
             self.actor.start_from(autoencoder.encoder)
         if config.compile:
             self.actor.compile(dynamic=True)  # fewer scenes are left from step to step
-        self.actor_optimizer = self.adam(self.actor.policy_parameters())
+        self.renew_actor_optimizer()
         self.termination_optimizer = torch.optim.Adam(self.actor.termination.parameters(), fused=True)
 
     def adam(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Adam:
         """An optimiser of `parameters`; each step sets its learning rate."""
         return torch.optim.Adam(parameters, weight_decay=self.config.weight_decay, fused=True)
+
+    def renew_actor_optimizer(self) -> None:
+        """Forget the moments of the actor's gradients."""
+        self.actor_optimizer = self.adam(self.actor.policy_parameters())
 
     def descend(
         self, optimizer: torch.optim.Adam, learning_rate: float, clip_norm: float, sums: Sequence[Losses], count: float
@@ -115,7 +120,7 @@ class Learner:
             The losses, averaged over the terms of all processes, and the norm before clipping.
 
         Raises:
-            FloatingPointError: a loss or the gradient is not finite; nothing has been changed then.
+            FloatingPointError: a loss or the gradient is not finite; weights and moments have not been changed then.
         """
         parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
         for parameter in parameters:
@@ -128,6 +133,7 @@ class Learner:
             tensor /= terms
         norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
         if not torch.isfinite(norm + totals.sum()):
+            optimizer.zero_grad(set_to_none=True)
             found = ", ".join(f"{name} {value:.3g}" for name, value in zip(sums[0], totals.tolist(), strict=True))
             raise FloatingPointError(f"{found} with gradient norm {norm.item():.3g}; lower the learning rate")
         optimizer.param_groups[0]["lr"] = learning_rate
@@ -201,6 +207,19 @@ class AlgorithmConfig(ABC):
         shares = [share for share, _ in self.decay]
         if shares != sorted(shares) or any(share > 1 for share in shares):
             raise ValueError(f"decay must have rising shares of at most 1, got {self.decay}")
+        for name, where in self._unused().items():
+            default, value = getattr(type(self), name), getattr(self, name)
+            if value != default:
+                raise ValueError(f"{name} has no effect where {where}: expected the default {default}, got {value}")
+
+    def _unused(self) -> dict[str, str]:
+        """Fields that have no effect, with the reason; setting one is an error."""
+        return {}
+
+    @property
+    def sums_pixels(self) -> bool:
+        """Whether the actor's loss is a sum over pixels, with gradients thousands of times those of a score."""
+        return False
 
     @abstractmethod
     def make(self, learner: Learner, previous: Algorithm | None = None) -> Algorithm:

@@ -14,7 +14,7 @@ import tyro
 from torch import Tensor
 from torch.nn import functional as F
 
-from acis_env.configs import check_at_least
+from acis_env.configs import check_at_least, check_choice
 from acis_env.dynamics import EnvState
 from acis_env.refinement import RefiningDecoder
 from agents.algorithms.base import Algorithm, AlgorithmConfig, Learner, Losses, Progress, ascend
@@ -39,7 +39,13 @@ class BaselineConfig(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self, "objective")
         check_at_least(1, self, "bptt_steps")
+
+    @property
+    def sums_pixels(self) -> bool:
+        """Whether the objective is the cross-entropy."""
+        return self.objective == "cross-entropy"
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> Baseline:
         """The baseline with these settings."""
@@ -55,7 +61,7 @@ class Baseline(Algorithm):
     def __init__(self, config: BaselineConfig, learner: Learner) -> None:
         super().__init__(learner)
         self.config: BaselineConfig = config
-        if config.objective == "cross-entropy" and isinstance(learner.core.decoder, RefiningDecoder):
+        if config.sums_pixels and isinstance(learner.core.decoder, RefiningDecoder):
             # The gradient of a cross-entropy needs the very probability that it is passed on through.
             raise ValueError('objective must be "score" where masks are refined, got "cross-entropy" with refine=True')
 

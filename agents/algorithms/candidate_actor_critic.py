@@ -33,9 +33,6 @@ class CandidateActorCriticConfig(CriticRankingConfig):
     candidates: CandidateConfig = CandidateConfig(number=5, spreads=(0.3, 0.6), mirrored=True)
     """Actions that are compared while training; the more, the surer the direction in which the actor moves."""
 
-    def _unused(self) -> dict[str, float]:
-        return {}
-
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CandidateActorCritic:
         """The candidate actor-critic with these settings."""
         return CandidateActorCritic(self, learner, previous)

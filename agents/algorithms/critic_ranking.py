@@ -60,27 +60,10 @@ class CriticRankingConfig(AlgorithmConfig):
         check_at_least(1, self, "critic_updates", "critic_batch_size", "replay_size")
         check_at_least(0, self, "gamma")
         check_at_least(0, self, "critic_learning_rate")
-        self._check_unused()
 
-    def _check_unused(self) -> None:
-        """Make sure that nothing is set that has no effect here.
-
-        Raises:
-            ValueError: naming the field and its value.
-        """
-        unused = self._unused()
-        if self.candidates.value == "reward":
-            unused["gamma"] = CriticRankingConfig.gamma
-        for name, default in unused.items():
-            if getattr(self, name) != default:
-                reason = "candidates are worth their reward" if name == "gamma" else "the actor stays as it is"
-                raise ValueError(
-                    f"{name} has no effect where {reason}: expected the default {default}, got {getattr(self, name)}"
-                )
-
-    def _unused(self) -> dict[str, float]:
-        """Fields that have no effect whatever the others are, with their defaults."""
-        return {"learning_rate": AlgorithmConfig.learning_rate, "kl_weight": AlgorithmConfig.kl_weight}
+    def _unused(self) -> dict[str, str]:
+        unused = {} if self.moves_actor else dict.fromkeys(("learning_rate", "kl_weight"), "the actor stays as it is")
+        return unused | self.candidates.unused()
 
     def make(self, learner: Learner, previous: Algorithm | None = None) -> CriticRanking:
         """Critic ranking with these settings."""
@@ -97,12 +80,16 @@ class CriticRanking(Algorithm):
         if isinstance(previous, CriticRanking) and self._learns_as(previous):
             # Only what has been learnt: the settings are those of this stage.
             self.critic.load_state_dict([previous.critic.state_dict()] * learner.group.world_size)
+        self._critic_batch_size = learner.group.share(config.critic_batch_size, "critic_batch_size")
         self._has_learnt = False
 
     def _learns_as(self, other: CriticRanking) -> bool:
         """Whether both critics have one form, and learn the same values of as many candidates."""
-        ours, theirs = self.config.candidates, other.config.candidates
-        return (ours.number, ours.value) == (theirs.number, theirs.value) and self.config.critic == other.config.critic
+        ours, theirs = (
+            (config.critic, config.gamma, config.candidates.number, config.candidates.value)
+            for config in (self.config, other.config)
+        )
+        return ours == theirs
 
     def train_iteration(self, progress: Progress) -> Losses:
         """Compare candidates in fresh episodes, and update the termination unit and the critic."""
@@ -121,9 +108,8 @@ class CriticRanking(Algorithm):
         """Add what was compared to the replay, and take a few steps of the critic."""
         config = self.config
         measured = {"critic/rank_correlation": self.critic.rank_correlation(collected)} if progress.monitor else {}
-        size = self.learner.group.share(config.critic_batch_size, "critic_batch_size")
         rate = decay * config.critic_learning_rate
-        losses = self.critic.learn(collected, config.critic_updates, size, rate, progress.generator)
+        losses = self.critic.learn(collected, config.critic_updates, self._critic_batch_size, rate, progress.generator)
         self._has_learnt = True
         return measured | losses
 

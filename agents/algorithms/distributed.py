@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -74,15 +74,28 @@ class ProcessGroup:
         return int(tensor)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank; an empty list in all but the main one. Tensors lie on the host."""
+        """The values of all processes, by rank; an empty list in all but the main one.
+
+        Tensors in dictionaries, lists and tuples come from other processes on the host, or the main one would hold
+        memory of every GPU.
+        """
         if self.world_size == 1:
             return [value]
         values: list[T] | None = [value] * self.world_size if self.is_main else None
-        dist.gather_object(value, values)
+        dist.gather_object(on_host(value), values)
         return values or []
 
 
 SINGLE_PROCESS = ProcessGroup()
+
+
+def on_host(value: Any) -> Any:
+    """`value` with the tensors in its dictionaries, lists and tuples moved to the CPU."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, Mapping):
+        return {key: on_host(member) for key, member in value.items()}
+    return type(value)(map(on_host, value)) if type(value) in (list, tuple) else value
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class FollowUp(Algorithm):
         return None if self.previous is None else self.previous.outcomes
 
     def state_dict(self) -> dict[str, Any]:
-        """What the stage before needs to choose its actions."""
+        """The whole stage before, which chooses the actions."""
         return {"previous": {} if self.previous is None else self.previous.state_dict()}
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:

@@ -50,6 +50,9 @@ class MetricStoppingConfig(AlgorithmConfig):
         if self.metric not in METRIC_NAMES:
             raise ValueError(f"metric must be one of {', '.join(METRIC_NAMES)}, got {self.metric!r}")
 
+    def _unused(self) -> dict[str, str]:
+        return {"kl_weight": "the policy stays as it is"}
+
     def make(self, learner: Learner, previous: Algorithm | None = None) -> MetricStopping:
         """Metric stopping with these settings."""
         return MetricStopping(self, learner, previous)
@@ -105,8 +108,8 @@ class MetricStopping(FollowUp):
         return measures[self.config.metric] - self.config.count_price * measures["abs_dic"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Replay, and what the stage before needs to choose its actions."""
-        return {**super().state_dict(), "replay": [tuple(prefixes) for prefixes in self._replay]}
+        """Replay, and the stage before, which chooses the actions."""
+        return {**super().state_dict(), "replay": [tuple(x.cpu() for x in prefixes) for prefixes in self._replay]}
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Restore what the `state_dict` of all processes gave; with another number of them, the replay begins anew."""

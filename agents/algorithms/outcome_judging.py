@@ -63,6 +63,9 @@ class OutcomeJudgingConfig(AlgorithmConfig):
         super().__post_init__()
         check_at_least(1, self, "scene_batches", "updates", "update_scenes", "update_labels", "replay_size")
 
+    def _unused(self) -> dict[str, str]:
+        return {"kl_weight": "the policy stays as it is"}
+
     def make(self, learner: Learner, previous: Algorithm | None = None) -> OutcomeJudging:
         """Outcome judging with these settings."""
         return OutcomeJudging(self, learner, previous)
@@ -89,6 +92,9 @@ class OutcomeJudging(FollowUp):
                 f"{learner.core.rules.sequence_length}"
             )
         self.config = config
+        self._update_scenes, self._update_labels = (
+            learner.group.share(getattr(config, name), name) for name in ("update_scenes", "update_labels")
+        )
         sizes = OutcomeCriticConfig(self.capacity, config.widths, hidden=config.hidden)
         self.critic = OutcomeCritic(sizes).to(learner.core.device)
         self.optimizer = learner.adam(list(self.critic.parameters()))
@@ -106,16 +112,15 @@ class OutcomeJudging(FollowUp):
             planes.append(self.critic.counting_planes(state.context))
             counts.append(state.num_instances)
             if number == 0:
-                is_plain = progress.iteration % 2 == 0
+                is_plain = progress.done % 2 == 0
                 labels, measured = self.play(state, None if is_plain else self._disturb(generator))
                 self._replay.append(labels)
         scenes = torch.cat(planes), torch.cat(counts).clamp_max(self.capacity)
         kept = Labels(*(torch.cat(parts) for parts in zip(*self._replay, strict=True)))
         rate = progress.decay(config.decay) * config.learning_rate
-        sizes = [learner.group.share(getattr(config, name), name) for name in ("update_scenes", "update_labels")]
         for _ in range(config.updates):
-            some = _draw(len(scenes[0]), sizes[0], generator, scenes[0].device)
-            rows = _draw(len(kept.qualities), sizes[1], generator, kept.qualities.device)
+            some = _draw(len(scenes[0]), self._update_scenes, generator, scenes[0].device)
+            rows = _draw(len(kept.qualities), self._update_labels, generator, kept.qualities.device)
             shown = turned(scenes[0][some], generator)
             losses = self.update(shown, scenes[1][some], Labels(*(x[rows] for x in kept)), rate)
         return losses | measured
@@ -175,7 +180,7 @@ class OutcomeJudging(FollowUp):
         return OutcomeChoice(self.critic, self.learner.core.decoder, self.config.choice) if self._replay else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Critic and replay, and what the stage before needs to choose its actions."""
+        """Critic and replay, and the stage before, which chooses the actions."""
         return {
             **super().state_dict(),
             "critic": self.critic.state_dict(),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from acis_env import dynamics
+from acis_env.configs import check_choice, check_positive
 from acis_env.decoder import Decoder
 from acis_env.dynamics import EnvState, Rules
 from acis_env.precision import Precision, autocast
@@ -43,8 +44,14 @@ class CandidateConfig:
             raise ValueError(f"number must be odd if mirrored, the mean and pairs about it, got {self.number}")
         if self.number < 2:
             raise ValueError(f"number must be at least 2, or there is no choice, got {self.number}")
-        if not self.spreads or min(self.spreads) <= 0:
-            raise ValueError(f"spreads must be positive numbers, got {self.spreads}")
+        if not self.spreads:
+            raise ValueError("spreads must hold at least one standard deviation, got none")
+        check_positive(self, "spreads")
+        check_choice(self, "value")
+
+    def unused(self) -> dict[str, str]:
+        """Fields of a configuration with such candidates that have no effect, with the reason."""
+        return {"gamma": "candidates are worth their reward"} if self.value == "reward" else {}
 
     def worth(self, value: CandidateValue) -> CandidateConfig:
         """These candidates, valued by `value`."""

@@ -36,6 +36,9 @@ class SearchDistillationConfig(BaselineConfig):
         super().__post_init__()
         check_at_least(0, self, "weight", "gamma")
 
+    def _unused(self) -> dict[str, str]:
+        return {"sample": "episodes follow the mean"} | self.candidates.unused()
+
     def make(self, learner: Learner, previous: Algorithm | None = None) -> SearchDistillation:
         """Search distillation with these settings."""
         return SearchDistillation(self, learner)

@@ -66,8 +66,8 @@ def _head(sets: Sequence[SetResults], command: str) -> list[Block]:
         Heading("Leaderboard", 1),
         Text(
             "After this page you know how agents of any kind compare on the same scenes, with the same networks around"
-            f" the actions, at equal CPU time (budget `{budgets}`). Made by `acis benchmark` from result files alone;"
-            " the last section says how to add an agent of your own."
+            f" the actions, at about the CPU time of budget `{budgets}`. Made by `acis benchmark` from result files"
+            " alone; the last section says how to add an agent of your own."
         ),
         Code(command, "bash"),
         Text(f"Commit {commits}; {', '.join(versions)}; {processors}; one thread per run."),
@@ -85,6 +85,8 @@ def _head(sets: Sequence[SetResults], command: str) -> list[Block]:
             " network predicts.",
             "`random-actions` are uniform in the action space of the environment, `random-codes` come from the prior of"
             " the decoder: two rows, since they differ.",
+            "CPU min is the time of training or tuning. Agents that were trained before have none: they come from a"
+            " folder or with the package, and their cards say how long that took.",
             "`reconstruction` is the decoder's reconstruction of the true instances: a bound on what any agent can"
             " reach with that decoder.",
             ABOUT,
@@ -133,9 +135,16 @@ def _table(results: SetResults) -> Table:
         first = results.first(name)
         measured = [str(results.interval(name, mean_of(measure))) for measure in MEASURES]
         seeds = str(len(results.cells[name])) if first["is_seeded"] else "–"
-        minutes = number(results.interval(name, lambda r: r["cpu_seconds"] / 60).mean, 1)
-        rows.append([name, seeds, first["stopping"], first["foreground"], *measured, minutes])
+        rows.append([name, seeds, first["stopping"], first["foreground"], *measured, _minutes(results, name)])
     return Table(["agent", "seeds", "stopping", "foreground", *MEASURES.values(), "CPU min"], rows)
+
+
+def _minutes(results: SetResults, name: str) -> str:
+    """CPU minutes of training or tuning; none of an agent without seeds, which was trained before."""
+    first = results.first(name)
+    if first["kind"] == "agent" and not first["is_seeded"]:
+        return "–"
+    return number(results.interval(name, lambda r: r["cpu_seconds"] / 60).mean, 1)
 
 
 def _published(results: SetResults) -> list[Block]:
@@ -175,7 +184,7 @@ def _costs(results: SetResults) -> Table:
         facts = "; ".join(f"{key.replace('_', ' ')} {_fact(value)}" for key, value in first["facts"].items())
         rows.append([
             name,
-            number(results.interval(name, lambda r: r["cpu_seconds"] / 60).mean, 1),
+            _minutes(results, name),
             number(results.interval(name, lambda r: r["inference_seconds"] * 1000).mean, 1),
             f"{first['parameters']:,}" if first["parameters"] else "–",
             number(peak, 0) if peak else "–",

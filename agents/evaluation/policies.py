@@ -190,7 +190,7 @@ def policy_segmenter(policy: Policy, env: SegmentationVectorEnv) -> Segmenter:
 
     @torch.no_grad()
     def segment(state: EnvState) -> Prediction:
-        limit = env.max_episode_steps if stops_itself and env.max_episode_steps else 0
+        limit = (env.max_episode_steps or 0) if stops_itself else 0
         max_steps = max(limit, int(state.num_instances.max()))  # measures with the true count need so many masks
         has_stopped = torch.full_like(state.num_instances, not stops_itself, dtype=torch.bool)
         counts = torch.full_like(state.num_instances, limit) if stops_itself else state.num_instances

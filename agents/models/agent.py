@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acis_env.autoencoder import MaskAutoencoder
-from acis_env.configs import config_from_dict
+from acis_env.configs import config_from_dict, is_count
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets.preprocessing import Preprocessing, parse_preprocessing
 from acis_env.decoder import AutoencoderConfig
@@ -206,9 +206,10 @@ class Agent:
                 a scale is given, else the agent's own.
 
         Raises:
-            ValueError: an image is not uint8 RGB, or too thin for the preprocessing; or the scale or overlap is none.
+            ValueError: an image is not uint8 RGB, or too thin for the preprocessing; or the cap, scale or overlap is
+                none.
         """
-        cap = self.max_steps if max_steps is None else max_steps
+        cap = self._cap(max_steps)
         if isinstance(image, list | tuple):
             return segment_pictures(self, image, cap, soft, scale, overlap)
         return segment_pictures(self, [cast("NDArray[np.uint8]", image)], cap, soft, scale, overlap)[0]
@@ -221,12 +222,21 @@ class Agent:
             state: fresh episodes in `B` scenes, begun with a decoder as this agent's; truth is not looked at.
             max_steps: cap on the number of masks; None takes the agent's.
             min_steps: go on for so many masks anyway; `num_masks` still tells how many the agent would keep.
+
+        Raises:
+            ValueError: the cap is none.
         """
-        cap = self.max_steps if max_steps is None else max_steps
+        cap = self._cap(max_steps)
         if self.outcomes is None:
             return predict(self.actor, self.decoder, state, self.selection, cap, min_steps)
         threshold = self.composition.threshold
         return self.outcomes.predict(self.actor, self.decoder, state, self.selection, cap, min_steps, threshold)
+
+    def _cap(self, max_steps: int | None) -> int:
+        """The cap on the number of masks that is asked for, or the agent's own."""
+        if max_steps is not None and not is_count(max_steps, least=0):
+            raise ValueError(f"max_steps must be a number of masks, at least 0, or None, got {max_steps!r}")
+        return self.max_steps if max_steps is None else max_steps
 
     def save(self, path: str | os.PathLike[str], half: bool = False) -> None:
         """Write the whole agent to one file; an interruption leaves the old one.

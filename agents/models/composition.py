@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from acis_env.configs import check_choice
 from acis_env.datasets.preprocessing import Preprocessing
 from acis_env.datasets.tiles import join, without_fragments
 from acis_env.datasets.windows import Window
@@ -38,8 +39,7 @@ class Composition:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must be in (0, 1), got {self.threshold}")
-        if self.overlaps not in get_args(Overlaps):
-            raise ValueError(f"overlaps must be one of {', '.join(get_args(Overlaps))}, got {self.overlaps!r}")
+        check_choice(self, "overlaps")
         if not 0 <= self.fill < math.inf:
             raise ValueError(f"fill must be a number of pixels, at least 0, got {self.fill}")
 
@@ -222,20 +222,3 @@ class PictureMasks:
             place = window.within(whole).cut(largest)
             np.maximum(place, mask, out=place)
         return whole, largest
-
-
-def compose_windows(
-    masks: Sequence[NDArray[np.float32]],
-    size: tuple[int, int],
-    preprocessing: Preprocessing,
-    rule: Composition = DEFAULT,
-    soft: bool = False,
-    most: int | None = None,
-    foregrounds: Sequence[NDArray[np.float32]] | None = None,
-) -> tuple[NDArray[np.int32], NDArray[Any]]:
-    """The label map `[h, w]` of a picture, and its masks `[T, h, w]` in the order of prediction, bool or float32.
-
-    See `PictureMasks`, whose arguments these are.
-    """
-    found = PictureMasks.joined(masks, size, preprocessing, rule, most)
-    return found.label_map(rule, foregrounds), found.soft() if soft else found.hard(rule.threshold)

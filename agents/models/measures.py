@@ -41,7 +41,8 @@ def pointing(context: Tensor) -> Tensor:
     """
     bins = torch.arange(ANGLE_BINS, device=context.device) * (2 * math.pi / ANGLE_BINS) - math.pi
     unit = torch.stack([bins.sin(), bins.cos()])  # [2, 8]; `acis_env.context.quantise_angles` defines the bins
-    return torch.einsum("va,bahw->bvhw", unit, to_float32(context[:, FOREGROUND + 1 :]))
+    with full_precision(context.device):
+        return torch.einsum("va,bahw->bvhw", unit, to_float32(context[:, FOREGROUND + 1 :]))
 
 
 def mask_measures(mask: Tensor, accumulated_mask: Tensor, foreground: Tensor, vectors: Tensor) -> Tensor:

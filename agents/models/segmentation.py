@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acis_env.configs import is_number
 from acis_env.datasets.preprocessing import Preprocessing, Tile
 from acis_env.networks import FOREGROUND
 from acis_env.ops.labels import label_areas
@@ -128,7 +129,7 @@ def choose_preprocessing(
         return Tile(own.size, own.scale, overlap)
     if scale == "auto":
         scale = _estimate(agent, image)
-    if not isinstance(scale, int | float):
+    if not is_number(scale):
         raise ValueError(f"scale must be a positive number or 'auto', got {scale!r}")
     return Tile(own.size, float(scale), OVERLAP if overlap is None else overlap)
 

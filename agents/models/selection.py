@@ -30,10 +30,10 @@ class SelectionConfig:
     def __post_init__(self) -> None:
         if self.number < 2:
             raise ValueError(f"number must be at least 2, or there is no choice, got {self.number}")
-        if not self.spreads or min(self.spreads) <= 0:
-            raise ValueError(f"spreads must be positive numbers, got {self.spreads}")
+        if not self.spreads:
+            raise ValueError("spreads must hold at least one standard deviation, got none")
         check_at_least(1, self, "rounds")
-        check_positive(self, "shrink")
+        check_positive(self, "spreads", "shrink")
 
 
 class ActionSelection:

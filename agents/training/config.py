@@ -69,9 +69,7 @@ class TrainConfig:
     """Iterations between checkpoints."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "eval_every", "eval_scenes", "monitor_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(1, self, "batch_size", "eval_every", "eval_scenes", "monitor_every", "checkpoint_every")
         Composition(overlaps=self.overlaps, fill=self.fill)  # checks both
         check_at_least(1, self, "max_steps")
         check_positive(self, "minutes")

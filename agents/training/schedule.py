@@ -73,9 +73,7 @@ class Schedule:
             ValueError: the schedule is over.
         """
         if self.is_over:
-            raise ValueError(
-                f"iteration must be below {self.iteration}, the length of the schedule, got {self.iteration}"
-            )
+            raise ValueError(f"the schedule is over after {self.progress}: nothing is left to do")
         self._started = self._started or time.monotonic()
         stage = next((n for n, end in enumerate(self._ends) if self.position < end), len(self._ends) - 1)
         stage = min(stage, len(self.firsts))

@@ -249,9 +249,8 @@ class Trainer:
         is_monitored = self.iteration % self.config.monitor_every == 0
         seed = iteration_generator(self.config.seed, self.iteration, stream=1 + self.group.rank).integers(2**63)
         generator = torch.Generator().manual_seed(int(seed))
-        losses = self.algorithm.train_iteration(
-            Progress(place, self.config.stages[number].iterations, generator, is_monitored)
-        )
+        length, done = self.config.stages[number].iterations, self.iteration - self.schedule.firsts[number]
+        losses = self.algorithm.train_iteration(Progress(place, length, generator, is_monitored, done))
         self.schedule.end_iteration()
         return losses
 
@@ -370,6 +369,10 @@ class Trainer:
         self.core.set_attr("sequence_length", length)
         # A resumed run begins the stages that are left with the networks it would have had.
         torch.manual_seed(int(iteration_generator(self.config.seed, number, stream=0).integers(2**63)))
+        before = self.config.stages[number - 1].algorithm if number else stage.algorithm
+        if before.sums_pixels and not stage.algorithm.sums_pixels:
+            # Adam would take gradients of the new scale for noise, and hardly move the actor for hundreds of updates.
+            self.learner.renew_actor_optimizer()
         self.algorithm = stage.algorithm.make(self.learner, self.algorithm)
         self._number = number
 

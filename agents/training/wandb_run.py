@@ -26,7 +26,7 @@ class Run:
             config=config if run_id is None else None,
         )
         self.id: str = self._run.id
-        self.last_step: int = self._run.step
+        self.last_step: int = max(self._run.step - 1, 0)  # `step` is that of the next `log`
 
     def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
         """Record metrics after so many iterations."""

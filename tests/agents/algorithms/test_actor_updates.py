@@ -159,6 +159,7 @@ def test_an_objective_of_the_actor_that_is_not_finite_is_an_error_and_changes_no
     with pytest.raises(FloatingPointError, match="learning rate"):
         algorithm.update_actor([begin(tiny, SEVERAL_LEAVES)], at())
     assert unchanged(algorithm.learner.actor, before)
+    assert all(parameter.grad is None for parameter in algorithm.learner.actor.policy_parameters())
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_algorithm(make, begin, tiny, at):

@@ -19,11 +19,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import agents
 from acis_env.weights import save_weights
 from agents.algorithms import ActorCriticConfig, BaselineConfig, CriticRankingConfig, OutcomeJudgingConfig
-from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup, join_group
+from agents.algorithms.base import Learner, LearnerConfig
+from agents.algorithms.distributed import SINGLE_PROCESS, ProcessGroup, join_group, on_host
 from agents.models.checkpoints import load_checkpoint, save_checkpoint
 from agents.models.critic import CriticConfig
 from agents.models.ranking_critic import RankingCriticConfig
 from agents.training.config import Stage
+from agents.training.presets import COMPACT_ACTOR
 from agents.training.trainer import Trainer
 
 watch_gradients = runpy.run_path(Path(__file__).with_name("worker.py"))["watch_gradients"]
@@ -229,6 +231,28 @@ def test_scenes_that_cannot_be_shared_out_evenly_are_refused(base, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+@pytest.mark.parametrize(
+    ("algorithm", "name"),
+    [
+        (ActorCriticConfig(), "critic_batch_size"),
+        (CriticRankingConfig(), "critic_batch_size"),
+        (OutcomeJudgingConfig(), "update_scenes"),
+    ],
+)
+def test_updates_that_cannot_be_shared_out_evenly_are_refused_before_training_begins(make_env, algorithm, name):
+    learner = Learner(make_env(), LearnerConfig(COMPACT_ACTOR), ProcessGroup(0, 7))
+    with pytest.raises(ValueError, match=f"{name} must be a multiple of the 7 processes, got"):
+        algorithm.make(learner)
+
+
+def test_what_processes_send_keeps_its_form():
+    sent = {"replay": [(torch.ones(2), 1.5)], "none": None, "name": "a"}
+    found = on_host(sent)
+    assert torch.equal(found["replay"][0][0], torch.ones(2))
+    assert (found["replay"][0][1], found["none"], found["name"]) == (1.5, None, "a")
+    assert type(found["replay"][0]) is tuple
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch, device):
     for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)

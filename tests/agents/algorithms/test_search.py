@@ -50,13 +50,19 @@ def make_search(learner):
     ("fields", "message"),
     [
         ({"number": 1}, "number must be at least 2, .* got 1"),
-        ({"spreads": (1.0, 0.0)}, r"spreads must be positive numbers, got \(1.0, 0.0\)"),
-        ({"spreads": ()}, "spreads must be positive"),
+        ({"spreads": (1.0, 0.0)}, r"spreads must be positive, got \(1.0, 0.0\)"),
+        ({"spreads": (1.0, float("nan"))}, r"spreads must be positive, got \(1.0, nan\)"),
+        ({"spreads": ()}, "spreads must hold at least one standard deviation, got none"),
     ],
 )
 def test_a_search_without_a_choice_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         CandidateConfig(**fields)
+
+
+def test_candidates_are_worth_what_there_is_a_name_for():
+    with pytest.raises(ValueError, match="value must be one of reward, return, got 'retrun'"):
+        CandidateConfig(value="retrun")
 
 
 def test_a_candidate_is_worth_the_reward_that_a_step_with_it_earns(learner, make_search, begin, tiny):

@@ -168,3 +168,15 @@ def test_published_rows_stand_only_under_their_own_data_set_and_say_that_they_ar
     assert "Published, other scenes or protocol than above: KITTI cars, 120 test scenes" in text
     assert row(text, "120 test scenes", "AC-IoU") == ["AC-IoU", "0.756", "0.573", "0.338", "0.309"]
     assert "CVPPP" not in text
+
+
+def test_an_agent_that_was_trained_before_has_no_minutes_of_training(report, finished, tmp_path):
+    shutil.copytree(finished / "plants", tmp_path / "plants")
+    shutil.rmtree(tmp_path / "plants" / "tiny" / "seed-1")
+    file = tmp_path / "plants" / "tiny" / "seed-0" / "result.json"
+    write_json(file, {**json.loads(file.read_text()), "is_seeded": False})
+    write_report([tmp_path / "plants"], tmp_path / "report.md", "longer", "")
+    before, after = report.read_text(), (tmp_path / "report.md").read_text()
+    for heading, column in (("## plants", -1), ("### Speed and memory", 1)):
+        assert row(after, heading, "tiny")[column] == "–" != row(before, heading, "tiny")[column]
+        assert row(after, heading, "longer")[column] == row(before, heading, "longer")[column] != "–"

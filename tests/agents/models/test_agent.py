@@ -13,7 +13,7 @@ from acis_env.observations import unpack
 from agents.algorithms.rollout import run_episodes
 from agents.models.agent import Agent
 from agents.models.checkpoints import load_checkpoint, save_checkpoint
-from agents.models.composition import Composition, compose_label_map, compose_windows
+from agents.models.composition import Composition, PictureMasks, compose_label_map
 
 ODD = (50, 70)
 
@@ -203,9 +203,11 @@ def test_soft_masks_are_returned_on_request_and_hard_ones_are_where_they_reach_t
 def test_masks_enlarged_one_at_a_time_make_the_label_map_of_all_together(count, threshold):
     masks = np.random.default_rng(0).integers(0, 6, (count, 4, 6)).astype(np.float32) / 5  # with ties
     resized = resize_masks(masks, (9, 7))
-    label_map, hard = compose_windows([masks], (9, 7), Squeeze((4, 6)), Composition(threshold))
-    np.testing.assert_array_equal(label_map, compose_label_map(resized, Composition(threshold)))
-    np.testing.assert_array_equal(hard, resized >= threshold)
+    rule = Composition(threshold)
+    found = PictureMasks.joined([masks], (9, 7), Squeeze((4, 6)), rule)
+    label_map = found.label_map(rule)
+    np.testing.assert_array_equal(label_map, compose_label_map(resized, rule))
+    np.testing.assert_array_equal(found.hard(threshold), resized >= threshold)
     assert label_map.dtype == np.int32
 
 
@@ -337,7 +339,8 @@ def test_an_image_is_segmented_by_the_preprocessing_of_the_agent_and_its_inverse
     for window in own.preprocessing.images(image.transpose(2, 0, 1)):
         prediction = own.predict_masks(own.source.begin_images(torch.from_numpy(window)[None], 3), 3)
         found.append(prediction.masks[0, : int(prediction.num_masks[0])].numpy())
-    label_map, masks = compose_windows(found, ODD, own.preprocessing, soft=True)
+    joined = PictureMasks.joined(found, ODD, own.preprocessing)
+    label_map, masks = joined.label_map(own.composition), joined.soft()
     assert masks.shape == result.masks.shape
     np.testing.assert_allclose(result.masks, masks, atol=1e-5)
     assert (result.label_map != label_map).mean() < 0.01

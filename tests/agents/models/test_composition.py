@@ -8,7 +8,7 @@ import pytest
 from acis_env.datasets import FolderScenes, Leaves
 from acis_env.datasets.preprocessing import Squeeze, Tile, parse_preprocessing
 from acis_env.metrics import segmentation_metrics
-from agents.models.composition import Composition, compose_label_map, compose_windows, fill_foreground
+from agents.models.composition import DEFAULT, Composition, PictureMasks, compose_label_map, fill_foreground
 
 NUCLEI = Path(__file__).parents[4] / "shared" / "data" / "bbbc038" / "val"
 
@@ -18,6 +18,12 @@ def there(label_map, preprocessing):
     scaled = preprocessing.scale_labels(label_map)
     windows = [window.cut_labels(scaled) for window in preprocessing.windows(label_map.shape)]
     return [(found == np.arange(1, found.max() + 1)[:, None, None]).astype(np.float32) for found in windows]
+
+
+def compose_windows(masks, size, preprocessing, rule=DEFAULT, soft=False, most=None, foregrounds=None):
+    """The label map of a picture, and its masks in the order of prediction."""
+    found = PictureMasks.joined(masks, size, preprocessing, rule, most)
+    return found.label_map(rule, foregrounds), found.soft() if soft else found.hard(rule.threshold)
 
 
 def round_trip(label_map, preprocessing):

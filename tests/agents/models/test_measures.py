@@ -138,6 +138,13 @@ def test_pixels_of_a_whole_instance_point_away_from_its_centre_and_those_of_part
     assert half[MEASURES.index("uncovered around")] > 0.3
 
 
+def test_where_pixels_lie_is_exact_whatever_the_precision_of_the_networks(two_discs):
+    context, _, _ = two_discs
+    exact = pointing(context)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(pointing(context), exact)
+
+
 def test_what_is_covered_already_counts_as_covered(two_discs):
     context, left, right = two_discs
     overlap, uncovered = MEASURES.index("overlap"), MEASURES.index("uncovered inside")

@@ -153,11 +153,15 @@ def test_scales_and_overlaps_that_are_none_are_named(stand_in):
     for how, named in (
         ({"scale": 0.0}, "scale of .* must be a positive number, got 0.0"),
         ({"scale": "large"}, "scale must be a positive number or 'auto', got 'large'"),
+        ({"scale": True}, "scale must be a positive number or 'auto', got True"),
+        ({"max_steps": -1}, "max_steps must be a number of masks, at least 0, or None, got -1"),
+        ({"max_steps": 2.5}, "max_steps must be a number of masks, at least 0, or None, got 2.5"),
         ({"scale": 1.0, "overlap": 0.9}, "overlap of .* got 0.9"),
         ({"overlap": 0.5}, "overlap needs windows.*'squeeze'"),
     ):
         with pytest.raises(ValueError, match=named):
             stand_in.segment(image, **how)
+    assert stand_in.segment(image, scale=np.float32(1.0)).parts.preprocessing.scale == 1
     stand_in.scale = None
     with pytest.raises(ValueError, match="does not say at which scale it was trained"):
         stand_in.segment(image, scale="auto")

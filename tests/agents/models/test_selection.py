@@ -57,8 +57,9 @@ def test_spreads_take_turns_among_the_candidates():
     ("fields", "message"),
     [
         ({"number": 1}, "number must be at least 2, .* got 1"),
-        ({"spreads": (1.0, 0.0)}, r"spreads must be positive numbers, got \(1.0, 0.0\)"),
-        ({"spreads": ()}, "spreads must be positive"),
+        ({"spreads": (1.0, 0.0)}, r"spreads must be positive, got \(1.0, 0.0\)"),
+        ({"spreads": (1.0, float("nan"))}, r"spreads must be positive, got \(1.0, nan\)"),
+        ({"spreads": ()}, "spreads must hold at least one standard deviation, got none"),
         ({"rounds": 0}, "rounds must be at least 1, got 0"),
         ({"shrink": 0.0}, "shrink must be positive, got 0.0"),
     ],

@@ -7,7 +7,14 @@ from dataclasses import asdict, dataclass, replace
 import pytest
 import torch
 
-from agents.algorithms import BaselineConfig, OutcomeJudgingConfig
+from agents.algorithms import (
+    BaselineConfig,
+    CriticRankingConfig,
+    MetricStoppingConfig,
+    OutcomeJudgingConfig,
+    SearchDistillationConfig,
+)
+from agents.algorithms.search import CandidateConfig
 from agents.training.config import Stage, TrainConfig, train_config_from_dict
 from agents.training.trainer import Trainer, load_config
 
@@ -189,6 +196,28 @@ def test_what_does_not_fit_is_an_error_of_one_line_that_says_where(several, path
 def test_a_value_outside_of_its_range_is_refused(changes, named):
     with pytest.raises(ValueError, match=named):
         TrainConfig(**changes)
+
+
+def test_an_objective_that_there_is_not_is_refused_and_not_another_one():
+    with pytest.raises(ValueError, match="objective must be one of cross-entropy, score, got 'dice'"):
+        BaselineConfig(objective="dice")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "fields", "where"),
+    [
+        (SearchDistillationConfig, {"sample": True}, "episodes follow the mean: expected the default False, got True"),
+        (SearchDistillationConfig, {"gamma": 0.5}, "candidates are worth their reward: expected the default 0.9"),
+        (CriticRankingConfig, {"kl_weight": 1.0}, "the actor stays as it is: expected the default 0.0, got 1.0"),
+        (MetricStoppingConfig, {"kl_weight": 1.0}, "the policy stays as it is: expected the default 0.0, got 1.0"),
+        (OutcomeJudgingConfig, {"kl_weight": 1.0}, "the policy stays as it is: expected the default 0.0, got 1.0"),
+    ],
+)
+def test_a_setting_without_an_effect_is_refused(algorithm, fields, where):
+    with pytest.raises(ValueError, match=f"{next(iter(fields))} has no effect where {where}"):
+        algorithm(**fields)
+    returns = CandidateConfig(value="return")
+    assert SearchDistillationConfig(candidates=returns, gamma=0.5).gamma == 0.5
 
 
 def test_more_micro_batches_than_slots_are_refused(config):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agents.algorithms import ActorCriticConfig, BaselineConfig
+from agents.algorithms import ActorCriticConfig, Baseline, BaselineConfig
 from agents.models.agent import load_checkpoint
 from agents.training import schedule as schedule_module
 from agents.training.config import Stage
@@ -162,6 +162,23 @@ def test_learning_rates_of_a_finished_run_rise_again_if_it_is_extended_by_much(l
         trainer.train_iteration()
         rates.append(trainer.learner.actor_optimizer.param_groups[0]["lr"] / 1e-2)
     assert rates == pytest.approx([1] * 4 + [0.3] * 4 + [0.1] * 2)
+
+
+def test_an_algorithm_is_told_how_many_iterations_of_its_stage_were_made_at_any_pace(
+    config, clock, tmp_path, monkeypatch
+):
+    seen = []
+
+    def train_iteration(algorithm, progress):
+        clock.now += 7.0
+        seen.append((progress.iteration, progress.done))
+        return {}
+
+    monkeypatch.setattr(Baseline, "train_iteration", train_iteration)
+    trainer = Trainer(replace(config, stages=STAGES, minutes=1.0), tmp_path)
+    while not trainer.schedule.is_over:
+        trainer.train_iteration()
+    assert seen == [(0, 0), (11, 1), (3, 0), (15, 1), (26, 2), (38, 3), (50, 4), (61, 5), (73, 6)]
 
 
 def test_the_warm_up_of_a_critic_is_over_after_its_share_of_the_time(config, go_through):

@@ -329,6 +329,31 @@ def test_a_critic_that_ranks_begins_anew_where_another_number_of_candidates_is_c
     assert len(trainer.algorithm.critic.replay) == 1
 
 
+def test_a_critic_that_ranks_begins_anew_where_returns_are_discounted_otherwise(run_config, algorithms, tmp_path):
+    first = algorithms["critic-ranking"]
+    first = replace(first, candidates=replace(first.candidates, value="return"))
+    stages = (Stage("one", first, 2), Stage("two", replace(first, gamma=0.5), 1))
+    trainer = Trainer(replace(run_config, stages=stages), tmp_path)
+    for _ in range(3):
+        trainer.train_iteration()
+    assert len(trainer.algorithm.critic.replay) == 1
+
+
+def test_the_actor_moves_as_far_as_its_rate_says_once_pixels_are_no_longer_summed_up(run_config, tmp_path):
+    """Adam's moments of gradients a thousand times as long would hold it back, and so would those of a resumed run."""
+    sums = BaselineConfig(objective="cross-entropy", clip_norm=200.0, decay=())
+    score = BaselineConfig(learning_rate=1e-3, decay=())
+    for name, first, count in (("sums", sums, 1), ("scores", score, 4)):
+        stages = (Stage("one", first, 3), Stage("two", score, 2))
+        trainer = Trainer(replace(run_config, stages=stages, checkpoint_every=4), tmp_path / name)
+        for _ in range(4):
+            trainer.train_iteration()
+        trainer.save()
+        for same in (trainer, Trainer.resume(tmp_path / name)):
+            moments = same.learner.actor_optimizer.state.values()
+            assert {int(moment["step"]) for moment in moments} == {count}
+
+
 def test_a_stage_may_act_by_samples(run_config, tmp_path, monkeypatch):
     acted, play = [], Baseline.play
 
@@ -371,7 +396,7 @@ def test_an_iteration_of_a_stage_is_one_of_its_algorithm(run_config, algorithms,
     assert trainer.iteration == 3
     assert "actor/objective" not in losses[0]  # a warm-up
     assert {"critic/loss", "rollout/return", "actor/objective"} <= losses[1].keys()
-    with pytest.raises(ValueError, match="iteration must be below 3, the length of the schedule, got 3"):
+    with pytest.raises(ValueError, match="the schedule is over after iteration 3 of 3: nothing is left to do"):
         trainer.train_iteration()
 
 
