@@ -125,7 +125,7 @@ def build(args: Args) -> tuple[SegmentationVectorEnv, PPO]:
 def main(args: Args) -> None:
     """Train, save, and compare with random actions on held-out scenes."""
     if args.quick:
-        args = replace(args, num_envs=8, total_timesteps=512)
+        args = replace(args, num_envs=8, total_timesteps=8 * args.num_steps)
     folder = args.run_dir / f"ellipse-{args.context}__sb3_ppo__{args.seed}__{int(time.time())}"
     env, model = build(args)
     begin = time.time()
@@ -133,7 +133,7 @@ def main(args: Args) -> None:
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": time.time() - begin}
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model")
-    compare_with_random(model, env.arguments, folder, 10 if args.quick else 100, **about)
+    compare_with_random(model, env.arguments, folder, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def main(args: Args) -> None:
     core = gym.make_vec(env_id, num_envs=1, obs="coarse").unwrapped
     policy = MeanPolicy(algorithm.get_module(), core.single_action_space.shape[0])
     about = {"seed": args.seed, "total_timesteps": args.iterations * args.num_steps, "seconds": seconds}
-    compare_with_random(policy, core.arguments, folder, 10 if args.quick else 100, **about)
+    compare_with_random(policy, core.arguments, folder, 3 if args.quick else 100, **about)
     algorithm.stop()
 
 

@@ -126,7 +126,7 @@ def main(args: Args) -> None:
     print(f"{result.train_step} steps in {seconds:.0f} s")
     arguments = gym.make_vec(f"acis_env:{args.env_id}", num_envs=1, obs="coarse").unwrapped.arguments
     about = {"seed": args.seed, "total_timesteps": args.total_timesteps, "seconds": seconds}
-    compare_with_random(MeanPolicy(actor), arguments, folder, 10 if args.quick else 100, **about)
+    compare_with_random(MeanPolicy(actor), arguments, folder, 3 if args.quick else 100, **about)
 
 
 if __name__ == "__main__":

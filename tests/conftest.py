@@ -1,5 +1,6 @@
 """Tiny networks with random weights from a fixed seed, and scenes drawn by hand, for all tests."""
 
+import gc
 import os
 import signal
 from contextlib import contextmanager
@@ -29,12 +30,27 @@ BOXES = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fewer_scenes():
+    """Scenes that are only summed up, measured or tuned on: as many as there are elsewhere cost more than tiny runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("training.origin.COMPARED", "training.trainer.SCALE_SCENES", "evaluation.classical.NUM_SCENES"):
+            patch.setattr(f"agents.{name}", 12)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def caches(tmp_path_factory, monkeypatch):
     """The folder of this test's caches, so that none finds what another has left, or the user's own."""
     folder = tmp_path_factory.mktemp("caches")
     monkeypatch.setenv("ACIS_CACHE", str(folder))
     return folder
+
+
+def pytest_collection_finish():
+    """What is there by now is looked at by no later collection of garbage, of which some tests make many."""
+    gc.collect()
+    gc.freeze()
 
 
 class HandMadeScenes(list):

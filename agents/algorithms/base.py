@@ -94,7 +94,7 @@ class Learner:
         if config.compile:
             self.actor.compile(dynamic=True)  # fewer scenes are left from step to step
         self.renew_actor_optimizer()
-        self.termination_optimizer = torch.optim.Adam(self.actor.termination.parameters(), fused=True)
+        self.renew_termination_optimizer()
 
     def adam(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Adam:
         """An optimiser of `parameters`; each step sets its learning rate."""
@@ -103,6 +103,10 @@ class Learner:
     def renew_actor_optimizer(self) -> None:
         """Forget the moments of the actor's gradients."""
         self.actor_optimizer = self.adam(self.actor.policy_parameters())
+
+    def renew_termination_optimizer(self) -> None:
+        """Forget the moments of the termination unit's gradients."""
+        self.termination_optimizer = torch.optim.Adam(self.actor.termination.parameters(), fused=True)
 
     def descend(
         self, optimizer: torch.optim.Adam, learning_rate: float, clip_norm: float, sums: Sequence[Losses], count: float

@@ -76,6 +76,9 @@ class MetricStopping(FollowUp):
         super().__init__(learner, previous)
         self.config = config
         self._replay: deque[Prefixes] = deque(maxlen=config.replay_size)
+        if not isinstance(previous, MetricStopping):
+            # Gradients of the cross-entropy before are ten times as long, and Adam would remember them all through.
+            learner.renew_termination_optimizer()
 
     def train_iteration(self, progress: Progress) -> Losses:
         """Play a batch of episodes, and update the unit on it and on those before."""

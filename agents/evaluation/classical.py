@@ -89,10 +89,10 @@ def tune(method: ClassicalMethod, source: EpisodeSource) -> Tuned:
     return Tuned(method.split, numbers, score, len(examples))
 
 
-def training_examples(source: EpisodeSource, number: int = NUM_SCENES) -> list[Example]:
+def training_examples(source: EpisodeSource) -> list[Example]:
     """Scenes of `source`, with the distance to the background that the context network predicts there."""
     total = len(source.own_scenes)
-    indices = np.unique(np.linspace(0, total - 1, min(number, total)).round().astype(int)).tolist()
+    indices = np.unique(np.linspace(0, total - 1, min(NUM_SCENES, total)).round().astype(int)).tolist()
     examples = []
     for state, _ in iterate(source, indices):
         label_maps = state.label_map.numpy(force=True).astype(np.int32)

@@ -28,7 +28,14 @@ def make_configs(folder):
     first = Stage("init", BaselineConfig(learning_rate=1e-2), 2, sequence_length=1)
     env = CONFIG.env.having(weights=str(weights))
     return {
-        kind: replace(CONFIG, env=env, stages=(first, Stage("main", algorithm, 5)), checkpoint_every=1, eval_every=3)
+        kind: replace(
+            CONFIG,
+            env=env,
+            stages=(first, Stage("main", algorithm, 5)),
+            checkpoint_every=1,
+            eval_every=3,
+            eval_scenes=1,
+        )
         for kind, algorithm in ALGORITHMS.items()
     }
 

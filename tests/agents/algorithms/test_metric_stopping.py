@@ -111,3 +111,14 @@ def test_a_batch_leaves_the_replay_when_newer_ones_fill_it(make_algorithm, at):
     other.load_state_dict([{"previous": {}, "replay": kept}])
     for restored, batch in zip(other.state_dict()["replay"], kept, strict=True):
         assert all(map(torch.equal, restored, batch))
+
+
+def test_the_unit_forgets_how_long_the_gradients_of_the_cross_entropy_were(make_algorithm, baseline, at):
+    learner = make_algorithm(baseline).learner
+    baseline.make(learner).train_iteration(at())
+    assert learner.termination_optimizer.state
+    first = STOPPING.make(learner)
+    assert not learner.termination_optimizer.state
+    first.train_iteration(at())
+    STOPPING.make(learner, first)  # goes on with the same measure
+    assert learner.termination_optimizer.state

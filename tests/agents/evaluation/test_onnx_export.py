@@ -41,7 +41,7 @@ def make_agent(networks, learner, refine, chooses):
         actor.termination[-1].bias.fill_(5)
         critic = RankingCritic(RankingCriticConfig(hidden=(8, 8)))
     decoder = networks.autoencoder.frozen_decoder(refine)
-    selection = ActionSelection(critic, decoder, SelectionConfig(number=3, rounds=2)) if chooses else None
+    selection = ActionSelection(critic, decoder, SelectionConfig(number=2, rounds=2)) if chooses else None
     return Agent(actor, networks, max_steps=6, refine=refine, selection=selection)
 
 
@@ -156,7 +156,7 @@ def test_the_card_says_what_the_loop_needs(exported):
     assert (card["size"], card["latent_size"], card["memory_size"]) == ([32, 32], 4, [4, 6])
     assert (card["max_steps"], card["threshold"], card["preprocessing"]) == (6, 0.5, "squeeze")
     assert (card["overlaps"], card["fill"]) == ("most-probable", 0)
-    assert (card["refine"], card["candidates"]) == (agent.refine, 5 if agent.selection else 1)
+    assert (card["refine"], card["candidates"]) == (agent.refine, 3 if agent.selection else 1)
 
 
 def test_a_critic_of_outcomes_stays_behind_and_the_log_says_so(agent, tmp_path, monkeypatch, caplog):
