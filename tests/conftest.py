@@ -1,6 +1,5 @@
 """Tiny networks with random weights from a fixed seed, and scenes drawn by hand, for all tests."""
 
-import gc
 import os
 import signal
 from contextlib import contextmanager
@@ -45,12 +44,6 @@ def caches(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("caches")
     monkeypatch.setenv("ACIS_CACHE", str(folder))
     return folder
-
-
-def pytest_collection_finish():
-    """What is there by now is looked at by no later collection of garbage, of which some tests make many."""
-    gc.collect()
-    gc.freeze()
 
 
 class HandMadeScenes(list):

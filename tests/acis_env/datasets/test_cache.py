@@ -1,5 +1,6 @@
 """Packed scenes on disk: what comes back is what was written, whoever was killed, and whatever was damaged."""
 
+import hashlib
 import logging
 import os
 import shutil
@@ -207,7 +208,7 @@ def test_the_folder_is_the_platforms_unless_a_variable_names_another(monkeypatch
 BUILD = """
 import hashlib, sys, time
 from acis_env.datasets import FolderScenes, PackedScenes
-packed = PackedScenes(FolderScenes(sys.argv[1]), (32, 64), memory_budget=int(sys.argv[2]))
+packed = PackedScenes(FolderScenes(sys.argv[1]), (32, 64), memory_budget=0)
 print("open", flush=True)
 sys.stdin.readline()
 total = hashlib.sha256()
@@ -219,10 +220,10 @@ print(total.hexdigest(), flush=True)
 """
 
 
-def start(folder, memory_budget=0):
-    """A process that has opened the scenes of `folder` and waits."""
+def start(folder):
+    """A process that has opened the scenes of `folder`, to stream them, and waits."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", BUILD, str(folder), str(memory_budget)]
+    command = [sys.executable, "-c", BUILD, str(folder)]
     return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -241,6 +242,15 @@ def digest(process):
     return printed.split()[-1]
 
 
+def digest_in_memory(folder):
+    """The checksum of all scenes of `folder`, which are in memory."""
+    packed, total = PackedScenes(FolderScenes(folder), SIZE), hashlib.sha256()
+    for index in range(len(packed)):
+        for part in packed.gather([index]):
+            total.update(part.numpy().tobytes())
+    return total.hexdigest()
+
+
 def present(folder):
     """Names of the scenes in the only cache of `folder`."""
     packed = PackedScenes(FolderScenes(folder), SIZE, memory_budget=0)
@@ -253,9 +263,7 @@ def test_two_processes_that_build_one_cache_at_once_leave_one_whole_cache(tmp_pa
     folder = write_pairs(tmp_path / "pairs", 150)
     first, second = start(folder), start(folder)  # they create the cache at about the same time, too
     let_go(first, second)
-    in_memory = start(folder, 2**30)
-    let_go(in_memory)
-    assert digest(first) == digest(second) == digest(in_memory)
+    assert digest(first) == digest(second) == digest_in_memory(folder)
     assert present(folder) == [f"{number:04d}" for number in range(150)]
     (cache,) = caches.glob("scenes/*")
     assert {path.name for path in cache.iterdir()} == {".lock", "header.json", "scenes.bin"}
@@ -276,9 +284,9 @@ def test_what_a_killed_process_left_is_whole_and_the_next_process_completes_it(t
     assert found[:11] == names[:11]
     assert None in found
     assert all(name in (None, expected) for name, expected in zip(found, names, strict=True))
-    following, in_memory = start(folder), start(folder, 2**30)
-    let_go(following, in_memory)
-    assert digest(following) == digest(in_memory)
+    following = start(folder)
+    let_go(following)
+    assert digest(following) == digest_in_memory(folder)
     assert present(folder) == names
 
 

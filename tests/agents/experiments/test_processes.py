@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,13 @@ def test_ctrl_c_on_a_terminal_leaves_a_checkpoint_of_every_run(make_cell, tmp_pa
 def test_a_job_is_named_when_it_starts_and_the_time_left_when_one_is_done(make_cell, monkeypatch):
     lines = []
     monkeypatch.setattr(running, "_report", lines.append)
-    with Processes(1) as executor:
+
+    def wait_to_be_named(job):
+        while f"started: {job.name}" not in lines:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(running, "run_alone", wait_to_be_named)
+    with ThreadPoolExecutor(1) as executor:
         assert run_jobs([make_cell("one", 1), make_cell("two", 1)], executor) == []
     assert [line for line in lines if line.startswith("started")] == [
         "started: plants/one/seed-0",
