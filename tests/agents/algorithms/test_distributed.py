@@ -230,7 +230,6 @@ def test_scenes_that_cannot_be_shared_out_evenly_are_refused(base, tmp_path):
         Trainer(config, tmp_path, group=ProcessGroup(1, 3))
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 @pytest.mark.parametrize(
     ("algorithm", "name"),
     [
@@ -253,6 +252,7 @@ def test_what_processes_send_keeps_its_form():
     assert type(found["replay"][0]) is tuple
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 def test_more_processes_than_gpus_are_refused(monkeypatch, device):
     for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
