@@ -61,8 +61,8 @@ def test_a_search_without_a_choice_is_refused(fields, message):
 
 
 def test_candidates_are_worth_what_there_is_a_name_for():
-    with pytest.raises(ValueError, match="value must be one of reward, return, got 'retrun'"):
-        CandidateConfig(value="retrun")
+    with pytest.raises(ValueError, match="value must be one of reward, return, got 'profit'"):
+        CandidateConfig(value="profit")
 
 
 def test_a_candidate_is_worth_the_reward_that_a_step_with_it_earns(learner, make_search, begin, tiny):
