@@ -52,5 +52,5 @@ def test_every_algorithm_trains_where_some_or_all_scenes_of_a_batch_are_empty(pr
     stages = tuple(replace(stage, iterations=2) for stage in PRESETS[preset].stages)
     config = replace(PRESETS[preset], stages=stages, batch_size=2, eval_scenes=2)
     trainer = Trainer(config, tmp_path, *(SegmentationVectorEnv(n, **options) for n in (2, 1)))
-    assert trainer.run().actor is not None
+    trainer.run()
     assert all(np.isfinite(value) for value in trainer.history[-1].values())

@@ -40,7 +40,7 @@ def kill_runs(configs, whole, folder, number, random):
     counts = {kind: [0, 0, 0] for kind in configs}  # kills, runs, equal runs
     unfinished = 0
     for attempt, kind in enumerate(cycle(configs)):
-        if sum(kills for kills, _, _ in counts.values()) >= number:
+        if attempt >= len(configs) and sum(kills for kills, _, _ in counts.values()) >= number:
             break
         run, count = folder / f"killed-{attempt}", counts[kind]
         for _ in range(4):

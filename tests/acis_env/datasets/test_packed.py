@@ -165,7 +165,7 @@ def test_what_is_no_scene_and_what_is_no_count_are_refused():
 def test_more_instances_than_promised_are_noticed_even_where_resizing_would_lose_them():
     label_map = blocks(64, 16, 2)
     label_map[-1, -1] = 3
-    with pytest.raises(ValueError, match="promises at most 2 instances, this scene has 3"):
+    with pytest.raises(ValueError, match="scene0: the data set promises at most 2 instances, this scene has 3"):
         PackedScenes(Scenes([label_map], max_instances=2), (32, 32)).gather([0])
 
 
@@ -173,11 +173,6 @@ def test_a_data_set_of_empty_scenes_has_room_for_an_instance():
     packed = PackedScenes(Scenes([np.zeros((32, 32)), np.zeros((32, 32))], max_instances=0), (32, 32))
     assert packed.max_instances == 1
     assert packed.num_instances.tolist() == [0, 0]
-
-
-def test_a_data_set_that_understates_its_instances_is_found_out():
-    with pytest.raises(ValueError, match="scene0: the data set promises at most 2 instances, this scene has 3"):
-        PackedScenes(Scenes([blocks(32, 8, 3)], max_instances=2), (32, 32)).gather([0])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

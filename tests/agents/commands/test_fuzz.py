@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import shutil
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
@@ -152,7 +153,7 @@ def _no_work(monkeypatch, tmp_path):
     monkeypatch.setattr("agents.commands.benchmark.run_stages", lambda *_: [])
     if importlib.util.find_spec("uvicorn"):
         monkeypatch.setattr("agents.watch.server.make_server", lambda _: SimpleNamespace(run=lambda **_: None))
-    monkeypatch.setattr("agents.commands.evaluate.compare", lambda *_, **__: pytest.skip("went too far"))
+    monkeypatch.setattr("agents.commands.evaluate.compare", lambda *_, **__: sys.exit(0))
     monkeypatch.setattr(Quickstart, "run", lambda self: self._config())
 
 
