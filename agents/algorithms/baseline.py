@@ -61,7 +61,7 @@ class Baseline(Algorithm):
     def __init__(self, config: BaselineConfig, learner: Learner) -> None:
         super().__init__(learner)
         self.config: BaselineConfig = config
-        if config.sums_pixels and isinstance(learner.core.decoder, RefiningDecoder):
+        if config.objective == "cross-entropy" and isinstance(learner.core.decoder, RefiningDecoder):
             # The gradient of a cross-entropy needs the very probability that it is passed on through.
             raise ValueError('objective must be "score" where masks are refined, got "cross-entropy" with refine=True')
 

@@ -371,7 +371,7 @@ class Trainer:
         torch.manual_seed(int(iteration_generator(self.config.seed, number, stream=0).integers(2**63)))
         before = self.config.stages[number - 1].algorithm if number else stage.algorithm
         if before.sums_pixels and not stage.algorithm.sums_pixels:
-            # Adam would take gradients of the new scale for noise, and hardly move the actor for hundreds of updates.
+            # Adam's moments of the longer gradients would hold the actor back, the more the longer they were gathered.
             self.learner.renew_actor_optimizer()
         self.algorithm = stage.algorithm.make(self.learner, self.algorithm)
         self._number = number

@@ -17,7 +17,7 @@ import agents
 from acis_env.datasets.leaves import Leaves
 from agents.benchmark.registry import AGENTS, LEADERBOARD
 from agents.commands.benchmark import Benchmark
-from agents.experiments.jobs import run_job
+from tests.agents.experiments.conftest import run_here
 
 ROOT = Path(agents.__file__).parents[1]
 
@@ -32,14 +32,6 @@ def pairs(tmp_path):
             Image.fromarray(scene.image.transpose(1, 2, 0)).save(folder / f"{index}_rgb.png")
             Image.fromarray(scene.label_map.astype(np.uint8)).save(folder / f"{index}_label.png")
     return tmp_path / "plants"
-
-
-def run_here(jobs, executor):
-    """Stands in for processes, which take seconds each to start."""
-    for job in jobs:
-        if not job.is_done:
-            run_job(job)
-    return []
 
 
 def without_times(report):

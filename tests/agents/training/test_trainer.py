@@ -339,8 +339,8 @@ def test_a_critic_that_ranks_begins_anew_where_returns_are_discounted_otherwise(
     assert len(trainer.algorithm.critic.replay) == 1
 
 
-def test_the_actor_moves_as_far_as_its_rate_says_once_pixels_are_no_longer_summed_up(run_config, tmp_path):
-    """Adam's moments of gradients a thousand times as long would hold it back, and so would those of a resumed run."""
+def test_the_optimiser_of_the_actor_begins_anew_once_pixels_are_no_longer_summed_up(run_config, tmp_path):
+    """Adam's moments of longer gradients would hold the actor back; a resumed run has none of them either."""
     sums = BaselineConfig(objective="cross-entropy", clip_norm=200.0, decay=())
     score = BaselineConfig(learning_rate=1e-3, decay=())
     for name, first, count in (("sums", sums, 1), ("scores", score, 4)):
