@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
 from agents.experiments.markdown import number, table
 from agents.experiments.plots import draw_plots, plot_intervals
 from agents.experiments.results import Result, Results
-from agents.experiments.statistics import mean_interval
+from agents.experiments.statistics import Interval, mean_interval
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the training at which its progress is tabulated."""
@@ -24,16 +24,15 @@ def learning_curves(results: Results) -> str:
         " scenes that are evaluated.",
     ]
     for measure, title in (("dice_star", "Dice*, true count"), ("sbd", "SBD, own stopping")):
-        curves = {}
-        for method in results.cells:
-            points = range(len(results.first(method)["history"]))
-            minutes = np.array([results.interval(method, _watched("cpu_seconds", i)).mean / 60 for i in points])
-            curves[method] = minutes, [results.interval(method, _watched(measure, i)) for i in points]
+        curves, done = {}, {}
+        for method, cells in results.cells.items():
+            done[method], values = _means([_watched(result, measure) for result in cells.values()])
+            _, seconds = _means([_watched(result, "cpu_seconds") for result in cells.values()])
+            curves[method] = np.array([interval.mean / 60 for interval in seconds]), values
         parts += draw_plots(results, f"learning_{measure}", curves, "CPU minutes", title, title, standard[measure])
         rows = []
         for method, (minutes, values) in curves.items():
-            done = np.array([scores["iteration"] for scores in results.first(method)["history"]])
-            places = [np.abs(done - share * done[-1]).argmin() for share in SHARES]
+            places = [np.abs(done[method] - share * done[method][-1]).argmin() for share in SHARES]
             missing = number(results.bound(method, measure) - values[-1].mean)
             rows.append([method, number(minutes[-1], 1), *(str(values[i]) for i in places), missing])
         header = ["", "CPU min", *(f"{share:.0%}" for share in SHARES), "to the bound"]
@@ -44,9 +43,19 @@ def learning_curves(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def _watched(name: str, index: int) -> Callable[[Result], float]:
-    """A function that reads what an evaluation while training noted."""
-    return lambda result: float(result["history"][index][name])
+def _watched(result: Result, name: str) -> tuple[list[float], list[float]]:
+    """Iterations after which a run was evaluated while training, and what was noted there."""
+    return [scores["iteration"] for scores in result["history"]], [scores[name] for scores in result["history"]]
+
+
+def _means(runs: Sequence[tuple[list[float], list[float]]]) -> tuple[np.ndarray, list[Interval]]:
+    """Iterations of the first run, and means of the values of all runs there, of each its iterations and its values.
+
+    Runs of two versions of this code may have other iterations: their values are interpolated.
+    """
+    iterations = np.array(runs[0][0])
+    values = np.array([np.interp(iterations, *run) for run in runs])
+    return iterations, [mean_interval(list(column)) for column in values.T]
 
 
 CRITIC_CURVES = {
@@ -71,8 +80,7 @@ def _critic_curves(results: Results) -> list[str]:
         for method, cells in results.cells.items():
             runs = [result["curves"][tag] for result in cells.values() if tag in result["curves"]]
             if runs:
-                means = [mean_interval(values) for values in zip(*(run["value"] for run in runs), strict=True)]
-                curves[method] = (np.array(runs[0]["iteration"]), means)
+                curves[method] = _means([(run["iteration"], run["value"]) for run in runs])
         if curves:
             name = f"{tag.replace('/', '_')}.png"
             plot_intervals(results.folder / name, curves, "iteration", title, f"{title}, 95 % intervals")

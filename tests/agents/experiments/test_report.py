@@ -139,6 +139,23 @@ def test_the_report_names_one_command_for_all_methods_of_the_same_seeds(finished
         assert f"    acis reproduce --sets plants --methods {method}\n      --seeds {seeds}" + end in text
 
 
+def test_runs_of_a_version_that_noted_other_iterations_are_interpolated(finished, tmp_path, row_of, results_of):
+    copy = tmp_path / "plants"
+    shutil.copytree(finished / "plants", copy)
+    row = ("SBD, own stopping, by the share", "AC-Dice")
+    before = row_of(write_set_report(copy, HEIGHT, "").read_text(), *row)
+    path = copy / "AC-Dice" / "seed-1" / "result.json"
+    result = json.loads(path.read_text())
+    result["history"] = [entry for entry in result["history"] if entry["iteration"] != 4]
+    for curve in result["curves"].values():
+        curve["iteration"], curve["value"] = curve["iteration"][1:], curve["value"][1:]
+    path.write_text(json.dumps(result))
+    after = row_of(write_set_report(copy, HEIGHT, "").read_text(), *row)
+    between = float(np.interp(4, [2, 5], [entry["sbd"] for entry in result["history"]]))
+    at_four = results_of(finished, "AC-Dice")[0]["history"][1]["sbd"]
+    assert after == [*before[:4], str(mean_interval([at_four, between])), *before[5:]]
+
+
 def test_a_ranking_critic_is_reported_beside_what_the_truth_would_choose(
     world, monkeypatch, tmp_path, row_of, schedule, tiny_algorithms, tiny_learner
 ):
