@@ -60,6 +60,23 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plants_drawn_once():
+    """A plant depends on its arguments alone, and many tests want the same ones; to draw them takes long."""
+    draw, drawn = Leaves.__getitem__, {}
+
+    def draw_once(self, index):
+        key = (*vars(self).values(), index)
+        if key not in drawn:
+            drawn[key] = draw(self, index)
+        scene = drawn[key]
+        return replace(scene, image=scene.image.copy(), label_map=scene.label_map.copy())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Leaves, "__getitem__", draw_once)
+        yield
+
+
 def random_networks(size=SIZE, seed=0):
     """Untrained networks; the gains make masks depend on code, place and context."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
