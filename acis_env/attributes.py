@@ -13,6 +13,7 @@ from acis_env.dynamics import Rules, go_on
 from acis_env.observations import Observation
 from acis_env.slots import Slots
 from acis_env.specs import PortableSpec
+from acis_env.surroundings import unaffected
 
 
 class SlotAttributes(PortableSpec, VectorEnv[Observation, Tensor, Tensor]):
@@ -44,6 +45,7 @@ class SlotAttributes(PortableSpec, VectorEnv[Observation, Tensor, Tensor]):
         """The attribute or rule `name` of every slot."""
         return deal_out(getattr(self.rules if name in RULES else self, name), self.num_envs)
 
+    @unaffected
     def set_attr(self, name: str, values: Any) -> None:
         """Change a rule while the environment runs, in every slot; what concerns the beginning of an episode
         holds from the next `reset` of a slot on.

@@ -83,11 +83,6 @@ class Augmentation:
         )
 
 
-NO_AUGMENTATION = Augmentation(flip=False, quarter_turns=False)
-DIHEDRAL = Augmentation()
-"""The eight symmetries of the square: exact, for pictures without a preferred direction."""
-
-
 def augment(
     images: Tensor, label_maps: Tensor, parameters: Tensor, *, max_instances: int | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,10 @@ from torch import Tensor
 from acis_env.arguments import RULES
 from acis_env.datasets import Scene
 from acis_env.decoder import Decoder
-from acis_env.observations import Observation
+from acis_env.observations import NumpyObservation, Observation
 from acis_env.snapshot import Snapshot
 from acis_env.specs import PortableSpec
 from acis_env.vector_env import SegmentationVectorEnv
-
-NumpyObservation = dict[str, NDArray[Any]] | NDArray[Any]
 
 
 class SegmentationEnv(PortableSpec, gym.Env[NumpyObservation, NDArray[np.float32]]):

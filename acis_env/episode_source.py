@@ -62,9 +62,9 @@ class EpisodeSource:
         if isinstance(context, str):
             if context != "oracle":
                 raise ValueError(f'context must be "oracle" or an object with the method context, got {context!r}')
-        elif context.size != decoder.size:
+        elif tuple(context.size) != tuple(decoder.size):
             raise ValueError(f"context and decoder must be of one size, got {context.size} and {decoder.size}")
-        if scenes is not None and scenes.size != decoder.size:
+        if scenes is not None and scenes.size != tuple(decoder.size):
             raise ValueError(f"scenes and decoder must be of one size, got {scenes.size} and {decoder.size}")
         self.context, self.decoder, self.scenes = context, decoder, scenes
         self.augmentation, self.precision = augmentation, precision
@@ -188,6 +188,7 @@ class EpisodeSource:
         if not isinstance(self.context, ContextNetwork):
             context = context.float()
             check_values("context", *context.aminmax())
+            context = context.clamp(0, 1)
         return context
 
     @property

@@ -60,9 +60,12 @@ def one_line(error: Exception) -> str:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder`; nobody may be writing there."""
+    """Remove the files that writers which were killed left in `folder`; nobody may be writing there.
+
+    Folders stay: one that is to appear in `folder` may be in the making.
+    """
     for path in folder.glob(".*.tmp"):
-        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+        if re.fullmatch(r"\..+\.\d+\.tmp", path.name) and not path.is_dir():
             path.unlink(missing_ok=True)
 
 

@@ -22,6 +22,8 @@ ObservationDtype = Literal["uint8", "float32"]
 
 Observation = dict[str, Tensor] | Tensor
 """Tensors `[B, ...]`, as the batched observation space says."""
+NumpyObservation = dict[str, NDArray[Any]] | NDArray[Any]
+"""The same as arrays."""
 
 Planes = tuple[Tensor, Tensor, Tensor]
 """What an observation holds of a context: image, foreground and angles, each `[B, C, H, W]`."""

@@ -34,8 +34,8 @@ def check_values(name: str, lowest: Tensor, highest: Tensor) -> None:
 class WatchedDecoder:
     """A decoder that is not from this package's weights, whose masks are looked at.
 
-    They become float32, whatever they are. On a CPU they are looked at at once. The host does not wait for another
-    device in every step: whoever calls `check` learns about all masks so far.
+    They become float32 in [0, 1], whatever they are. On a CPU they are looked at at once. The host does not wait for
+    another device in every step: whoever calls `check` learns about all masks so far.
     """
 
     def __init__(self, decoder: MaskFunction) -> None:
@@ -43,7 +43,7 @@ class WatchedDecoder:
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, latent: Tensor, conditioning: Conditioning) -> Tensor:
-        """The decoder's masks, float32.
+        """The decoder's masks, float32 in [0, 1].
 
         Raises:
             ValueError: see `check`.
@@ -55,7 +55,7 @@ class WatchedDecoder:
         self._seen = (lowest, highest)
         if masks.device.type == "cpu":
             self.check()
-        return masks
+        return masks.clamp(0, 1)
 
     def check(self) -> None:
         """Look at the masks since the last check.

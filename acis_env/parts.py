@@ -40,10 +40,11 @@ def open_parts(
         FileNotFoundError: weights are missing.
         ValueError: a part is missing or does not go with another, or a file is damaged.
     """
-    if context not in ("predicted", "oracle") and not callable(getattr(context, "context", None)):
+    is_predictor = callable(getattr(context, "context", None)) and hasattr(context, "size")
+    if context not in ("predicted", "oracle") and not is_predictor:
         raise ValueError(
-            f'context must be "predicted", "oracle" or an object with the method context (a ContextPredictor), '
-            f"got {context!r}"
+            f'context must be "predicted", "oracle" or an object with the method context and the attribute size (a '
+            f"ContextPredictor), got {context!r}"
         )
     if decoder is not None and refine:
         raise ValueError(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from acis_env.augment import Augmentation
 from acis_env.autoencoder import MaskAutoencoder
-from acis_env.checksums import read_json
+from acis_env.checksums import read_json, tensors_sum
 from acis_env.configs import check_at_least, check_positive
 from acis_env.context import ContextConfig, ContextNetwork, context_loss, quantise_angles
 from acis_env.datasets.packed import PackedScenes
@@ -161,7 +161,8 @@ def pretrain_autoencoder(
         return autoencoder.loss(context, masks, noise.to(train.device), config.kl_weight, is_known)
 
     measure = partial(evaluate_autoencoder, autoencoder, context_network, val)
-    _fit(autoencoder, loss, measure, train, config, folder, overwrite, usable)
+    context_sum = tensors_sum(context_network.state_dict().items())
+    _fit(autoencoder, loss, measure, train, config, folder, overwrite, usable, context_sum)
     autoencoder.requires_grad_(False)
     return autoencoder.eval()
 
@@ -220,12 +221,14 @@ def _fit(
     folder: Path,
     overwrite: bool,
     usable: Sequence[int] | None = None,
+    context_sum: str | None = None,
 ) -> None:
     """Minimise `loss` with Adam; evaluate and write weights and state every `config.eval_every` iterations.
 
     The first evaluation comes after a tenth of the training, and a warning with it if the network is weak by then.
-    Only the scenes `usable` of `train` are drawn; None means all. A training with these settings that was interrupted
-    in `folder` goes on from the last state; Ctrl-C and SIGTERM write one.
+    Only the scenes `usable` of `train` are drawn; None means all. A training with these settings, and with the context
+    network of the checksum `context_sum` if there is one, that was interrupted in `folder` goes on from the last state;
+    Ctrl-C and SIGTERM write one.
 
     Raises:
         ValueError: without `overwrite`, there is something in `folder` that would be replaced.
@@ -235,7 +238,9 @@ def _fit(
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     milestones = [int(0.7 * config.iterations), int(0.9 * config.iterations)]
     started = time.monotonic()
-    settings = {"training": config, "network": network.config, "scenes": scenes_identity(train)}
+    settings: dict[str, Any] = {"training": config, "network": network.config, "scenes": scenes_identity(train)}
+    if context_sum is not None:
+        settings["context"] = context_sum
     state = Unfinished(state_file(folder, stem_of(network)), settings)
     first = state.load(network, optimizer)
     if first == 0 and not overwrite:

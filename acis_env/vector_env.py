@@ -109,7 +109,7 @@ class SegmentationVectorEnv(SlotAttributes):
             render_mode: None or "rgb_array".
             device: of all tensors.
             autoreset_mode: "SameStep", "NextStep" or "Disabled".
-            scenes: "leaves", a folder of `<id>_rgb.png` and `<id>_label.png`, or a data set.
+            scenes: "leaves", a folder of `<id>_rgb.png` and `<id>_label.png`, or a data set; a `Path` is a folder.
             weights: a bundled name, a folder made by `acis pretrain`, or the loaded networks; None where `decoder`
                 and `context` are given.
             split: "train", "val" or "test"; of a folder, the subfolder of that name (see `open_scenes`).
@@ -155,7 +155,7 @@ class SegmentationVectorEnv(SlotAttributes):
         size = parse_size(self.decoder.size, "decoder.size")
         if isinstance(scenes, str | Path):
             options = {**(scene_options or {}), **({} if root is None else {"root": root})}
-            scenes = open_scenes(str(scenes), split, size, options)
+            scenes = open_scenes(scenes, split, size, options)
         preprocessing = arguments["preprocessing"]
         self.scenes = PackedScenes(scenes, size, device, preprocessing=preprocessing, memory_budget=memory_budget)
         changes = None if augmentation is None else build("augmentation", Augmentation, augmentation)
@@ -240,9 +240,10 @@ class SegmentationVectorEnv(SlotAttributes):
             IndexError: a scene index is outside of the data set.
             RuntimeError: the first reset has a `reset_mask` that leaves a slot without an episode.
         """
-        super().reset(seed=seed if isinstance(seed, int) else None)
         scene_indices, mask = parse_options(options, self.num_envs)
         seeds = parse_seed(seed, self.num_envs)
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        self.closed = False
         slots = mask.nonzero()[0].tolist()
         if self._slots.state is None and len(slots) < self.num_envs:
             raise RuntimeError("the first reset must begin all slots: leave options['reset_mask'] out")
@@ -353,13 +354,11 @@ class SegmentationVectorEnv(SlotAttributes):
     def _begin(self, slots: Sequence[int], scene_indices: Sequence[int] | None = None) -> None:
         """Begin new episodes in `slots`; all that is random comes from each slot's own generator."""
         samplers = [self.samplers[slot] for slot in slots]
-        is_chosen = scene_indices is not None
-        if scene_indices is None:
-            scene_indices = [sampler.next() for sampler in samplers]
+        chosen = [sampler.next() for sampler in samplers] if scene_indices is None else scene_indices
         generators = [sampler.generator for sampler in samplers]
-        state, batch = self.source.begin(scene_indices, generators, self.rules, self._max_steps, self.max_episode_steps)
+        state, batch = self.source.begin(chosen, generators, self.rules, self._max_steps, self.max_episode_steps)
         self._slots.put(slots, state, batch.indices, batch.augmentation)
-        if not is_chosen:
+        if scene_indices is None:
             self.scenes.expect(sampler.peek() for sampler in samplers)
         self._check()
 

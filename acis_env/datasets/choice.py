@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acis_env.datasets.windows import Window, centred
+from acis_env.configs import is_count
+from acis_env.datasets.windows import TRIES_PER_CROP, Window, centred
 from acis_env.ops.labels import label_areas
-
-TRIES_PER_CROP = 20
-"""Windows drawn for one random crop before it is given up."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class SceneChoice:
             raise ValueError(f"crop and crop_size go together, got crop={self.crop!r}, crop_size={self.crop_size}")
         if self.crop == "centre" and not isinstance(self.crop_size, int):
             raise ValueError(f'crop_size must be one side in px with crop="centre", got {self.crop_size}')
-        if self.crop is not None and not 1 <= self.sides[0] <= self.sides[1]:
+        if self.crop is not None and not self._has_sides():
             raise ValueError(f"crop_size must be a side >= 1 px or (smallest, largest) of them, got {self.crop_size}")
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"scale must be positive, got {self.scale}")
@@ -68,6 +66,12 @@ class SceneChoice:
             )
         if self.min_area < 1:
             raise ValueError(f"min_area must be at least 1 px, got {self.min_area}")
+        if not is_count(self.seed, least=0, most=2**63 - 1):
+            raise ValueError(f"seed must be an int from 0 on, got {self.seed!r}")
+
+    def _has_sides(self) -> bool:
+        sides = self.crop_size if isinstance(self.crop_size, Sequence) else (self.crop_size, self.crop_size)
+        return len(sides) == 2 and all(map(is_count, sides)) and self.sides[0] <= self.sides[1]
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -96,7 +100,7 @@ class SceneChoice:
         Raises:
             ValueError: the picture is smaller than the crop.
         """
-        generator = np.random.default_rng([self.seed, zlib.crc32(scene_id.encode())])
+        generator = np.random.default_rng([self.seed, zlib.crc32(scene_id.encode(errors="surrogatepass"))])
         chosen: dict[Window, int] = {}
         for _ in range(self.crops_per_image):
             for _ in range(TRIES_PER_CROP if self.crop == "random" else 1):

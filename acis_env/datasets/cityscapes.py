@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.configs import unknown_name
+from acis_env.datasets.folder_files import PNG
 from acis_env.datasets.listed import Listed, ListedScenes
 from acis_env.datasets.roots import MissingSplit, find_root, named, names_in
 from acis_env.datasets.scene import IGNORED
@@ -45,7 +46,6 @@ VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 """Values of pixels that the official evaluation ignores ("ignoreInEval")."""
 FIRST_INSTANCE = 1000
 """Values from here on are class * 1000 + number of the instance; below it they are classes alone."""
-PNG = ("PNG",)
 
 
 def open_cityscapes(

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from acis_env.configs import is_count
 from acis_env.datasets.folder_files import PNG, check_same_size
 from acis_env.datasets.kitti_layouts import EXPECTED, CarFiles, find_layout
 from acis_env.datasets.listed import Listed, keep_largest, stamp_of
@@ -94,6 +95,8 @@ class KittiScenes:
             raise ValueError(f"crops_per_image must be 1, or more with a crop, got {crops_per_image}")
         if max_cars < 1:
             raise ValueError(f"max_cars must be at least 1, got {max_cars}")
+        if not is_count(seed, least=0, most=2**63 - 1):
+            raise ValueError(f"seed must be an int from 0 on, got {seed!r}")
         self.split, self.max_instances, self._seed = split, max_cars, seed
         layout = find_layout(find_root("kitti", root, EXPECTED, SOURCE), ids or {})
         self.label_suffix = layout.label_suffix
@@ -165,7 +168,7 @@ class KittiScenes:
     def _place(self, file: CarFiles, size: tuple[int, int], label_map: NDArray[np.int32] | None, number: int) -> Window:
         """Window `number` of an image: anywhere that has a car; else where the largest car is, if there is one."""
         assert self._crop is not None
-        generator = np.random.default_rng([self._seed, zlib.crc32(file.id.encode()), number])
+        generator = np.random.default_rng([self._seed, zlib.crc32(file.id.encode(errors="surrogatepass")), number])
         for _ in range(TRIES_PER_CROP):
             window = anywhere(size, self._crop, generator)
             if label_map is None or (window.cut(label_map) > 0).any():

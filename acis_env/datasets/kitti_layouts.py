@@ -182,6 +182,9 @@ class SemanticsLayout(Layout):
     def _default(self, split: str, known: Sequence[str]) -> list[str]:
         if split == "test":
             return list(known)
+        for id in known:
+            if not id.split("_")[0].isdecimal():
+                raise ValueError(f"{self._images(split) / id}.png: expected a name that is a number, as 000000_10.png")
         return [id for id in known if is_held_out(int(id.split("_")[0])) == (split == "val")]
 
     def _spelled(self, id: str) -> str:

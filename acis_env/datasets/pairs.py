@@ -9,12 +9,10 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from acis_env.datasets.folder_files import IMAGE_SUFFIX, LABEL_SUFFIX, has_pairs, scan_pairs
+from acis_env.datasets.folder_files import IMAGE_SUFFIX, LABEL_SUFFIX, PNG, has_pairs, scan_pairs
 from acis_env.datasets.listed import Listed
 from acis_env.datasets.roots import MissingSplit
 from acis_env.pictures import Reading
-
-PNG = ("PNG",)
 
 
 def list_folder(
@@ -35,6 +33,8 @@ def list_folder(
         FileNotFoundError: there is no such split, or nothing in it.
         ValueError: an argument is out of range, or two files would be the same part of a pair.
     """
+    if labels not in ("required", "optional"):
+        raise ValueError(f'labels must be "required" or "optional", got {labels!r}')
     folder = Path(root) / split
     place = Path(root) if split == "train" and not folder.is_dir() else folder
     if not has_pairs(place):

@@ -74,13 +74,14 @@ def register_dataset(name: str, loader: Loader, about: str, **facts: Any) -> Non
 
 
 def open_scenes(
-    scenes: str, split: str, size: tuple[int, int], options: Mapping[str, Any] | None = None
+    scenes: str | Path, split: str, size: tuple[int, int], options: Mapping[str, Any] | None = None
 ) -> SceneDataset:
     """Open a data set.
 
     Args:
         scenes: a folder of `<id>_rgb.png` and `<id>_label.png`, or a registered name ("leaves", "folder"). A folder
-            that is called like a data set and has such files is meant before that; "dataset:leaves" is never a folder.
+            that is called like a data set and has such files is meant before that; "dataset:leaves" is never a folder,
+            and a `Path` is always one.
         split: "train", "val" or "test"; a folder has its scenes in the subfolder of that name, or all of them are
             "train".
         size: `(H, W)` of the networks, at which leaves and streets are drawn; scenes of a folder keep their own.
@@ -91,6 +92,7 @@ def open_scenes(
         ValueError: an option is unknown or outside of its range.
     """
     options = dict(options or {})
+    scenes = str(scenes.absolute()) if isinstance(scenes, Path) else scenes
     name = scenes.removeprefix(PREFIX)
     if is_folder(scenes):
         if "root" in options:

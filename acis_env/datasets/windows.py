@@ -14,7 +14,7 @@ from acis_env.datasets.scene import IGNORED, Scene, SceneDataset
 from acis_env.ops.labels import relabel
 
 TRIES_PER_CROP = 20
-"""Windows drawn for one random crop before the fullest of them is taken."""
+"""Windows drawn for one random crop until one of them has what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class RandomCrops:
 
     def _place(self, scene: Scene, number: int) -> Window:
         """The first window with instances enough, or the fullest."""
-        generator = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode()), number])
+        generator = np.random.default_rng([self.seed, zlib.crc32(scene.name.encode(errors="surrogatepass")), number])
         best, most = None, -1
         for _ in range(TRIES_PER_CROP):
             window = anywhere(scene.image.shape[1:], self.size, generator)

@@ -10,6 +10,8 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorWrapper
 from numpy.typing import NDArray
 
+from acis_env.surroundings import as_tensor
+
 if TYPE_CHECKING:
     VectorWrapperBase = VectorWrapper[Any, Any, Any, Any, Any]
 else:
@@ -48,4 +50,4 @@ class Wrapper(VectorWrapperBase):
 def reset_slots(options: dict[str, Any] | None, num_envs: int) -> list[int]:
     """The slots that `reset(options=options)` begins; to be asked before, as some environments take the mask out."""
     mask = (options or {}).get("reset_mask")
-    return list(range(num_envs)) if mask is None else torch.as_tensor(mask).nonzero().flatten().tolist()
+    return list(range(num_envs)) if mask is None else as_tensor(mask).nonzero().flatten().tolist()

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import cv2
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from acis_env.arguments import parse_env_ids
 from acis_env.files import replacing
 from acis_env.rendering import Picture, write_gif
 from acis_env.snapshot import Snapshot
@@ -102,7 +103,7 @@ class RecordEpisodes(Wrapper):
     def set_state(self, snapshot: Snapshot, env_ids: Sequence[int] | None = None) -> None:
         """Put states back (see `SegmentationVectorEnv.set_state`); these slots are recorded from there on."""
         self.env.set_state(snapshot, env_ids)
-        slots = list(range(self.num_envs) if env_ids is None else env_ids)
+        slots = parse_env_ids(env_ids, self.num_envs)
         self._begin(slots)
         self._draw([slot for slot, is_over in zip(slots, snapshot.is_over.tolist(), strict=True) if not is_over])
 

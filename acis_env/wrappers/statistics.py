@@ -12,6 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from acis_env.arguments import parse_env_ids
 from acis_env.snapshot import Snapshot
 from acis_env.wrappers.base import Wrapper, reset_slots
 
@@ -88,7 +89,7 @@ class RecordEpisodeStatistics(Wrapper):
     def set_state(self, snapshot: Snapshot, env_ids: Sequence[int] | None = None) -> None:
         """Put states back (see `SegmentationVectorEnv.set_state`); statistics of these slots count from there on."""
         self.env.set_state(snapshot, env_ids)
-        slots = list(range(self.num_envs) if env_ids is None else env_ids)
+        slots = parse_env_ids(env_ids, self.num_envs)
         self._begin(slots)
         self._is_over[slots] = snapshot.is_over.to(self._is_over.device)
         self._slots_over = self._is_over.nonzero().flatten().tolist()

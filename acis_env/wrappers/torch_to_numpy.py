@@ -11,10 +11,8 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from acis_env.observations import Observation
+from acis_env.observations import NumpyObservation, Observation
 from acis_env.wrappers.base import Wrapper
-
-NumpyObservation = dict[str, NDArray[Any]] | NDArray[Any]
 
 
 class TorchToNumpy(Wrapper):
@@ -43,8 +41,8 @@ class TorchToNumpy(Wrapper):
         Args:
             actions: `[num_envs, ...]`, of the dtype of the action space or one that turns into it.
         """
-        on_host = np.asarray(actions, dtype=self.single_action_space.dtype)
-        results = self.env.step(torch.tensor(on_host, device=getattr(self.env, "device", "cpu")))
+        on_host = np.array(actions, dtype=self.single_action_space.dtype, order="C")
+        results = self.env.step(torch.as_tensor(on_host, device=getattr(self.env, "device", "cpu")))
         observations, rewards, terminated, truncated, infos = results
         return (
             _observation_to_numpy(observations),

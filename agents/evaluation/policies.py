@@ -20,9 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from acis_env import dynamics
 from acis_env.dynamics import EnvState
-from acis_env.env import NumpyObservation
 from acis_env.files import write_json
-from acis_env.observations import Observation
+from acis_env.observations import NumpyObservation, Observation
 from acis_env.precision import autocast
 from acis_env.vector_env import SegmentationVectorEnv
 from agents.evaluation.evaluation import RANDOM_ACTIONS, Conditions, evaluate
@@ -106,15 +105,16 @@ def evaluate_policy(
 
 def _measure(
     policy: Policy, arguments: Mapping[str, Any], num_scenes: int, num_envs: int = 10, split: str = "test"
-) -> tuple[dict[str, float], Conditions]:
-    """What `evaluate_policy` returns, and how it was measured."""
+) -> tuple[dict[str, float], Conditions, int]:
+    """What `evaluate_policy` returns, how it was measured, and on how many scenes."""
     if isinstance(arguments.get("scenes"), str | Path):
         arguments = {**arguments, "split": split}
     options = {**arguments, "augmentation": None, "num_envs": num_envs, "autoreset_mode": "Disabled"}
     env = SegmentationVectorEnv(**{**options, "render_mode": None, "sequence_length": None})
     rule = Composition(env.threshold)
     measured = evaluate("policy", policy_segmenter(policy, env), env.source, rule, num_scenes=num_scenes)
-    return {**_play(policy, env, min(num_scenes, len(env.scenes))), **measured.mean}, measured.conditions
+    played = _play(policy, env, min(num_scenes, len(env.scenes)))
+    return {**played, **measured.mean}, measured.conditions, len(measured.scenes)
 
 
 def _play(policy: Policy, env: SegmentationVectorEnv, num_scenes: int) -> dict[str, float]:
@@ -162,15 +162,15 @@ def compare_with_random(
     assert isinstance(space, gym.spaces.Box)
     rows = {"policy": policy, RANDOM_ACTIONS: RandomPolicy(space, seed=0)}
     measured = {name: _measure(row, arguments, num_scenes) for name, row in rows.items()}
-    print(f"{num_scenes} held-out scenes   return     SBD    stopping")
-    for name, (means, conditions) in measured.items():
+    print(f"{measured['policy'][2]} held-out scenes   return     SBD    stopping")
+    for name, (means, conditions, _) in measured.items():
         print(f"{name:<20} {means['return']:9.3f} {means['sbd']:7.3f}    {conditions.stopping}")
     with SummaryWriter(str(folder)) as writer:
-        for name, (means, _) in measured.items():
+        for name, (means, *_) in measured.items():
             tag = "eval" if name == "policy" else "eval_random"
             for key, value in means.items():
                 writer.add_scalar(f"{tag}/{key}", value, about.get("total_timesteps"))
-    report = {name: {**means, **asdict(conditions)} for name, (means, conditions) in measured.items()} | about
+    report = {name: {**means, **asdict(conditions)} for name, (means, conditions, _) in measured.items()} | about
     write_json(folder / "evaluation.json", report)
     return report
 

@@ -194,7 +194,6 @@ def test_a_closed_environment_keeps_no_recording_and_records_again(make_vec, rec
         assert len(recordings) == number
         envs.close()
         assert not envs._graph._recordings
-        envs.closed = False
 
 
 class Stripes:

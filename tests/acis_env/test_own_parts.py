@@ -3,6 +3,7 @@
 import copy
 import pickle
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -133,6 +134,7 @@ def test_weights_give_what_is_not_ones_own(make, make_vec, pretrained):
         ({"decoder": None}, "weights must be given for want of a decoder"),
         ({"context": "predicted"}, "weights must be given for want of a context"),
         ({"context": 3}, "context must be .* ContextPredictor.*, got 3"),
+        ({"context": SimpleNamespace(context=abs)}, "the method context and the attribute size .*, got namespace"),
         ({"refine": True}, r"refine=True .*decoder=RefiningDecoder\(encoder, decoder\)"),
     ],
 )
@@ -148,6 +150,8 @@ def test_parts_of_different_sizes_are_refused(make, make_vec, make_networks):
         make(decoder=decoder)
     with pytest.raises(ValueError, match="context and decoder must be of one size"):
         make_vec(decoder=decoder)
+    decoder.size = [32, 32]
+    make(decoder=decoder).reset(seed=0)
     decoder.size = (30, 32)
     with pytest.raises(ValueError, match=r"decoder.size must be .* multiples of 32"):
         make(decoder=decoder, context="oracle")
@@ -392,7 +396,18 @@ def test_parts_may_return_numbers_of_any_kind(make, random_actions, dtype):
     assert torch.equal(rewards, others)
 
 
-def test_rounding_may_leave_the_unit_interval_by_a_little(make, random_actions):
-    envs = make(decoder=Changed(Stripes(), lambda x: x * (1 + 1e-5)), context=Changed(Grey(), lambda x: x - 1e-6))
-    envs.reset(seed=0)
-    envs.step(random_actions(1, 3, length=2)[0])
+@pytest.mark.parametrize("obs_dtype", ["uint8", "float32"])
+def test_rounding_may_leave_the_unit_interval_by_a_little_and_is_cut(make, random_actions, obs_dtype):
+    options = {"obs_dtype": obs_dtype, "render_mode": "rgb_array"}
+    decoder = Changed(Stripes(), lambda x: (x > 0.5) * 1.009)
+    context = Changed(Grey(), lambda x: (x > 0.5) * 1.018 - 0.009)
+    envs = make(decoder=decoder, context=context, **options)
+    decoder, context = Changed(Stripes(), lambda x: (x > 0.5).float()), Changed(Grey(), lambda x: (x > 0.5).float())
+    same = make(decoder=decoder, context=context, **options)
+    for each in (envs, same):
+        each.reset(seed=0)
+    actions = random_actions(1, 3, length=2)[0]
+    (found, rewards, *_), (expected, others, *_) = (each.step(actions) for each in (envs, same))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert torch.equal(rewards, others)
+    assert all(np.array_equal(a, b) for a, b in zip(envs.render(), same.render(), strict=True))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from acis_env import pretraining
-from acis_env.augment import NO_AUGMENTATION
+from acis_env.augment import Augmentation
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, UNet, oracle_context, quantise_angles
 from acis_env.datasets import PackedScenes, Scene
@@ -33,6 +33,7 @@ from acis_env.pretraining import (
 from acis_env.unfinished import Unfinished
 from acis_env.weights import load_autoencoder, load_context_network, load_pretrained
 
+AS_DRAWN = Augmentation(flip=False, quarter_turns=False)
 SHORT = PretrainConfig(iterations=4, batch_size=3, eval_every=3, seed=5)
 CONTEXT = ContextConfig(widths=(4, 6), size=(32, 32))
 AUTOENCODER = AutoencoderConfig((32, 32), 3, 8, 2, (4, 4), TrunkConfig((4, 4), 8, "stride"))
@@ -117,7 +118,7 @@ def test_the_notes_beside_the_weights_tell_the_settings_and_the_scores(packed, t
 
 
 def test_longer_training_of_the_context_network_scores_better(packed, tmp_path):
-    config = PretrainConfig(iterations=60, batch_size=5, learning_rate=1e-2, augmentation=NO_AUGMENTATION)
+    config = PretrainConfig(iterations=60, batch_size=5, learning_rate=1e-2, augmentation=AS_DRAWN)
     before = pretrain_context(packed, packed, CONTEXT, SHORT, tmp_path / "short")
     after = pretrain_context(packed, packed, CONTEXT, config, tmp_path / "long")
     scores = [evaluate_context(network, packed) for network in (before, after)]
@@ -129,9 +130,7 @@ def test_longer_training_of_the_context_network_scores_better(packed, tmp_path):
 
 def test_longer_training_of_the_autoencoder_scores_better(painted, tmp_path):
     sizes = AutoencoderConfig((32, 32), 4, 16, 4, (8, 6), TrunkConfig((8, 8), 16, "stride"))
-    config = PretrainConfig(
-        iterations=120, batch_size=5, learning_rate=3e-3, kl_weight=0.1, augmentation=NO_AUGMENTATION
-    )
+    config = PretrainConfig(iterations=120, batch_size=5, learning_rate=3e-3, kl_weight=0.1, augmentation=AS_DRAWN)
     scores = []
     for name, schedule in (("short", SHORT), ("long", config)):
         autoencoder = pretrain_autoencoder(painted, painted, PaintedContext(), sizes, schedule, tmp_path / name)
@@ -153,7 +152,7 @@ def test_the_autoencoder_is_trained_on_one_instance_at_a_time_and_in_the_end_on_
         return loss(autoencoder, context, masks, *args)
 
     monkeypatch.setattr(MaskAutoencoder, "loss", record)
-    config = PretrainConfig(iterations=25, batch_size=5, augmentation=NO_AUGMENTATION)
+    config = PretrainConfig(iterations=25, batch_size=5, augmentation=AS_DRAWN)
     pretrain_autoencoder(painted, painted, PaintedContext(), AUTOENCODER, config, tmp_path)
     assert len(found) == 2 + 3 + 1 + 4 + 3
 

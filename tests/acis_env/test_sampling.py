@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from acis_env.augment import DIHEDRAL, Augmentation
+from acis_env.augment import Augmentation
 from acis_env.datasets import PackedScenes
 from acis_env.sampling import SceneSampler, draw_batch, draw_indices, iteration_generator, load_batch
 
@@ -60,13 +60,13 @@ def test_a_batch_repeats_no_scene_while_there_are_enough(packed):
 
 
 def test_a_batch_larger_than_the_data_set_repeats_scenes(packed):
-    batch = draw_batch(packed, 12, DIHEDRAL, np.random.default_rng(0))
+    batch = draw_batch(packed, 12, Augmentation(), np.random.default_rng(0))
     assert batch.images.shape == (12, 3, 32, 32)
     assert set(batch.indices.tolist()) <= {0, 1, 2, 3, 4}
 
 
 def test_the_generator_alone_decides_on_a_batch(packed):
-    first, second, third = (draw_batch(packed, 4, DIHEDRAL, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, second, third = (draw_batch(packed, 4, Augmentation(), np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.indices, second.indices)
     assert not torch.equal(first.images, third.images)

@@ -91,8 +91,8 @@ def test_another_number_of_seeds_than_slots_is_refused(make_vec, seeds):
         make_vec(3).reset(seed=seeds)
 
 
-@pytest.mark.parametrize("seed", [1.5, "abc", [1.5, 2, 3], ["1", "2", "3"]])
-def test_a_seed_that_is_no_whole_number_is_refused(make_vec, seed):
+@pytest.mark.parametrize("seed", [-1, 1.5, "abc", [-1, 0, 1], [1.5, 2, 3], ["1", "2", "3"]])
+def test_a_seed_that_is_no_whole_number_from_0_on_is_refused(make_vec, seed):
     with pytest.raises(ValueError, match="seed must be an int or 3 ints"):
         make_vec(3).reset(seed=seed)
 

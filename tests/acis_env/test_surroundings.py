@@ -59,6 +59,17 @@ def test_an_environment_may_move_in_and_out(surroundings):
         assert_same(play(env), expected)
 
 
+def test_a_rule_may_be_changed_there(surroundings):
+    env, other = (open_env(autoreset_mode="Disabled") for _ in range(2))
+    for each in (env, other):
+        each.reset(seed=0)
+    with surroundings():
+        env.set_attr("reward", "sbd")
+    other.set_attr("reward", "sbd")
+    options = {"reset_mask": np.array([True, False, False])}
+    assert_same(*([each.reset(options=options), play(each, 2)] for each in (env, other)))
+
+
 def test_what_surrounds_a_call_is_there_again_after_it_even_after_an_error(surroundings):
     def state():
         modes = torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()

@@ -84,6 +84,22 @@ def test_a_state_with_other_settings_is_no_beginning(pretrain, interrupt, tmp_pa
     assert torch.equal(found, weights(pretrain(other, tmp_path / "whole")))
 
 
+def test_a_decoder_does_not_go_on_under_another_context_network(scenes, make_networks, interrupt, tmp_path):
+    packed = PackedScenes(scenes, (32, 32))
+    interrupt(4)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_autoencoder(packed, packed, make_networks().context_network, AUTOENCODER, CONFIG, tmp_path)
+    other = make_networks(seed=1).context_network
+    with pytest.raises(ValueError, match="unfinished training of its autoencoder with other settings"):
+        pretrain_autoencoder(packed, packed, other, AUTOENCODER, CONFIG, tmp_path, overwrite=False)
+    drawn = interrupt(None)
+    found = weights(pretrain_autoencoder(packed, packed, other, AUTOENCODER, CONFIG, tmp_path))
+    assert len(drawn) == 6
+    assert torch.equal(
+        found, weights(pretrain_autoencoder(packed, packed, other, AUTOENCODER, CONFIG, tmp_path / "whole"))
+    )
+
+
 @pytest.mark.parametrize("kept", [0.5, 1.0])
 def test_a_damaged_state_is_named(pretrain, interrupt, kept, tmp_path):
     interrupt(4)

@@ -151,6 +151,10 @@ def test_closing_twice_is_no_error_and_a_step_after_it_is(make_vec, make_env):
         env.close()
         with pytest.raises(RuntimeError, match=r"call reset\(\)"):
             env.step(action)
+        env.reset(seed=0)  # begins anew, and may be closed again
+        env.close()
+        with pytest.raises(RuntimeError, match=r"call reset\(\)"):
+            env.step(action)
     make_vec().close()  # without an episode
 
 

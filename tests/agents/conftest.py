@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from acis_env import SegmentationVectorEnv
-from acis_env.augment import NO_AUGMENTATION
+from acis_env.augment import Augmentation
 from acis_env.autoencoder import MaskAutoencoder
 from acis_env.context import ContextConfig, ContextNetwork
 from acis_env.datasets import Leaves, PackedScenes
@@ -37,6 +37,7 @@ ACTOR_CRITIC = ActorCriticConfig(
     critic=CRITIC, max_remaining=6, critic_updates=2, critic_batch_size=8, critic_warmup=0, replay_size=2, decay=()
 )
 BASELINE = BaselineConfig(decay=())
+AS_DRAWN = Augmentation(flip=False, quarter_turns=False)
 CONFIG = TrainConfig(
     env=EnvConfig(
         kwargs={"scene_options": {"max_leaves": 3, "length": 6}, "sampler": "shuffle"},
@@ -236,7 +237,7 @@ def learned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learned")
     scenes = PackedScenes(Leaves("train", SIZE, min_leaves=2, max_leaves=3, length=3, seed=3), SIZE)
     with torch.random.fork_rng(devices=[]):
-        how = PretrainConfig(iterations=70, batch_size=3, eval_every=1000, augmentation=NO_AUGMENTATION)
+        how = PretrainConfig(iterations=70, batch_size=3, eval_every=1000, augmentation=AS_DRAWN)
         context_config = ContextConfig(widths=(8, 12), size=SIZE)
         context_network = pretrain_context(scenes, scenes, context_config, replace(how, learning_rate=2e-2), folder)
         widths = replace(AUTOENCODER, decoder_widths=(12, 8, 8), encoder=replace(TRUNK, features=32))

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -347,7 +348,10 @@ def test_limits_that_leave_nothing_out_report_the_counts_seen(tmp_path):
         ({"scale": float("nan")}, "scale"),
         ({"min_instances": -1}, "min_instances"),
         ({"min_instances": 3, "max_instances": 2}, "max_instances"),
+        ({"crop": "random", "crop_size": 64.5}, r"smallest, largest\) of them, got 64\.5"),
+        ({"crop": "random", "crop_size": [64, 96, 128]}, r"smallest, largest\) of them, got \[64, 96, 128\]"),
         ({"min_area": 0}, "min_area"),
+        ({"seed": -1}, "seed must be an int from 0 on, got -1"),
         ({"labels": "some"}, "labels"),
         ({"percentiles": [99, 1]}, "percentiles"),
         ({"page": -1}, "page"),
@@ -365,3 +369,11 @@ def test_every_crop_of_real_nuclei_has_as_many_instances_as_asked_for():
     counts = [scenes[index].num_instances for index in range(0, len(scenes), 5)]
     assert min(counts) >= 1
     assert max(counts) <= scenes.max_instances <= 16
+
+
+def test_a_name_that_is_not_utf_8_is_a_scene_like_any_other(tmp_path):
+    write_pair(tmp_path, "a")
+    for suffix in ("rgb", "label"):
+        (tmp_path / f"a_{suffix}.png").rename(tmp_path / os.fsdecode(b"caf\xe9_%s.png" % suffix.encode()))
+    options = {"crop": "random", "crop_size": 4}
+    assert [len(FolderScenes(tmp_path, **chosen)) for chosen in ({}, options)] == [1, 1]

@@ -115,6 +115,8 @@ def test_images_without_labels_are_counted_apart(tmp_path):
     write_pair(tmp_path, "a", one_square())
     write_pair(tmp_path, "b", one_square())
     (tmp_path / "b_label.png").unlink()
+    with pytest.raises(ValueError, match='labels must be "required" or "optional", got \'option\''):
+        list_folder("train", tmp_path, labels="option")
     inspection = look(list_folder("train", tmp_path, labels="optional"))
     assert inspection.problems == []
     assert "  1 without labels" in describe_inspection(inspection, SIZE)

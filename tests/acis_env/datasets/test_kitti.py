@@ -290,12 +290,21 @@ def test_a_split_without_images_is_named(semantics):
         ({"crop": "256x768"}, r"crop must be"),
         ({"crops_per_image": 2}, r"crops_per_image must be 1, or more with a crop, got 2"),
         ({"max_cars": 0}, r"max_cars must be at least 1, got 0"),
+        ({"seed": -1}, r"seed must be an int from 0 on, got -1"),
         ({"ids": {"valid": []}}, r"ids must be lists of the splits .* got one of 'valid'"),
     ],
 )
 def test_arguments_out_of_range_are_named(options, message, semantics):
     with pytest.raises(ValueError, match=message):
         KittiScenes(root=semantics[0], **options)
+
+
+def test_a_picture_that_has_no_number_is_named(semantics):
+    root = semantics[0]
+    path = root / "training" / "image_2" / "mean.png"
+    path.write_bytes((root / "training" / "image_2" / "000000_10.png").read_bytes())
+    with pytest.raises(ValueError, match=rf"{path}: expected a name that is a number, as 000000_10\.png"):
+        KittiScenes(root=root)
 
 
 def test_the_registry_opens_it_by_an_environment_variable(semantics, monkeypatch):

@@ -1,6 +1,7 @@
 """One function opens every data set by its name, and a new one takes a class and a line."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -84,6 +85,16 @@ def test_a_folder_of_scenes_is_meant_before_the_data_set_of_its_name_and_the_log
     caplog.clear()
     assert isinstance(open_scenes("leaves", "train", (32, 32)), FolderScenes)
     assert f"scenes 'leaves': taken for the folder {folder / 'leaves'}; 'dataset:leaves' is the data set" in caplog.text
+
+
+def test_a_path_is_never_the_name_of_a_data_set(folder, monkeypatch, make_vec):
+    monkeypatch.chdir(folder)
+    for name in ("leaves", "dataset:leaves"):
+        with pytest.raises(FileNotFoundError, match=rf"\({folder / name} is none\)"):
+            open_scenes(Path(name), "train", (32, 32))
+    with pytest.raises(FileNotFoundError, match=rf"\({folder / 'leaves'} is none\)"):
+        make_vec(scenes=Path("leaves"))
+    assert [scene.name for scene in open_scenes(Path("train"), "train", (32, 32))] == ["train0"]
 
 
 def test_a_name_after_dataset_is_never_a_folder(folder, monkeypatch):

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from acis_env import SegmentationEnv
@@ -148,14 +149,15 @@ def test_an_episode_that_a_reset_cuts_short_is_neither_written_nor_counted(make_
 
 
 @ANY_MODE
-def test_a_state_that_was_put_back_is_recorded_from_there_on(make_vec, tmp_path, written, mode):
+@pytest.mark.parametrize("slots", [None, [0], torch.tensor([0]), np.array([0])], ids=["all", "list", "torch", "numpy"])
+def test_a_state_that_was_put_back_is_recorded_from_there_on(make_vec, tmp_path, written, mode, slots):
     env = RecordEpisodes(make_vec(1, autoreset_mode=mode, render_mode="rgb_array"), tmp_path)
     actions = random_actions(8, 1)
     env.reset(options={"scene_index": 1})  # three instances
     env.step(actions[0])
     snapshot = env.get_state()
     env.step(actions[1])
-    env.set_state(snapshot)
+    env.set_state(snapshot, slots)
     env.step(actions[2])
     env.step(actions[3])
     assert [len(frames) for frames in written.values()] == [3]

@@ -59,7 +59,7 @@ def test_an_episode_is_as_long_as_its_scene_has_instances_and_returns_its_potent
 
 
 @ANY_MODE
-@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda mask: np.array(mask[::-1])[::-1]])
 def test_a_partial_reset_begins_only_the_statistics_of_its_slots(make_vec, mode, kind):
     env = RecordEpisodeStatistics(make_vec(autoreset_mode=mode))
     env.reset(options={"scene_index": 3})  # four instances
@@ -144,14 +144,15 @@ def test_statistics_never_take_the_place_of_another_entry(run, make_vec):
     assert all(torch.equal(infos["_own"], infos["_episode"]) for infos in entries)
 
 
-def test_statistics_count_on_from_a_state_that_was_put_back(make_vec):
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_statistics_count_on_from_a_state_that_was_put_back(make_vec, kind):
     env = RecordEpisodeStatistics(make_vec(autoreset_mode="NextStep"))
     actions = random_actions(4)
     env.reset(options={"scene_index": [2, 3, 3]})  # one instance and four
     env.step(actions[0])
     snapshot = env.get_state([0, 1])
     env.step(actions[1])
-    env.set_state(snapshot, [0, 1])
+    env.set_state(snapshot, kind([0, 1]))
     assert env.episode_lengths.tolist() == [0, 0, 2]
     env.step(actions[2])  # slot 0 was over, and begins again
     assert env.episode_lengths.tolist() == [0, 1, 3]

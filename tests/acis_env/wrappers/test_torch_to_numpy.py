@@ -99,7 +99,7 @@ def test_actions_may_be_lists_or_of_another_dtype_or_read_only(make_vec):
     rewards = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for given in (actions, actions.tolist(), actions.astype(np.float64), frozen):
+        for given in (actions, actions.tolist(), actions.astype(np.float64), frozen, actions[::-1].copy()[::-1]):
             env = TorchToNumpy(make_vec())
             env.reset(seed=3)
             rewards.append(env.step(given)[1])
