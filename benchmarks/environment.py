@@ -91,13 +91,14 @@ def _step(args: Arguments, pretrained: Pretrained, batch: int, source: str) -> l
 
 
 def reset(args: Arguments) -> list[Row]:
-    """The beginning of `B` episodes, context network included."""
+    """The beginning of `B` episodes, context network included: ours also augments, so that no context is known."""
     return [_reset(args, pretrained, batch) for pretrained, _, batches in cases(args) for batch in batches]
 
 
 def _reset(args: Arguments, pretrained: Pretrained, batch: int) -> Row:
     scenes = grid(pretrained.size, NUM_INSTANCES)
-    env, naive = make_env(args, pretrained, scenes, batch), naive_envs(pretrained, scenes, batch)
+    env = make_env(args, pretrained, scenes, batch, augmentation={})
+    naive = naive_envs(pretrained, scenes, batch)
     calls: Calls = {"ours": env.reset, NAIVE: lambda: [one.reset() for one in naive]}
     times = interleave(calls, args.repeats, args.device)
     return Row("reset", shape_of(pretrained.size, batch), times["ours"], times[NAIVE], NAIVE)

@@ -66,7 +66,7 @@ def losses(
     env.reset()
     state = core.state
     conditioning, known = actor.condition(state.context), critic.condition(state.context)
-    memory, returns = actor.initial_memory(len(state)), torch.zeros(len(state))
+    memory, returns = actor.initial_memory(len(state)), torch.zeros(len(state), device=args.device)
     actor_terms, critic_terms = [], []
     for _ in range(int(state.num_instances.max())):
         out = actor(conditioning, state.accumulated_mask, memory)

@@ -7,6 +7,7 @@ python examples/compare_libraries.py --runs runs --picture docs/images/libraries
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ class Args:
     """Folder of the runs."""
     picture: Path = Path("runs/libraries.png")
     """Picture file of the learning curves."""
+
+
+def has_curve(folders: Iterable[Path]) -> bool:
+    """Whether all runs kept their returns; some libraries do not tell them."""
+    return all(RETURN in EventAccumulator(str(folder)).Reload().Tags()["scalars"] for folder in folders)
 
 
 def curve(folders: list[Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +78,9 @@ def main(args: Args) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, folders in groups.items():
         print(row(name, [json.loads((folders[s] / "evaluation.json").read_text()) for s in sorted(folders)]))
-    curves = {name: curve(list(folders.values())) for name, folders in groups.items()}
+    curves = {name: curve(list(folders.values())) for name, folders in groups.items() if has_curve(folders.values())}
+    if not curves:
+        raise SystemExit(f"--runs {args.runs} holds no run with the scalar {RETURN}: no picture is drawn")
     plot_curves(args.picture, curves, "environment steps", "return of training episodes", "Examples")
 
 

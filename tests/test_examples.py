@@ -251,6 +251,16 @@ def test_the_comparison_of_libraries_takes_the_latest_run_of_every_seed(tmp_path
     printed = capsys.readouterr().out
     assert "| `some_ppo, ACIS-Leaves-v0` | 100 | 2 | 3.00 | 2.00 | 0.500 | 0.400 |" in printed
     assert "| `some_ppo, ellipses` | 100 | 2 | 3.00 | 2.00 | 0.600 | 0.400 |" in printed
+    silent = tmp_path / "ACIS-Leaves-v0__another__1__30"  # a library that does not tell returns while it trains
+    write_json(
+        silent / "evaluation.json", json.loads((tmp_path / "ellipses__some_ppo__2__15" / "evaluation.json").read_text())
+    )
+    module.main(module.Args(runs=tmp_path, picture=tmp_path / "curves.png"))
+    assert "| `another` | 100 | 2 | 3.00 | 2.00 | 0.600 | 0.400 |" in capsys.readouterr().out
+    (tmp_path / "alone").mkdir()
+    silent.rename(tmp_path / "alone" / silent.name)
+    with pytest.raises(SystemExit, match="no run with the scalar charts/episodic_return: no picture is drawn"):
+        module.main(module.Args(runs=tmp_path / "alone"))
     with pytest.raises(SystemExit, match="no finished run"):
         module.main(module.Args(runs=tmp_path / "none"))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acis_env.checksums import file_sum
+from acis_env.checksums import file_sum, read_json
 from acis_env.weights import load_pretrained
 from agents.benchmark.contender import Kind, Ready, Task
 from agents.benchmark.method import ready
@@ -39,6 +40,13 @@ class FolderAgent:
         """Where it comes from."""
         return f"trained before, from the folder {self.folder.name}"
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of its networks."""
+        if (self.folder / FILE).is_file():
+            return Agent.load(self.folder).pretrained.size
+        return load_pretrained(self._weights(read_json(self.folder / CARD)["arguments"])).size
+
     def configuration(self, task: Task) -> dict[str, Any]:
         """Checksum of the weights, wherever they are.
 
@@ -57,13 +65,18 @@ class FolderAgent:
             config = config_of(agent)
             return ready(agent, replace(config, env=_moved(config.env, task.scene_set)), {}, {})
         policy, arguments = load_policy(self.folder, task.device, trust=self.trust)
-        if not isinstance(arguments.get("weights"), str):
-            raise ValueError(f"{self.folder / CARD}: arguments must name weights, got {arguments}")
+        pretrained = load_pretrained(self._weights(arguments)).to(task.device)
         kept = {k: v for k, v in arguments.items() if k not in ("num_envs", "render_mode", "device", "weights")}
         env = _moved(EnvConfig("ACIS/Scenes-v0", kept), task.scene_set)
-        pretrained = load_pretrained(arguments["weights"]).to(task.device)
         stopping = "own" if arguments.get("stop") == "agent" else "true count"
         return Ready(env, pretrained, lambda core: policy_segmenter(policy, core), stopping)  # type: ignore[arg-type]
+
+    def _weights(self, arguments: Mapping[str, Any]) -> str:
+        """The networks that a policy of another library was trained with."""
+        weights = arguments.get("weights")
+        if not isinstance(weights, str):
+            raise ValueError(f"{self.folder / CARD}: arguments must name weights, got {dict(arguments)}")
+        return weights
 
 
 def _moved(env: EnvConfig, scene_set: SceneSet) -> EnvConfig:

@@ -16,7 +16,12 @@ KEPT = ("job.json", "log.txt", "label_maps.npz")
 """Files of a cell that are taken over before its result, which says that it is done."""
 
 
-def merge(source: Path, out: Path, networks: Mapping[tuple[str, str], str] = MappingProxyType({})) -> int:
+def merge(
+    source: Path,
+    out: Path,
+    networks: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    planned: Mapping[Path, Mapping[str, Any]] = MappingProxyType({}),
+) -> int:
     """Copy the finished cells of the folder `source` of a benchmark to `out`, and return their number.
 
     A cell that `out` has already stays as it is.
@@ -25,10 +30,12 @@ def merge(source: Path, out: Path, networks: Mapping[tuple[str, str], str] = Map
         source: the folder.
         out: the folder that is to have all results.
         networks: checksums of the networks here, by set and kind (see `Cell.variant`), as far as they are there.
+        planned: configurations of the cells that are to be in `out`, by their result file.
 
     Raises:
         FileNotFoundError: `source` holds no result of a benchmark.
-        ValueError: both have a cell with different configurations, or a set with different scenes or networks.
+        ValueError: a cell has another configuration than it has here or is planned with, or a set other scenes or
+            networks.
     """
     results = {path: json.loads(path.read_text()) for path in sorted(source.glob("*/*/seed-*/result.json"))}
     if not results:
@@ -38,13 +45,14 @@ def merge(source: Path, out: Path, networks: Mapping[tuple[str, str], str] = Map
     known |= {key: (str(path), value) for path, result in ours.items() for key, value in _same(path, result)}
     for path, result in results.items():
         target = out / path.relative_to(source)
-        if target in ours and (found := differences(ours[target]["configuration"], result["configuration"])):
-            raise ValueError(f"{path} and {target} have different configurations: {'; '.join(found)}")
+        expected = ours[target]["configuration"] if target in ours else planned.get(target)
+        if expected is not None and (found := differences(expected, result["configuration"])):
+            raise ValueError(f"{target} and {path} must have one configuration: {'; '.join(found)}")
         for key, value in _same(path, result):
-            other, expected = known.get(key, ("", value))
-            if value != expected:
+            other, own = known.get(key, ("", value))
+            if value != own:
                 what = "different networks around the actions" if key[1] else "different scenes"
-                raise ValueError(f"{path} and {other} of set {key[0]} have {what}: {value!r} and {expected!r}")
+                raise ValueError(f"{path} and {other} of set {key[0]} have {what}: {value!r} and {own!r}")
     copied = 0
     for path in results:
         target = out / path.relative_to(source)

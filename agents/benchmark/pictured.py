@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from acis_env.datasets import open_scenes
 from acis_env.files import write_json
 from acis_env.weights import load_pretrained
+from agents.benchmark.folder import FolderAgent
 from agents.experiments.methods import SceneSet
 from agents.experiments.provenance import origin
 from agents.experiments.scenes import pictured, write_arrays
@@ -24,6 +25,8 @@ class Pictured:
     scene_set: SceneSet
     weights: str
     """Networks that say how large scenes are drawn."""
+    agent: FolderAgent | None = None
+    """An agent whose own networks say so instead, where none is compared that has those of the set."""
 
     @property
     def name(self) -> str:
@@ -54,7 +57,7 @@ class Pictured:
 
     def run(self) -> None:
         """Write `scenes.npz`, and what scenes they are."""
-        size = load_pretrained(self.weights).size
+        size = load_pretrained(self.weights).size if self.agent is None else self.agent.size
         scenes = open_scenes(self.scene_set.scenes, self.scene_set.split, size, self.scene_set.val_options)
         kept: dict[str, NDArray[Any]] = {}
         for index in pictured(len(scenes)):

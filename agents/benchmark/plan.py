@@ -10,6 +10,7 @@ from typing import Any
 from acis_env.meter import in_words
 from agents.benchmark.cell import Cell
 from agents.benchmark.contender import Contender, Task
+from agents.benchmark.folder import FolderAgent
 from agents.benchmark.pictured import Pictured
 from agents.experiments.jobs import Job, network_stages
 from agents.experiments.methods import SCALES, SceneSet
@@ -73,9 +74,18 @@ def stages(cells: Sequence[Cell]) -> Iterator[Sequence[Job]]:
     """Jobs that may run at the same time: networks, those that share a context network, kept scenes, cells."""
     yield from network_stages(cells)
     out = cells[0].folder.parents[2]
-    sets = {cell.scene_set.name: cell.scene_set for cell in cells}
-    yield [Pictured(out / name, scene_set, weights_of(scene_set, "standard", out)) for name, scene_set in sets.items()]
+    sets: dict[str, list[Cell]] = {}
+    for cell in cells:
+        sets.setdefault(cell.scene_set.name, []).append(cell)
+    yield [_pictured(out / name, own) for name, own in sets.items()]
     yield cells
+
+
+def _pictured(folder: Path, cells: Sequence[Cell]) -> Pictured:
+    """The job of keeping scenes of the set of `cells`, at the size of its networks, or of the first agent's own."""
+    scene_set, agent = cells[0].scene_set, cells[0].agent
+    own = agent if isinstance(agent, FolderAgent) and all(cell.variant is None for cell in cells) else None
+    return Pictured(folder, scene_set, weights_of(scene_set, "standard", folder.parent), own)
 
 
 def describe(cells: Sequence[Cell], jobs: int) -> str:

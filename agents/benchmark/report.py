@@ -70,7 +70,7 @@ def _head(sets: Sequence[SetResults], command: str) -> list[Block]:
             " alone; the last section says how to add an agent of your own."
         ),
         Code(command, "bash"),
-        Text(f"Commit {commits}; {', '.join(versions)}; {processors}; one thread per run."),
+        Text(f"Commit {commits}; {', '.join(versions)}; {processors}; one thread per process."),
         Text(
             "Numbers are means over seeds ± half the width of their 95 % interval (Student's t); a number without ± is"
             " of one run. Networks around the actions are the same for all seeds, so intervals leave them out."

@@ -37,8 +37,10 @@ class SetResults(Runs):
         """
         about = folder / "scenes.json"
         files = sorted(folder.glob("*/seed-*/result.json"))
-        if not files or not about.is_file():
+        if not files:
             raise FileNotFoundError(f"{folder}: expected the results of `acis benchmark`, found no finished run in it")
+        if not about.is_file():
+            raise FileNotFoundError(f"{about}: no such file; `acis benchmark` says there what the scenes are")
         found: dict[str, dict[int, Result]] = {}
         for file in files:
             result = json.loads(file.read_text())

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from torch import nn
+from torch.optim import Optimizer
+
 from acis_env.allocator import peak_memory
 from acis_env.vector_env import SegmentationVectorEnv
 from acis_env.weights import load_pretrained
@@ -71,7 +74,14 @@ class SB3Agent:
             pretrained,
             lambda core: policy_segmenter(model, core),
             "true count",
-            sum(parameter.numel() for parameter in model.policy.parameters()),
+            _count_trained(model.policy),
             usage,
             {"environment_steps": model.num_timesteps},
         )
+
+
+def _count_trained(policy: nn.Module) -> int:
+    """Number of parameters that optimisers hold: target networks follow the others, and are not trained."""
+    parts = [part for part in policy.modules() if isinstance(getattr(part, "optimizer", None), Optimizer)]
+    trained = {p for part in parts for group in part.optimizer.param_groups for p in group["params"]}  # type: ignore[union-attr]
+    return sum(parameter.numel() for parameter in trained)

@@ -32,11 +32,10 @@ class Yardstick:
         return self.method.about
 
     def configuration(self, task: Task) -> dict[str, Any]:
-        """What is tried, and on how many training scenes."""
+        """What is tried, in pixels of 64x64 (see `ClassicalMethod.scaled`), and on how many training scenes."""
         require("skimage")
-        method = self.method.scaled(task.scene_set.size)
-        grid = {name: list(values) for name, values in method.grid.items()}
-        return {"grid": grid, "start": dict(method.start), "scenes": NUM_SCENES, "rounds": ROUNDS}
+        grid = {name: list(values) for name, values in self.method.grid.items()}
+        return {"grid": grid, "start": dict(self.method.start), "scenes": NUM_SCENES, "rounds": ROUNDS}
 
     def prepare(self, task: Task) -> Ready:
         """Tune the numbers."""

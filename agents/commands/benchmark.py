@@ -88,13 +88,18 @@ class Benchmark:
         check_recorded(cells)
         networks = check_networks(cells)
         self._check_reference(cells)
+        planned = {cell.result: cell.configuration for cell in cells} if self.merge else {}
         for folder in self.merge:
-            print(f"{merge(folder, self.out, networks)} results copied from {folder}")
+            print(f"{merge(folder, self.out, networks, planned)} results copied from {folder}")
         print(describe(cells, self.jobs), flush=True)
         if self.plan:
             return
         failed = [] if self.report_only else self._run(cells)
-        self._report(cells)
+        try:
+            self._report(cells)
+        except FileNotFoundError:  # nothing to report yet: what failed says why
+            if not failed:
+                raise
         if failed:
             raise FailedRunsError(f"failed: {', '.join(failed)}; a file log.txt in the folder says why")
 
@@ -126,13 +131,16 @@ class Benchmark:
                 print(f"report in {path} and {path.with_suffix('.html')}")
 
     def _command(self) -> str:
-        """The command, with the names of folders left open."""
+        """The command, with folders of data and networks left open, without what concerns this machine alone."""
         options: dict[str, tuple[object, ...]] = {"sets": self.sets, "agents": self.agents, "seeds": self.seeds}
         options |= {"budget": (self.budget,), "splits": self.splits, "fill": self.fill}
+        for name in ("reference", "gpus_per_cell", "device"):
+            value = getattr(self, name)
+            options[name.replace("_", "-")] = () if value == getattr(type(self), name) else (value,)
         options["weights"] = tuple(text if _is_bundled(text) else _without_place(text) for text in self.weights)
         options["roots"] = tuple(map(_without_place, self.roots))
         told = (f"--{name} {' '.join(map(str, values))}" for name, values in options.items() if values)
-        return f"acis benchmark {' '.join(told)}"
+        return f"acis benchmark {' '.join(told)}{' --trust' * self.trust}"
 
     def _cells(self) -> list[Cell]:
         options = {name: named_values(name, getattr(self, name)) for name in ("roots", "weights", "splits", "fill")}
@@ -148,7 +156,9 @@ class Benchmark:
 
 
 def _check_different(option: str, given: Sequence[object], names: Sequence[object]) -> None:
-    """Make sure that no two values `given` for an option stand for the same of `names`."""
+    """Make sure that values are `given` for an option, and that no two stand for the same of `names`."""
+    if not given:
+        raise ValueError(f"--{option} must have a value, got none")
     for name, count in Counter(names).items():
         if count > 1:
             same = ", ".join(str(text) for text, own in zip(given, names, strict=True) if own == name)

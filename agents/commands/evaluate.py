@@ -111,6 +111,10 @@ class Evaluate:
             )
 
     def _evaluate_run(self) -> Evaluated:
+        if self.run_folder.is_file() and self.out is None:
+            raise ValueError(
+                f"{self.run_folder} is a file: give --out, or the folder of its run, {self.run_folder.parent}"
+            )
         agent = Agent.load(self.run_folder, self.device)
         agent.outcomes = choose_among(agent.outcomes, self.episodes, self.run_folder)
         config = config_of(agent)
@@ -122,7 +126,7 @@ class Evaluate:
         core = core_of(config.env.make_evaluation(self.split, weights=agent.pretrained, **changes))
         training = partial(config.env.make_evaluation, "train", weights=agent.pretrained, **changes)
         segmenters = _watershed(training)
-        initial = self.run_folder / "initial.pt"
+        initial = (agent.folder or self.run_folder) / "initial.pt"
         if initial.exists():
             segmenters["initialised"] = agent_segmenter(Agent.load(initial, self.device))
         segmenters["agent"] = agent_segmenter(agent)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acis_env.configs import check_at_least
+from acis_env.datasets.leaves import SPLITS
 from acis_env.env import SegmentationEnv
 from acis_env.folders import claimed
 from acis_env.networks import check_device
@@ -42,7 +43,7 @@ class Quickstart:
     """Number of iterations in which the policy learns; those of the critic and of stopping are an
     eighth of it at most."""
     test_scenes: int = 100
-    """Number of held-out scenes in the final table."""
+    """Number of held-out scenes in the final table, at most 200."""
     device: str = "cpu"
     """Device to train on: "cpu" or "cuda"."""
 
@@ -55,6 +56,8 @@ class Quickstart:
         check_device(self.device)
         check_at_least(1, self, "iterations", "test_scenes")
         check_at_least(0, self, "seed")
+        if self.test_scenes > SPLITS["test"][1]:
+            raise ValueError(f"test_scenes must be at most {SPLITS['test'][1]}, got {self.test_scenes}")
         config = self._config()
         with claimed(self.out):
             self._run(config)

@@ -97,7 +97,9 @@ class Segment:
         for path in tqdm(images, desc="segmenting", disable=None):  # no bar where nobody sees it
             picture = reading.picture(path)
             try:
-                result = agent.segment(picture, self.max_steps, scale=self.scale, overlap=self.overlap)
+                # Channels first: a picture three pixels high is not taken for one that lies on its side.
+                channels = picture.transpose(2, 0, 1)
+                result = agent.segment(channels, self.max_steps, scale=self.scale, overlap=self.overlap)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             label_out, picture_out, *masks_out = self._outputs(path)

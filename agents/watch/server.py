@@ -126,7 +126,12 @@ class Watching:
         """Begin an episode in a picture, which is all of the request."""
         content = await _body(request, MOST_BYTES, too_long())
         name = request.query_params.get("name", "picture")
-        return await self._begin(lambda: Session(self.agent, read_upload(name, content), None, self.max_steps))
+
+        def begin() -> Session:
+            # Channels first: a picture three pixels high is not taken for one that lies on its side.
+            return Session(self.agent, read_upload(name, content).transpose(2, 0, 1), None, self.max_steps)
+
+        return await self._begin(begin)
 
     @answered
     async def act(self, request: Request) -> Response:

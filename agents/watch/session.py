@@ -190,7 +190,7 @@ class Session:
         """
         base = self._checked(index)
         directions = self._directions_of(base)
-        if len(amounts) != len(directions) or not all(math.isfinite(a) and abs(a) <= FARTHEST for a in amounts):
+        if len(amounts) != len(directions) or not all(abs(a) <= FARTHEST for a in amounts):
             raise ValueError(
                 f"amounts must be {len(directions)} numbers from {-FARTHEST:g} to {FARTHEST:g}, got {list(amounts)}"
             )

@@ -16,7 +16,7 @@ MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 16_000_000
 """Pixels of a picture that is taken."""
 LONGEST_NAME = 80
-"""Letters of a file's name that are kept."""
+"""Bytes of a file's name that are kept."""
 
 
 def too_long() -> ValueError:
@@ -36,7 +36,8 @@ def read_upload(name: str, content: bytes) -> NDArray[np.uint8]:
     """
     if len(content) > MOST_BYTES:
         raise too_long()
-    shown = re.sub(r"[^\w.-]+", "_", Path(name).name)[-LONGEST_NAME:].lstrip(".") or "picture"
+    shown = re.sub(r"[^\w.-]+", "_", Path(name).name).encode()[-LONGEST_NAME:].decode(errors="ignore").lstrip(".")
+    shown = shown or "picture"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / shown
         path.write_bytes(content)

@@ -10,6 +10,7 @@ from acis_env.datasets import Leaves
 from acis_env.metrics import segmentation_metrics
 from agents.benchmark.cell import Cell, portable
 from agents.benchmark.registry import AGENTS
+from agents.evaluation.policy_files import load_policy
 from agents.experiments.jobs import run_job
 from agents.experiments.methods import SceneSet
 from agents.models.agent import Agent
@@ -57,6 +58,13 @@ def test_a_configuration_does_not_depend_on_where_scenes_and_networks_lie(task_o
     assert first == second == {"env": {"scenes": "set nuclei", "weights": "weights w", "list": ["set nuclei", 3]}}
 
 
+def trained_parameters(folder):
+    """Numbers of the policy in `folder` that are not copies of others, as the weights of target networks are."""
+    policy, _ = load_policy(folder, trust=True)
+    names = [name for name, _ in policy.policy.named_parameters() if "_target." not in name]
+    return sum(policy.policy.get_parameter(name).numel() for name in names)
+
+
 @pytest.mark.parametrize("name", ["sb3-ppo", "sb3-td3"])
 def test_an_agent_of_stable_baselines3_trains_within_the_benchmark_and_again_to_the_same_result(name, task_of):
     pytest.importorskip("stable_baselines3")
@@ -70,6 +78,7 @@ def test_an_agent_of_stable_baselines3_trains_within_the_benchmark_and_again_to_
         assert result["stopping"] == "true count"
         assert result["cpu_seconds"] > 0
         assert (cell.folder / "policy.json").is_file()
+        assert result["parameters"] == trained_parameters(cell.folder)
     assert means[0] == means[1]
 
 

@@ -32,8 +32,12 @@ def test_the_same_cell_with_another_configuration_is_refused_and_nothing_is_copi
     result = json.loads(path.read_text())
     result["configuration"]["train"]["batch_size"] = 7
     path.write_text(json.dumps(result))
-    with pytest.raises(ValueError, match=r"different configurations: train.batch_size is 7 there and 4 here"):
+    with pytest.raises(ValueError, match=r"must have one configuration: train.batch_size is 7 there and 4 here"):
         merge(theirs, ours)
+    planned = {tmp_path / "new" / path.relative_to(ours): result["configuration"]}
+    with pytest.raises(ValueError, match=r"must have one configuration: train.batch_size is 7 there and 4 here"):
+        merge(theirs, tmp_path / "new", planned=planned)
+    assert not (tmp_path / "new").exists()
     assert [path.name for path in (ours / "plants").iterdir()] == ["tiny"]
 
 

@@ -15,8 +15,12 @@ from PIL import Image
 
 import agents
 from acis_env.datasets.leaves import Leaves
-from agents.benchmark.registry import AGENTS, LEADERBOARD
+from acis_env.folders import claimed
+from agents.benchmark.plan import stages
+from agents.benchmark.registry import AGENTS, LEADERBOARD, find_agent
+from agents.commands import benchmark as command
 from agents.commands.benchmark import Benchmark
+from agents.experiments.jobs import run_job
 from tests.agents.experiments.conftest import run_here
 
 ROOT = Path(agents.__file__).parents[1]
@@ -42,6 +46,18 @@ def without_times(report):
     return [*lines[:first], *(line.rsplit("|", 2)[0] for line in lines[first:after]), *lines[after:]]
 
 
+def wait_until_free(folder):
+    """Wait for the end of the process that has claimed `folder`, which may take a moment after it was killed."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with claimed(folder):
+                return
+        except ValueError:
+            time.sleep(0.05)
+    raise AssertionError(f"{folder} is still claimed")
+
+
 def test_a_benchmark_that_was_killed_goes_on_to_the_report_of_one_that_was_not(
     acis, pairs, tiny_weights, tmp_path, monkeypatch
 ):
@@ -60,6 +76,7 @@ def test_a_benchmark_that_was_killed_goes_on_to_the_report_of_one_that_was_not(
         time.sleep(0.02)
     os.killpg(killed.pid, signal.SIGKILL)  # with the processes that it has started
     killed.wait()
+    wait_until_free(cell)
     assert not (cell / "result.json").exists()
     assert not (tmp_path / "killed" / "report.md").exists()
     done = [path.stat().st_mtime_ns for path in tmp_path.glob("killed/plants/foreground-components/*/result.json")]
@@ -106,6 +123,32 @@ def test_networks_that_a_set_lacks_are_in_the_plan(acis, pairs, tmp_path):
     assert printed.startswith("weights plants: 7 min, assumed\n")
 
 
+def test_agents_with_networks_of_their_own_need_none_of_the_set(pairs, tmp_path):
+    cells = Benchmark((str(pairs),), ("leaves-64",), seeds=(0,), out=tmp_path / "out")._cells()
+    networks, sharing, kept, own = stages(cells)
+    assert not networks
+    assert not sharing
+    assert own == cells
+    (job,) = kept
+    run_job(job)
+    assert json.loads(job.result.read_text())["size"] == [64, 64]
+    agent = find_agent("leaves-64")[1]
+    assert agent.size == (64, 64)
+
+
+def test_what_failed_is_told_where_there_is_nothing_to_report(mistake, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run_stages", lambda *_: ["scenes of plants"])
+    message = mistake("benchmark", "--sets", pairs, "--agents", "leaves-64", "--out", tmp_path / "out")
+    assert "failed: scenes of plants; a file log.txt in the folder says why" in message
+
+
+def test_the_command_of_a_report_has_all_that_decides_its_results():
+    told = Benchmark(seeds=(1,), device="cuda", gpus_per_cell=2, trust=True, reference="AC-Dice")._command()
+    assert "--seeds 1 " in told
+    assert told.endswith("--reference AC-Dice --gpus-per-cell 2 --device cuda --trust")
+    assert not any(option in Benchmark()._command() for option in ("reference", "device", "gpus", "trust"))
+
+
 def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
     cases = {
         ("--sets", "roses"): "set 'roses': expected a folder or one of ",
@@ -120,6 +163,8 @@ def test_a_name_or_an_option_that_makes_no_sense_is_one_line(mistake, tmp_path):
         ("--splits", "cars=val"): "--splits cars=... must be for one of the sets leaves",
         ("--reference", "Critic-Serch"): "--reference must be one of the agents Critic-Search, ",
         ("--seeds", 0, 1, 0): "--seeds must differ, got 0 2 times",
+        ("--seeds",): "--seeds must have a value, got none",
+        ("--sets",): "--sets must have a value, got none",
         ("--agents", "AC-Dice", "AC-Dice"): "--agents must differ, got AC-Dice 2 times",
         ("--merge", tmp_path): "expected the folder of a benchmark",
         ("--report-only",): "no finished run to report",

@@ -80,6 +80,11 @@ def test_the_rule_is_chosen_on_pictures_that_are_cut_as_those_that_are_evaluated
     assert seen == ["tile"]
 
 
+def test_the_file_of_an_agent_needs_a_folder_for_its_report(mistake, run):
+    message = mistake("evaluate", run.folder / "agent.pt")
+    assert f"agent.pt is a file: give --out, or the folder of its run, {run.folder}" in message
+
+
 @pytest.mark.parametrize(("value", "named"), [("-1", "fill must be"), ("nan", "fill must be")])
 def test_a_distance_of_filling_that_is_none_is_named(mistake, run, value, named):
     assert named in mistake("evaluate", run.folder, "--fill", value)

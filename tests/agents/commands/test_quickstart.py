@@ -24,5 +24,6 @@ def test_the_quickstart_leaves_pictures_numbers_and_an_agent(mistake, acis, tmp_
     trained = (tmp_path / "agent.pt").read_bytes()
     table = printed[printed.index("random") : printed.index("SBD, Dice*")]
     assert table in acis("quickstart", "--out", tmp_path, "--iterations", 1, "--test-scenes", 2)  # only evaluates
+    assert "test_scenes must be at most 200, got 201" in mistake("quickstart", "--out", tmp_path, "--test-scenes", 201)
     assert "other settings" in mistake("quickstart", "--out", tmp_path, "--iterations", 2, "--test-scenes", 2)
     assert (tmp_path / "agent.pt").read_bytes() == trained

@@ -43,6 +43,13 @@ def test_images_of_any_mode_are_segmented_as_rgb(acis, agent_folder, picture, tm
         assert labels.size == (70, 50)
 
 
+def test_a_picture_three_pixels_high_stays_as_it_is(acis, agent_folder, tmp_path):
+    Image.fromarray(np.zeros((3, 64, 3), np.uint8)).save(tmp_path / "low.png")
+    acis("segment", tmp_path / "low.png", "--agent", agent_folder, "--out", tmp_path / "out", "--max-steps", 2)
+    with Image.open(tmp_path / "out" / "low_label.png") as labels:
+        assert labels.size == (64, 3)
+
+
 def test_a_missing_image_is_named_and_nothing_is_written(mistake, agent_folder, picture, tmp_path):
     message = mistake("segment", picture, tmp_path / "none.png", "--agent", agent_folder, "--out", tmp_path / "out")
     assert f"{tmp_path / 'none.png'}: no such image" in message

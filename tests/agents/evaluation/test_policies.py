@@ -167,6 +167,8 @@ def test_the_comparison_with_random_actions_is_printed_and_kept(tmp_path, capsys
     assert (report["seed"], report["total_timesteps"]) == (7, 50)
     title, *lines = capsys.readouterr().out.splitlines()
     assert title.startswith("4 held-out scenes")
+    compare_with_random(Constant(np.zeros(16)), {**settings, "scene_options": {"length": 2}}, tmp_path / "few")
+    assert capsys.readouterr().out.startswith("2 held-out scenes")
     for line, name in zip(lines, ("policy", "random actions"), strict=True):
         numbers = [f"{report[name]['return']:.3f}", f"{report[name]['sbd']:.3f}"]
         assert line.removeprefix(name).split() == [*numbers, "true", "count"]

@@ -102,6 +102,16 @@ def test_a_picture_is_uploaded_played_to_the_end_undone_and_exported(address, br
     assert np.array_equal(np.array(Image.open(file)), expected.label_map)
 
 
+def test_a_second_click_does_not_accept_a_mask_that_nobody_has_seen(address, browser):
+    browser.get(address)
+    page = Reader(browser)
+    page.wait_for("truth", "Potential")
+    browser.execute_script("accept.click(); accept.click(); undo.click();")
+    page.wait_for("state", "^0 of at most 10 masks")  # by the one undo, which comes after all clicks before it
+    page.find("accept").click()
+    page.wait_for("state", "^1 of at most 10 masks")
+
+
 def test_a_click_and_a_slider_offer_masks_of_which_the_chosen_one_is_accepted(address, browser):
     scene = Leaves("test", (64, 64))[9]
     browser.get(address)

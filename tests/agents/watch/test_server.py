@@ -69,6 +69,11 @@ def test_an_uploaded_picture_has_an_episode_without_rewards(site):
     assert [c["value"] for c in shown["candidates"]] == [c.value for c in alone.now.candidates]
 
 
+def test_an_uploaded_picture_three_pixels_high_stays_as_it_is(site):
+    shown = site.post("/pictures?name=low.png", png(np.zeros((3, 64, 3), np.uint8)))
+    assert shown["size"] == [3, 64]
+
+
 def test_the_page_and_every_export_are_there(site):
     begun = site.post("/scenes/0")
     assert b"<title>acis watch</title>" in site.send("GET", "/")[1]

@@ -184,6 +184,8 @@ def test_a_click_finds_the_pixel_in_a_picture_that_was_scaled_and_cropped(agent)
         (lambda s: s.nudge(0, [1.0]), r"amounts must be 4 numbers from -3 to 3, got \[1.0\]"),
         (lambda s: s.nudge(0, [0, 0, 0, float("nan")]), "amounts must be 4 numbers"),
         (lambda s: s.nudge(0, [0, 0, 0, 3.5]), "amounts must be 4 numbers"),
+        (lambda s: s.nudge(0, [0, 0, 0, -float("inf")]), "amounts must be 4 numbers"),
+        (lambda s: s.nudge(0, [0, 0, 0, 10**400]), "amounts must be 4 numbers"),
         (lambda s: s.ask(32, 0), r"row and column must be in the picture of 32x32, got 32 and 0"),
     ],
 )

@@ -50,6 +50,6 @@ def test_what_is_no_picture_is_refused_in_one_line_that_begins_with_the_files_na
     assert "/tmp" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "..", "/", "~", "ü" * 300 + ".png"])
+@pytest.mark.parametrize("name", ["", "..", "/", "~", "ü" * 300 + ".png", "\U0001d49c" * 79 + "a.png"])
 def test_any_name_of_a_file_will_do(name):
     assert read_upload(name, png(np.zeros((3, 3, 3), np.uint8))).shape == (3, 3, 3)
