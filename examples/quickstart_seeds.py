@@ -43,7 +43,9 @@ def markdown(reports: dict[int, Any]) -> str:
     first = next(iter(reports.values()))
     lines = [
         f"Held-out leaves (split test, {first['num_scenes']} scenes, 2 to 10 instances), predicted context.",
-        "SBD and \\|DiC\\| with the agent's own stopping; SBD and Dice* also when stopped at the true count.",
+        "SBD and \\|DiC\\| with own stopping (the rows random actions and random codes draw the number of masks, that"
+        " of the bound knows it);",
+        "SBD and Dice* also when stopped at the true count.",
         "",
         "| | SBD | \\|DiC\\| | SBD, true count | Dice* |",
         "| --- | --- | --- | --- | --- |",
