@@ -39,7 +39,7 @@ def write_runs(path, runs):
     return path
 
 
-@pytest.mark.parametrize("folder", ["quick", "small", "nuclei-224"])
+@pytest.mark.parametrize("folder", ["quick", "small", "leaves-224", "nuclei-224"])
 def test_the_means_of_the_page_are_those_of_its_runs(compare, folder):
     rows = list(compare.means(compare.read(FOLDER / folder / "runs.json")))
     assert rows
