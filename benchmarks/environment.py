@@ -91,17 +91,22 @@ def _step(args: Arguments, pretrained: Pretrained, batch: int, source: str) -> l
 
 
 def reset(args: Arguments) -> list[Row]:
-    """The beginning of `B` episodes, context network included: ours also augments, so that no context is known."""
-    return [_reset(args, pretrained, batch) for pretrained, _, batches in cases(args) for batch in batches]
+    """The beginning of `B` episodes: with contexts that are known to ours, and with augmentation, predicted anew."""
+    found = cases(args)
+    return [row for pretrained, _, batches in found for batch in batches for row in _resets(args, pretrained, batch)]
 
 
-def _reset(args: Arguments, pretrained: Pretrained, batch: int) -> Row:
-    scenes = grid(pretrained.size, NUM_INSTANCES)
-    env = make_env(args, pretrained, scenes, batch, augmentation={})
+def _resets(args: Arguments, pretrained: Pretrained, batch: int) -> list[Row]:
+    scenes, rows = grid(pretrained.size, NUM_INSTANCES), []
     naive = naive_envs(pretrained, scenes, batch)
-    calls: Calls = {"ours": env.reset, NAIVE: lambda: [one.reset() for one in naive]}
-    times = interleave(calls, args.repeats, args.device)
-    return Row("reset", shape_of(pretrained.size, batch), times["ours"], times[NAIVE], NAIVE)
+    for name, augmentation in (("reset, contexts known", None), ("reset, augmented", {})):
+        env = make_env(args, pretrained, scenes, batch, augmentation=augmentation)
+        for scene in range(len(scenes)):
+            env.reset(options={"scene_index": scene})
+        calls: Calls = {"ours": env.reset, NAIVE: lambda: [one.reset() for one in naive]}
+        times = interleave(calls, args.repeats, args.device)
+        rows.append(Row(name, shape_of(pretrained.size, batch), times["ours"], times[NAIVE], NAIVE))
+    return rows
 
 
 def vector(args: Arguments) -> list[Row]:
